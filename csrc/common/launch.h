@@ -1,0 +1,50 @@
+// The only place that launches a CUDA kernel.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+
+namespace vtadl {
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;  // dynamic shared memory of a block
+};
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " +
+                             cudaGetErrorString(status));
+  }
+}
+
+template <typename... Params, typename... Args>
+void launch(const char* name, void (*kernel)(Params...),
+            const LaunchShape& shape, void* stream, Args... args) {
+  constexpr std::size_t kSharedBytesWithoutOptIn = 48 * 1024;
+  if (shape.shared_bytes > kSharedBytesWithoutOptIn) {
+    check_cuda(cudaFuncSetAttribute(kernel,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shape.shared_bytes)),
+               name);
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  check_cuda(cudaLaunchKernelEx(&config, kernel, args...), name);
+}
+
+// The dynamic shared memory of the running block, aligned to 16 bytes.
+template <typename T>
+__device__ T* shared_memory() {
+  extern __shared__ uint4 dynamic_shared_memory[];
+  return reinterpret_cast<T*>(dynamic_shared_memory);
+}
+
+}  // namespace vtadl
