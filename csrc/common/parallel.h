@@ -1,0 +1,28 @@
+// parallel_for for the CPU kernels, which know nothing of PyTorch.
+#pragma once
+
+#include <cstdint>
+
+#include "common/host_device.h"
+
+namespace vtadl {
+
+using RangeFunction = void (*)(std::int64_t begin, std::int64_t end,
+                               void* context);
+
+// Splits [0, count) into ranges of at least grain items over PyTorch's threads.
+void parallel_ranges(std::int64_t count, std::int64_t grain,
+                     RangeFunction function, void* context);
+
+template <typename Body>
+VTADL_INLINE void parallel_for(std::int64_t count, std::int64_t grain,
+                               const Body& body) {
+  parallel_ranges(
+      count, grain,
+      [](std::int64_t begin, std::int64_t end, void* context) {
+        (*static_cast<const Body*>(context))(begin, end);
+      },
+      const_cast<Body*>(&body));
+}
+
+}  // namespace vtadl
