@@ -43,7 +43,11 @@ void launch(const char* name, void (*kernel)(Params...),
 // The dynamic shared memory of the running block, aligned to 16 bytes.
 template <typename T>
 __device__ T* shared_memory() {
+#ifdef VTADL_CUDA_EMULATOR
+  uint4* dynamic_shared_memory = cuda_emulator::dynamic_shared_memory();
+#else
   extern __shared__ uint4 dynamic_shared_memory[];
+#endif
   return reinterpret_cast<T*>(dynamic_shared_memory);
 }
 

@@ -1,0 +1,108 @@
+// Stands in for CUDA's header of this name: kernels run on the CPU, at once.
+#pragma once
+
+#define VTADL_CUDA_EMULATOR 1
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <tuple>
+
+#include "device_functions.h"
+#include "vector_types.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __shared__ static  // blocks run in turn, and so share one copy
+#define __grid_constant__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __launch_bounds__(...)
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorLaunchFailure = 719,
+};
+
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+  cudaFuncAttributePreferredSharedMemoryCarveout = 9,
+};
+
+enum cudaDeviceAttr {
+  cudaDevAttrMaxThreadsPerBlock = 1,
+  cudaDevAttrMaxSharedMemoryPerBlock = 8,
+  cudaDevAttrWarpSize = 10,
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrL2CacheSize = 38,
+  cudaDevAttrMaxThreadsPerMultiProcessor = 39,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
+
+using cudaStream_t = struct CUstream_st*;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim;
+  dim3 blockDim;
+  std::size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+};
+
+namespace cuda_emulator {
+
+// The order of threads and blocks. The initial seed is the environment's
+// VTADL_EMULATOR_SEED, else 0.
+void set_seed(unsigned seed);
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   const std::function<void()>& thread);
+cudaError_t allow_shared_bytes(const void* kernel, int bytes);
+int resident_blocks(int block_threads, std::size_t shared_bytes);
+
+}  // namespace cuda_emulator
+
+// For a launch that failed, says which threads of the kernel erred and where.
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
+                                   int device);
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+template <typename... Params, typename... Args>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
+                               void (*kernel)(Params...), Args&&... args) {
+  const std::tuple<Params...> params(static_cast<Params>(args)...);
+  return cuda_emulator::launch(
+      *config, reinterpret_cast<const void*>(kernel),
+      [&params, kernel] { std::apply(kernel, params); });
+}
+
+template <typename... Params>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...),
+                                 cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    return cudaSuccess;
+  }
+  return cuda_emulator::allow_shared_bytes(
+      reinterpret_cast<const void*>(kernel), value);
+}
+
+template <typename... Params>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+    int* blocks, void (*)(Params...), int block_threads,
+    std::size_t shared_bytes) {
+  *blocks = cuda_emulator::resident_blocks(block_threads, shared_bytes);
+  return cudaSuccess;
+}
