@@ -38,7 +38,6 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlock = 8,
   cudaDevAttrWarpSize = 10,
   cudaDevAttrMultiProcessorCount = 16,
-  cudaDevAttrL2CacheSize = 38,
   cudaDevAttrMaxThreadsPerMultiProcessor = 39,
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,
@@ -57,8 +56,8 @@ struct cudaLaunchConfig_t {
 
 namespace cuda_emulator {
 
-// The order of threads and blocks. The initial seed is the environment's
-// VTADL_EMULATOR_SEED, else 0.
+// Draws the order of threads and blocks; before, the environment's
+// VTADL_EMULATOR_SEED does.
 void set_seed(unsigned seed);
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
@@ -68,17 +67,12 @@ int resident_blocks(int block_threads, std::size_t shared_bytes);
 
 }  // namespace cuda_emulator
 
-// For a launch that failed, says which threads of the kernel erred and where.
+// For a launch that failed, says which thread of the kernel erred and where.
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
-cudaError_t cudaPeekAtLastError();
-
+cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
                                    int device);
-inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
 
 template <typename... Params, typename... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,

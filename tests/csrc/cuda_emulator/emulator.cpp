@@ -1,8 +1,10 @@
-// Runs a grid: blocks in turn, the threads of a block as fibers, in an order
-// drawn from a seed. Only collectives let another thread run.
+// Runs a grid: blocks in turn, the threads of a block as fibers. A thread runs
+// until it exits or waits; who runs next is drawn at random.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -10,7 +12,6 @@
 #include <random>
 #include <sstream>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,7 @@ dim3 blockDim, gridDim;
 namespace cuda_emulator {
 namespace {
 
-// The limits of a card of compute capability 9.0.
+// The limits of compute capability 9.0.
 constexpr unsigned kMaxBlockThreads = 1024;
 constexpr unsigned kMaxBlockDepth = 64;
 constexpr unsigned kMaxGridWidth = 0x7fffffff;
@@ -33,60 +34,53 @@ constexpr int kMaxResidentBlocks = 32;
 constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
 constexpr int kSharedBytesOfBlock = 227 * 1024;
 constexpr int kSharedBytesOfMultiprocessor = 228 * 1024;
-constexpr int kSharedBytesReservedPerBlock = 1024;
+constexpr int kSharedBytesReserved = 1024;  // of each block
 constexpr int kMultiprocessors = 4;  // few, so that grid-stride loops loop
 
-// Makes NaN of every floating type, and an index that is out of bounds.
-constexpr int kUnwritten = 0xff;
+constexpr int kUnwritten = 0xff;  // NaN in every floating type
 
-enum class State { kReady, kAtBarrier, kInWarp, kExited };
+enum class State { kReady, kAtBarrier, kInWarp, kTrapped, kExited };
+enum class Collective { kBarrier, kBallot, kExchange };
 
 struct Thread {
   explicit Thread(int rank) : rank(rank) {}
 
-  int lane() const { return rank % warpSize; }
-
-  const int rank;  // in its block
-  Fiber fiber;
+  const int rank;  // in the block
+  const int lane = rank % warpSize;
   uint3 index{};
   State state = State::kReady;
-  // Of the collective at which it waits, and then the result:
+  Fiber fiber;
+  // What it waits for:
   Site site{};
+  Collective collective{};
   unsigned mask = 0;
-  std::uint64_t value = 0;
   int source_lane = 0;
+  std::uint64_t value = 0;  // brought, and then received
 };
 
-// One grid runs at a time.
 struct Machine {
-  std::mutex in_use;
+  std::mutex mutex;  // one grid at a time
   std::mt19937 random;
-  std::unordered_map<const void*, int> allowed_shared_bytes;
-  std::string message;  // of the last error
-  cudaError_t last_error = cudaSuccess;
-
+  std::map<const void*, int> allowed_shared_bytes;
+  std::unique_ptr<std::byte[]> shared;  // a sanitizer knows the heap's bounds
   const std::function<void()>* kernel = nullptr;
-  std::unique_ptr<std::byte[]> shared;  // on the heap, where bounds are checked
-
-  // Of the running block:
-  std::vector<std::unique_ptr<Thread>> threads;  // kept for the next launch
-  int thread_count = 0;
-  int live_count = 0;
+  std::deque<Thread> threads;  // kept for later blocks
+  int block_threads = 0;
+  int live_threads = 0;
   std::vector<Thread*> at_barrier;
   std::vector<Thread*> ready;
   Thread* running = nullptr;
-  std::optional<std::string> failure;
+  std::optional<std::string> failure;  // of the block
+  std::string error_message;
+  cudaError_t last_error = cudaSuccess;
 
   Machine() {
     const char* seed = std::getenv("VTADL_EMULATOR_SEED");
-    random.seed(seed == nullptr ? 0u : std::strtoul(seed, nullptr, 10));
+    random.seed(seed == nullptr ? 0 : std::strtoul(seed, nullptr, 10));
   }
 };
 
-Machine& machine() {
-  static Machine instance;
-  return instance;
-}
+Machine machine;
 
 // Words
 
@@ -96,38 +90,39 @@ std::ostream& operator<<(std::ostream& out, uint3 index) {
 
 std::ostream& operator<<(std::ostream& out, const Site& site) {
   const char* slash = std::strrchr(site.file, '/');
-  return out << (slash == nullptr ? site.file : slash + 1) << ':' << site.line
-             << " (" << site.function << ')';
+  return out << site.function << " (" << (slash ? slash + 1 : site.file) << ':'
+             << site.line << ')';
 }
 
-std::string where(const Thread& thread) {
-  std::ostringstream out;
-  out << "block " << blockIdx << " thread " << thread.index;
-  return out.str();
+std::ostream& operator<<(std::ostream& out, const Thread& thread) {
+  return out << "thread " << thread.index << " of block " << blockIdx;
 }
 
 template <typename... Parts>
-std::string join(const Parts&... parts) {
+std::string sentence(const Parts&... parts) {
   std::ostringstream out;
   (out << ... << parts);
   return out.str();
 }
 
-// Suspension
+std::string whereabouts(const Thread* thread) {
+  if (thread == nullptr) return "does not exist";
+  if (thread->state == State::kExited) return "has exited";
+  const bool in_warp = thread->state == State::kInWarp;
+  return sentence("waits in ", thread->site, " for ",
+                  in_warp ? "its warp" : "its block");
+}
+
+// Collectives
 
 bool same(const Site& a, const Site& b) {
-  return a.line == b.line && std::strcmp(a.file, b.file) == 0;
+  return a.line == b.line &&
+         (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
 void make_ready(Thread& thread) {
   thread.state = State::kReady;
-  machine().ready.push_back(&thread);
-}
-
-void wait() { machine().running->fiber.suspend(); }
-
-[[noreturn]] void abandon_block() {
-  for (;;) wait();
+  machine.ready.push_back(&thread);
 }
 
 void order_memory(const std::vector<Thread*>& threads) {
@@ -136,42 +131,30 @@ void order_memory(const std::vector<Thread*>& threads) {
   Fiber::order(fibers);
 }
 
-// The barrier of the block
-
-void open_barrier() {
-  Machine& m = machine();
-  const Thread& first = *m.at_barrier.front();
+void open_barrier_if_all_wait() {
+  std::vector<Thread*>& threads = machine.at_barrier;
+  if (static_cast<int>(threads.size()) != machine.live_threads) return;
   std::uint64_t count = 0;
-  for (Thread* thread : m.at_barrier) {
-    if (!same(thread->site, first.site)) {
-      m.failure = join(where(first), " is at the barrier ", first.site,
-                       " while thread ", thread->index, " is at the barrier ",
-                       thread->site);
+  for (const Thread* thread : threads) {
+    if (!same(thread->site, threads.front()->site)) {
+      machine.failure =
+          sentence(*threads.front(), " waits in ", threads.front()->site,
+                   " while ", *thread, " waits in ", thread->site);
       return;
     }
     count += thread->value;
   }
-  order_memory(m.at_barrier);
-  for (Thread* thread : m.at_barrier) {
+  order_memory(threads);
+  for (Thread* thread : threads) {
     thread->value = count;
     make_ready(*thread);
   }
-  m.at_barrier.clear();
+  threads.clear();
 }
 
-void open_barrier_if_all_arrived() {
-  Machine& m = machine();
-  const auto arrived = static_cast<int>(m.at_barrier.size());
-  if (arrived > 0 && arrived == m.live_count) open_barrier();
-}
-
-// Collectives of a warp
-
-// Null if the block has no such thread.
-Thread* lane_of_warp(const Thread& thread, int lane) {
-  Machine& m = machine();
-  const int rank = thread.rank - thread.lane() + lane;
-  return rank < m.thread_count ? m.threads[rank].get() : nullptr;
+Thread* thread_in_lane(const Thread& neighbour, int lane) {
+  const int rank = neighbour.rank - neighbour.lane + lane;
+  return rank < machine.block_threads ? &machine.threads[rank] : nullptr;
 }
 
 bool meets(const Thread& thread, const Thread* other) {
@@ -179,199 +162,191 @@ bool meets(const Thread& thread, const Thread* other) {
          other->mask == thread.mask && same(other->site, thread.site);
 }
 
-// Empty if some lane of the mask has not arrived.
-std::vector<Thread*> participants(const Thread& thread) {
-  std::vector<Thread*> found;
+// The lane of the mask that others still wait for, or -1.
+int missing_lane(const Thread& thread) {
   for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
-    Thread* other = lane_of_warp(thread, __builtin_ctz(rest));
-    if (!meets(thread, other)) return {};
-    found.push_back(other);
+    const int lane = __builtin_ctz(rest);
+    if (!meets(thread, thread_in_lane(thread, lane))) return lane;
   }
-  return found;
+  return -1;
 }
 
-enum class Collective { kBallot, kExchange, kBarrier };
-
-void complete(Collective collective, const std::vector<Thread*>& threads) {
+void complete_collective(const Thread& last) {
   std::uint64_t values[warpSize] = {};
   std::uint64_t ballot = 0;
-  for (const Thread* thread : threads) {
-    values[thread->lane()] = thread->value;
-    ballot |= std::uint64_t{thread->value != 0} << thread->lane();
+  std::vector<Thread*> threads;
+  for (unsigned rest = last.mask; rest != 0; rest &= rest - 1) {
+    const int lane = __builtin_ctz(rest);
+    threads.push_back(thread_in_lane(last, lane));
+    values[lane] = threads.back()->value;
+    ballot |= std::uint64_t{values[lane] != 0} << lane;
   }
-  if (collective == Collective::kBarrier) order_memory(threads);
+  if (last.collective == Collective::kBarrier) order_memory(threads);
   for (Thread* thread : threads) {
-    thread->value = collective == Collective::kExchange
+    thread->value = last.collective == Collective::kExchange
                         ? values[thread->source_lane]
                         : ballot;
     make_ready(*thread);
   }
 }
 
-std::uint64_t meet_warp(Collective collective, unsigned mask,
-                        std::uint64_t value, int source_lane, Site site) {
-  Machine& m = machine();
-  Thread& thread = *m.running;
-  for (const int needed : {thread.lane(), source_lane}) {
-    if ((mask >> needed & 1) == 0) {
-      m.failure = join(where(thread), " at ", site, " involves lane ", needed,
-                       ", which its mask 0x", std::hex, mask, " leaves out");
-      abandon_block();
+void join_collective(const Thread& thread) {
+  for (const int lane : {thread.lane, thread.source_lane}) {
+    if (lane < 0) {
+      machine.failure = sentence(thread, " in ", thread.site,
+                                 " shuffles with an invalid width");
+      return;
+    }
+    if ((thread.mask >> lane & 1) == 0) {
+      machine.failure = sentence(thread, " in ", thread.site, " needs lane ",
+                                 lane, ", which its mask leaves out");
+      return;
     }
   }
-  thread.state = State::kInWarp;
-  thread.site = site;
-  thread.mask = mask;
-  thread.value = value;
-  thread.source_lane = source_lane;
-  if (const auto threads = participants(thread); !threads.empty()) {
-    complete(collective, threads);
-  }
-  wait();
-  return thread.value;
+  if (missing_lane(thread) < 0) complete_collective(thread);
 }
 
 // A block
 
-std::string whereabouts(const Thread* thread) {
-  if (thread == nullptr) return "does not exist";
-  switch (thread->state) {
-    case State::kExited:
-      return "has exited";
-    case State::kAtBarrier:
-      return join("waits at the barrier ", thread->site);
-    default:
-      return join("waits at ", thread->site, " with mask 0x", std::hex,
-                  thread->mask);
-  }
-}
-
-// No thread can run, yet some live: one of them waits for a lane elsewhere.
-std::string explain_deadlock() {
-  Machine& m = machine();
-  for (int rank = 0; rank < m.thread_count; ++rank) {
-    const Thread& thread = *m.threads[rank];
-    if (thread.state != State::kInWarp) continue;
-    for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
-      const int lane = __builtin_ctz(rest);
-      const Thread* other = lane_of_warp(thread, lane);
-      if (meets(thread, other)) continue;
-      return join(where(thread), " waits at ", thread.site, " with mask 0x",
-                  std::hex, thread.mask, std::dec, " for lane ", lane,
-                  ", which ", whereabouts(other));
-    }
-  }
-  return "deadlock";
-}
-
 void run_thread() {
-  Machine& m = machine();
-  (*m.kernel)();
-  m.running->state = State::kExited;
-  --m.live_count;
-  open_barrier_if_all_arrived();
+  (*machine.kernel)();
+  machine.running->state = State::kExited;
 }
 
 void start_threads() {
-  Machine& m = machine();
-  m.ready.clear();
-  m.at_barrier.clear();
-  m.live_count = m.thread_count;
-  for (int rank = 0; rank < m.thread_count; ++rank) {
-    Thread& thread = *m.threads[rank];
-    thread.fiber.rewind(run_thread);
+  machine.ready.clear();
+  machine.at_barrier.clear();
+  machine.live_threads = machine.block_threads;
+  for (int rank = 0; rank < machine.block_threads; ++rank) {
+    Thread& thread = machine.threads[rank];
     const unsigned row = rank / blockDim.x;
     thread.index = {rank % blockDim.x, row % blockDim.y, row / blockDim.y};
+    thread.fiber.rewind(run_thread);
     make_ready(thread);
   }
 }
 
-Thread* draw_ready_thread() {
-  Machine& m = machine();
+Thread& draw_ready_thread() {
+  std::vector<Thread*>& ready = machine.ready;
   const std::size_t drawn =
-      static_cast<std::uint64_t>(m.random()) * m.ready.size() >> 32;
-  std::swap(m.ready[drawn], m.ready.back());
-  Thread* thread = m.ready.back();
-  m.ready.pop_back();
+      std::uint64_t{machine.random()} * ready.size() >> 32;
+  std::swap(ready[drawn], ready.back());
+  Thread& thread = *ready.back();
+  ready.pop_back();
   return thread;
 }
 
-void run_block() {
-  Machine& m = machine();
-  start_threads();
-  while (!m.failure && !m.ready.empty()) {
-    m.running = draw_ready_thread();
-    threadIdx = m.running->index;
-    m.running->fiber.resume();
+void run_until_it_waits(Thread& thread) {
+  machine.running = &thread;
+  threadIdx = thread.index;
+  thread.fiber.resume();
+  switch (thread.state) {
+    case State::kExited:
+      --machine.live_threads;
+      if (machine.live_threads > 0) open_barrier_if_all_wait();
+      break;
+    case State::kAtBarrier:
+      machine.at_barrier.push_back(&thread);
+      open_barrier_if_all_wait();
+      break;
+    case State::kInWarp:
+      join_collective(thread);
+      break;
+    default:
+      machine.failure = sentence(thread, " trapped in ", thread.site);
   }
-  if (!m.failure && m.live_count > 0) m.failure = explain_deadlock();
+}
+
+// Threads remain that wait for one of their warp that will not come.
+void explain_deadlock() {
+  for (int rank = 0; rank < machine.block_threads; ++rank) {
+    const Thread& thread = machine.threads[rank];
+    if (thread.state != State::kInWarp) continue;
+    const int lane = missing_lane(thread);
+    machine.failure =
+        sentence(thread, " waits in ", thread.site, " for lane ", lane,
+                 ", which ", whereabouts(thread_in_lane(thread, lane)));
+  }
+}
+
+void run_block(std::uint64_t block, std::size_t shared_bytes) {
+  const std::uint64_t row = block / gridDim.x;
+  blockIdx = {static_cast<unsigned>(block % gridDim.x),
+              static_cast<unsigned>(row % gridDim.y),
+              static_cast<unsigned>(row / gridDim.y)};
+  std::memset(machine.shared.get(), kUnwritten, shared_bytes);
+  start_threads();
+  while (!machine.failure && !machine.ready.empty()) {
+    run_until_it_waits(draw_ready_thread());
+  }
+  if (!machine.failure && machine.live_threads > 0) explain_deadlock();
 }
 
 // A grid
 
 cudaError_t fail(cudaError_t error, const std::string& message) {
-  Machine& m = machine();
-  m.message = message;
-  return m.last_error = error;
+  machine.error_message = message;
+  return machine.last_error = error;
 }
 
-cudaError_t check_limits(const cudaLaunchConfig_t& config, int shared_limit) {
+cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
   const dim3 grid = config.gridDim;
   const dim3 block = config.blockDim;
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > kMaxBlockThreads || block.z > kMaxBlockDepth) {
     return fail(cudaErrorInvalidConfiguration,
-                join("invalid configuration: block ", uint3(block)));
+                sentence("invalid block ", uint3{block.x, block.y, block.z}));
   }
-  if (grid.x == 0 || grid.x > kMaxGridWidth || grid.y == 0 ||
-      grid.y > kMaxGridHeight || grid.z == 0 || grid.z > kMaxGridHeight) {
+  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  if (blocks == 0 || grid.x > kMaxGridWidth ||
+      std::max(grid.y, grid.z) > kMaxGridHeight) {
     return fail(cudaErrorInvalidConfiguration,
-                join("invalid configuration: grid ", uint3(grid)));
+                sentence("invalid grid ", uint3{grid.x, grid.y, grid.z}));
   }
-  if (config.dynamicSmemBytes > static_cast<std::size_t>(shared_limit)) {
+  const int allowed =
+      std::max(kSharedBytesWithoutOptIn, machine.allowed_shared_bytes[kernel]);
+  if (config.dynamicSmemBytes > static_cast<std::size_t>(allowed)) {
     return fail(cudaErrorInvalidValue,
-                join("invalid argument: ", config.dynamicSmemBytes,
-                     " bytes of shared memory, of ", shared_limit));
+                sentence(config.dynamicSmemBytes, " bytes of shared memory; ",
+                         allowed, " are allowed"));
   }
   return cudaSuccess;
 }
 
 void set_up_grid(const cudaLaunchConfig_t& config,
                  const std::function<void()>& thread) {
-  Machine& m = machine();
   gridDim = config.gridDim;
   blockDim = config.blockDim;
-  m.thread_count = static_cast<int>(blockDim.x * blockDim.y * blockDim.z);
-  m.kernel = &thread;
-  m.shared.reset(new std::byte[config.dynamicSmemBytes]);
-  while (static_cast<int>(m.threads.size()) < m.thread_count) {
-    m.threads.push_back(
-        std::make_unique<Thread>(static_cast<int>(m.threads.size())));
+  machine.kernel = &thread;
+  machine.shared.reset(new std::byte[config.dynamicSmemBytes]);
+  machine.block_threads = blockDim.x * blockDim.y * blockDim.z;
+  while (static_cast<int>(machine.threads.size()) < machine.block_threads) {
+    machine.threads.emplace_back(static_cast<int>(machine.threads.size()));
   }
 }
 
 std::vector<std::uint64_t> draw_block_order() {
-  std::vector<std::uint64_t> blocks(std::uint64_t{gridDim.x} * gridDim.y *
-                                    gridDim.z);
+  const std::uint64_t row = gridDim.x;
+  std::vector<std::uint64_t> blocks(row * gridDim.y * gridDim.z);
   std::iota(blocks.begin(), blocks.end(), std::uint64_t{0});
-  std::shuffle(blocks.begin(), blocks.end(), machine().random);
+  std::shuffle(blocks.begin(), blocks.end(), machine.random);
   return blocks;
 }
 
 }  // namespace
 
-// What kernels call
+// For kernels
 
 uint4* dynamic_shared_memory() {
-  return reinterpret_cast<uint4*>(machine().shared.get());
+  return reinterpret_cast<uint4*>(machine.shared.get());
 }
 
-int lane() { return machine().running->lane(); }
+int lane() { return machine.running->lane; }
 
 unsigned live_lanes() {
   unsigned lanes = 0;
   for (int lane = 0; lane < warpSize; ++lane) {
-    const Thread* thread = lane_of_warp(*machine().running, lane);
+    const Thread* thread = thread_in_lane(*machine.running, lane);
     if (thread != nullptr && thread->state != State::kExited) {
       lanes |= 1u << lane;
     }
@@ -379,141 +354,118 @@ unsigned live_lanes() {
   return lanes;
 }
 
-int block_count(bool predicate, Site site) {
-  Machine& m = machine();
-  Thread& thread = *m.running;
+void trap(Site site) {
+  machine.running->site = site;
+  machine.running->state = State::kTrapped;
+  machine.running->fiber.suspend();
+}
+
+int count_in_block(bool predicate, Site site) {
+  Thread& thread = *machine.running;
   thread.state = State::kAtBarrier;
   thread.site = site;
   thread.value = predicate;
-  m.at_barrier.push_back(&thread);
-  open_barrier_if_all_arrived();
-  wait();
+  thread.fiber.suspend();
   return static_cast<int>(thread.value);
 }
 
-unsigned warp_ballot(unsigned mask, bool predicate, Site site) {
+static std::uint64_t join_warp(Collective collective, unsigned mask,
+                               std::uint64_t value, int source_lane,
+                               Site site) {
+  Thread& thread = *machine.running;
+  thread.state = State::kInWarp;
+  thread.site = site;
+  thread.collective = collective;
+  thread.mask = mask;
+  thread.source_lane = source_lane;
+  thread.value = value;
+  thread.fiber.suspend();
+  return thread.value;
+}
+
+unsigned ballot(unsigned mask, bool predicate, Site site) {
   return static_cast<unsigned>(
-      meet_warp(Collective::kBallot, mask, predicate, lane(), site));
+      join_warp(Collective::kBallot, mask, predicate, lane(), site));
 }
 
-void warp_barrier(unsigned mask, Site site) {
-  meet_warp(Collective::kBarrier, mask, 0, lane(), site);
+void meet(unsigned mask, Site site) {
+  join_warp(Collective::kBarrier, mask, 0, lane(), site);
 }
 
-std::uint64_t warp_exchange(unsigned mask, std::uint64_t value, int source_lane,
-                            Site site) {
-  return meet_warp(Collective::kExchange, mask, value, source_lane, site);
+std::uint64_t exchange(unsigned mask, std::uint64_t value, int source_lane,
+                       Site site) {
+  return join_warp(Collective::kExchange, mask, value, source_lane, site);
 }
 
-void check_width(int width, Site site) {
-  if (width >= 1 && width <= warpSize && (width & (width - 1)) == 0) return;
-  machine().failure = join(where(*machine().running), " at ", site,
-                           " shuffles with a width of ", width);
-  abandon_block();
-}
+// For the host
 
-void trap(Site site) {
-  machine().failure = join(where(*machine().running), " trapped at ", site);
-  abandon_block();
-}
-
-// What the host calls
-
-void set_seed(unsigned seed) { machine().random.seed(seed); }
+void set_seed(unsigned seed) { machine.random.seed(seed); }
 
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
-  if (bytes < 0 || bytes > kSharedBytesOfBlock) {
+  if (bytes > kSharedBytesOfBlock) {
     return fail(cudaErrorInvalidValue,
-                join("invalid argument: ", bytes,
-                     " bytes of shared memory, of ", kSharedBytesOfBlock));
+                sentence(bytes, " bytes of shared memory; a block has ",
+                         kSharedBytesOfBlock));
   }
-  machine().allowed_shared_bytes[kernel] = bytes;
+  machine.allowed_shared_bytes[kernel] = bytes;
   return cudaSuccess;
 }
 
 int resident_blocks(int block_threads, std::size_t shared_bytes) {
-  const int by_threads = kMaxResidentThreads / std::max(block_threads, 1);
-  const auto by_shared =
-      static_cast<int>(kSharedBytesOfMultiprocessor /
-                       (shared_bytes + kSharedBytesReservedPerBlock));
-  return std::min({by_threads, by_shared, kMaxResidentBlocks});
+  const int shared = static_cast<int>(shared_bytes) + kSharedBytesReserved;
+  return std::min({kMaxResidentBlocks, kMaxResidentThreads / block_threads,
+                   kSharedBytesOfMultiprocessor / shared});
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    const std::function<void()>& thread) {
-  Machine& m = machine();
-  const std::lock_guard<std::mutex> lock(m.in_use);
-  const int shared_limit =
-      std::max(kSharedBytesWithoutOptIn, m.allowed_shared_bytes[kernel]);
-  if (const cudaError_t error = check_limits(config, shared_limit)) {
-    return error;
-  }
+  const std::lock_guard<std::mutex> lock(machine.mutex);
+  const cudaError_t error = check_limits(config, kernel);
+  if (error != cudaSuccess) return error;
   set_up_grid(config, thread);
   for (const std::uint64_t block : draw_block_order()) {
-    const std::uint64_t row = block / gridDim.x;
-    blockIdx = {static_cast<unsigned>(block % gridDim.x),
-                static_cast<unsigned>(row % gridDim.y),
-                static_cast<unsigned>(row / gridDim.y)};
-    std::memset(m.shared.get(), kUnwritten, config.dynamicSmemBytes);
-    run_block();
-    if (!m.failure) continue;
-    const std::string message = *m.failure;
-    m.failure.reset();
-    m.threads.clear();  // their stacks are in the middle of the kernel
-    return fail(cudaErrorLaunchFailure, message);
+    run_block(block, config.dynamicSmemBytes);
+    if (machine.failure) {
+      machine.threads.clear();  // some are in the middle of the kernel
+      return fail(cudaErrorLaunchFailure,
+                  *std::exchange(machine.failure, std::nullopt));
+    }
   }
   return cudaSuccess;
 }
 
 }  // namespace cuda_emulator
 
-const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaSuccess ? "no error"
-                              : cuda_emulator::machine().message.c_str();
-}
+using cuda_emulator::machine;
 
-cudaError_t cudaPeekAtLastError() {
-  return cuda_emulator::machine().last_error;
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : machine.error_message.c_str();
 }
 
 cudaError_t cudaGetLastError() {
-  return std::exchange(cuda_emulator::machine().last_error, cudaSuccess);
+  return std::exchange(machine.last_error, cudaSuccess);
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
                                    int /*device*/) {
   using namespace cuda_emulator;
-  switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock:
-      *value = kMaxBlockThreads;
-      return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      *value = kSharedBytesWithoutOptIn;
-      return cudaSuccess;
-    case cudaDevAttrWarpSize:
-      *value = warpSize;
-      return cudaSuccess;
-    case cudaDevAttrMultiProcessorCount:
-      *value = kMultiprocessors;
-      return cudaSuccess;
-    case cudaDevAttrL2CacheSize:
-      *value = 50 << 20;
-      return cudaSuccess;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-      *value = kMaxResidentThreads;
-      return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
-      return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
-      return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      *value = kSharedBytesOfMultiprocessor;
-      return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = kSharedBytesOfBlock;
-      return cudaSuccess;
-  }
-  return fail(cudaErrorInvalidValue, "invalid argument: attribute");
+  static const std::map<cudaDeviceAttr, int> values = {
+      {cudaDevAttrMaxThreadsPerBlock, kMaxBlockThreads},
+      {cudaDevAttrMaxSharedMemoryPerBlock, kSharedBytesWithoutOptIn},
+      {cudaDevAttrWarpSize, warpSize},
+      {cudaDevAttrMultiProcessorCount, kMultiprocessors},
+      {cudaDevAttrMaxThreadsPerMultiProcessor, kMaxResidentThreads},
+      {cudaDevAttrComputeCapabilityMajor, 9},
+      {cudaDevAttrComputeCapabilityMinor, 0},
+      {cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+       kSharedBytesOfMultiprocessor},
+      {cudaDevAttrMaxSharedMemoryPerBlockOptin, kSharedBytesOfBlock},
+  };
+  *value = values.at(attribute);
+  return cudaSuccess;
 }

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <vector>
 
-namespace cuda_emulator {
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
 
-struct Context;
+namespace cuda_emulator {
 
 // Runs from resume(), which the host calls, until suspend() or finish(), which
 // the fiber itself calls. The address and the thread sanitizer follow; to the
@@ -22,16 +24,32 @@ class Fiber {
 
   void rewind(Entry entry);  // resume() will call entry, after the host's past
   void resume();
-  void suspend();
-  [[noreturn]] void finish();  // the host's future comes after this
+  void suspend() { switch_context(context_, host_); }
+  void finish();  // before the host's future
 
   // What each fiber has done comes before what any of them will do.
   static void order(const std::vector<Fiber*>& fibers);
 
  private:
-  static void enter();
+  struct Context {
+#ifdef __x86_64__
+    void* stack_pointer;
+#else
+    ucontext_t registers;
+#endif
+    char* stack;  // the lowest address
+    std::size_t stack_bytes;
+    void* asan_fake_stack;
+    void* tsan_fiber;
+  };
 
-  Context* context_;
+  static void enter();
+  static void switch_context(Context& from, Context& to, bool for_good = false);
+  void prepare_registers(char* top);
+
+  static Context host_;
+  static Fiber* running_;
+  Context context_{};
   Entry entry_ = nullptr;
   bool finished_ = false;
 };
