@@ -11,7 +11,8 @@ namespace {
 CpuCapability supported_capability() {
 #ifdef __x86_64__
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
     return CpuCapability::kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -29,9 +30,8 @@ CpuCapability allowed_capability() {
         CpuCapability::kAvx512}) {
     if (name(capability) == text) return capability;
   }
-  throw std::invalid_argument(
-      std::string("VTADL_CPU_CAPABILITY is \"") + text +
-      "\"; it must be baseline, avx2 or avx512");
+  throw std::invalid_argument(std::string("VTADL_CPU_CAPABILITY is \"") + text +
+                              "\"; it must be baseline, avx2 or avx512");
 }
 
 }  // namespace

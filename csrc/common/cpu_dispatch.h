@@ -19,30 +19,30 @@ std::string name(CpuCapability capability);
 // TABLE##_in_use(), which returns the chosen one. A table and no registration:
 // code compiled for an instruction set must not run while the library loads.
 #ifdef __x86_64__
-#define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE)      \
-  namespace baseline {                           \
-  extern const TYPE TABLE;                       \
-  }                                              \
-  namespace avx2 {                               \
-  extern const TYPE TABLE;                       \
-  }                                              \
-  namespace avx512 {                             \
-  extern const TYPE TABLE;                       \
-  }                                              \
-  inline const TYPE& TABLE##_in_use() {          \
-    switch (cpu_capability()) {                  \
-      case CpuCapability::kAvx512:               \
-        return avx512::TABLE;                    \
-      case CpuCapability::kAvx2:                 \
-        return avx2::TABLE;                      \
-      default:                                   \
-        return baseline::TABLE;                  \
-    }                                            \
+#define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE) \
+  namespace baseline {                      \
+  extern const TYPE TABLE;                  \
+  }                                         \
+  namespace avx2 {                          \
+  extern const TYPE TABLE;                  \
+  }                                         \
+  namespace avx512 {                        \
+  extern const TYPE TABLE;                  \
+  }                                         \
+  inline const TYPE& TABLE##_in_use() {     \
+    switch (cpu_capability()) {             \
+      case CpuCapability::kAvx512:          \
+        return avx512::TABLE;               \
+      case CpuCapability::kAvx2:            \
+        return avx2::TABLE;                 \
+      default:                              \
+        return baseline::TABLE;             \
+    }                                       \
   }
 #else
-#define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE)      \
-  namespace baseline {                           \
-  extern const TYPE TABLE;                       \
-  }                                              \
+#define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE) \
+  namespace baseline {                      \
+  extern const TYPE TABLE;                  \
+  }                                         \
   inline const TYPE& TABLE##_in_use() { return baseline::TABLE; }
 #endif

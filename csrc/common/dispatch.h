@@ -24,7 +24,7 @@ using Accumulate = typename AccumulateType<T>::type;
 
 // Calls body with a zero of the C++ type that dtype names.
 template <typename Body>
-VTADL_INLINE void dispatch(DType dtype, const Body& body) {
+VTADL_HOST_INLINE void dispatch(DType dtype, const Body& body) {
   switch (dtype) {
     case DType::kFloat32:
       return body(float(0));

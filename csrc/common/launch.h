@@ -22,6 +22,16 @@ inline void check_cuda(cudaError_t status, const char* what) {
   }
 }
 
+// Dynamic shared memory that a block may have on the current device.
+inline std::size_t max_shared_bytes() {
+  int device = 0, bytes = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaDeviceGetAttribute(
+                 &bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             "cudaDeviceGetAttribute");
+  return static_cast<std::size_t>(bytes);
+}
+
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...),
             const LaunchShape& shape, void* stream, Args... args) {

@@ -15,8 +15,8 @@ void parallel_ranges(std::int64_t count, std::int64_t grain,
                      RangeFunction function, void* context);
 
 template <typename Body>
-VTADL_INLINE void parallel_for(std::int64_t count, std::int64_t grain,
-                               const Body& body) {
+VTADL_HOST_INLINE void parallel_for(std::int64_t count, std::int64_t grain,
+                                    const Body& body) {
   parallel_ranges(
       count, grain,
       [](std::int64_t begin, std::int64_t end, void* context) {

@@ -21,7 +21,7 @@ struct RowMap {
 
   // Adds an outer dimension, merged with the one before where both are
   // broadcast or both are not. False when kMaxDims are not enough.
-  VTADL_INLINE bool add_outer(std::int64_t dim_size, bool broadcast) {
+  VTADL_HOST_INLINE bool add_outer(std::int64_t dim_size, bool broadcast) {
     if (dim_size == 1) return true;
     if (dims > 0 && (stride[dims - 1] == 0) == broadcast) {
       size[dims - 1] *= dim_size;
@@ -50,15 +50,15 @@ struct RowMap {
     if (repeats == 1) return row;
     std::int64_t result = 0, sample_stride = 1;
     for (int i = 0; i < dims; ++i) {
-      std::int64_t& digits = stride[i] == 0 ? repeat : row;
+      const std::int64_t digits = stride[i] == 0 ? repeat : row;
       result += digits % size[i] * sample_stride;
-      digits /= size[i];
+      (stride[i] == 0 ? repeat : row) = digits / size[i];
       sample_stride *= size[i];
     }
     return result;
   }
 
-  VTADL_INLINE bool operator==(const RowMap& other) const {
+  VTADL_HOST_INLINE bool operator==(const RowMap& other) const {
     if (dims != other.dims) return false;
     for (int i = 0; i < dims; ++i) {
       if (size[i] != other.size[i] || stride[i] != other.stride[i]) {

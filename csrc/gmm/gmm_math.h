@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "common/simd.h"
 #include "gmm/gmm.h"
 
 namespace vtadl::gmm {
+
+template <ScaleParam kParam>
+using Constant = std::integral_constant<ScaleParam, kParam>;
 
 constexpr double kLog2Pi = 1.8378770664093454835607;
 
@@ -64,26 +68,78 @@ VTADL_INLINE Scale<T> activate(T raw, const Floor<T>& floor) {
           floored ? T(0) : scale.slope};
 }
 
-// Calls body with activate<param>.
-template <typename T, typename Body>
-VTADL_INLINE void with_activation(ScaleParam param, const Body& body) {
-  const auto call = [&](auto constant) {
-    body([](T raw, const Floor<T>& floor) {
-      return activate<decltype(constant)::value>(raw, floor);
-    });
-  };
+// The same where the parametrisation is known at run time only.
+template <typename T>
+VTADL_INLINE Scale<T> activate(ScaleParam param, T raw, const Floor<T>& floor) {
   switch (param) {
     case ScaleParam::kLogStd:
-      return call(std::integral_constant<ScaleParam, ScaleParam::kLogStd>());
+      return activate<ScaleParam::kLogStd>(raw, floor);
     case ScaleParam::kStd:
-      return call(std::integral_constant<ScaleParam, ScaleParam::kStd>());
+      return activate<ScaleParam::kStd>(raw, floor);
     case ScaleParam::kLogVar:
-      return call(std::integral_constant<ScaleParam, ScaleParam::kLogVar>());
+      return activate<ScaleParam::kLogVar>(raw, floor);
     case ScaleParam::kVar:
-      return call(std::integral_constant<ScaleParam, ScaleParam::kVar>());
-    case ScaleParam::kSoftplus:
-      return call(std::integral_constant<ScaleParam, ScaleParam::kSoftplus>());
+      return activate<ScaleParam::kVar>(raw, floor);
+    default:
+      return activate<ScaleParam::kSoftplus>(raw, floor);
   }
+}
+
+// Σ exp(l) = exp(shift)·Σ exp(l - shift): the shift is the maximum, or 0 where
+// the maximum is infinite, because -inf - -inf is not a number.
+template <typename T>
+VTADL_INLINE T log_sum_exp_shift(T maximum) {
+  return std::isinf(maximum) ? T(0) : maximum;
+}
+
+// log π_k, where log_normalizer = logsumexp(logits).
+template <typename T>
+VTADL_INLINE T log_weight(T logit, T log_normalizer) {
+  return std::isinf(logit) ? logit : logit - log_normalizer;
+}
+
+// exp(value - total), where both may be -inf: responsibilities and weights.
+template <typename T>
+VTADL_INLINE T share(T value, T total) {
+  return std::isinf(value) ? T(0) : exponential(value - total);
+}
+
+// Gradients of one sample's log-probability with respect to its component k:
+// `weight` = d log_prob / d log N_k, and d log_prob / d logits_k.
+template <typename T>
+struct ComponentGrad {
+  T weight, logit;
+};
+
+template <typename T>
+VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T pi,
+                                             T component_log_prob, T log_prob) {
+  if (std::isinf(log_prob)) return {T(0), T(0)};  // a plateau: no direction
+  if (mixture == Mixture::kWeighted) {
+    return {pi, pi == 0 ? T(0) : pi * (component_log_prob - log_prob)};
+  }
+  const T responsibility = share(component_log_prob, log_prob);
+  return {responsibility, responsibility - pi};
+}
+
+// Calls body with a zero of the element type and the parametrisation, both as
+// types.
+template <typename Body>
+VTADL_HOST_INLINE void dispatch(const GmmProblem& p, const Body& body) {
+  vtadl::dispatch(p.dtype, [&](auto zero) {
+    switch (p.scale_param) {
+      case ScaleParam::kLogStd:
+        return body(zero, Constant<ScaleParam::kLogStd>());
+      case ScaleParam::kStd:
+        return body(zero, Constant<ScaleParam::kStd>());
+      case ScaleParam::kLogVar:
+        return body(zero, Constant<ScaleParam::kLogVar>());
+      case ScaleParam::kVar:
+        return body(zero, Constant<ScaleParam::kVar>());
+      case ScaleParam::kSoftplus:
+        return body(zero, Constant<ScaleParam::kSoftplus>());
+    }
+  });
 }
 
 }  // namespace vtadl::gmm

@@ -1,0 +1,41 @@
+// Runs a kernel where the tensors lie.
+#pragma once
+
+#include "common/tensor.h"
+
+#ifdef VTADL_WITH_CUDA
+
+// Weak, so that the library also loads with CPU builds of PyTorch, where it is
+// null and never called.
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(std::int32_t device, void** stream);
+
+#define VTADL_CUDA_KERNEL(FUNCTION) FUNCTION
+#else
+#define VTADL_CUDA_KERNEL(FUNCTION) nullptr
+#endif
+
+namespace vtadl {
+
+template <typename Problem>
+using CpuKernel = void (*)(const Problem&);
+template <typename Problem>
+using CudaKernel = void (*)(const Problem&, void* stream);
+
+// On the device and the current stream of x.
+template <typename Problem>
+void run_kernel(const Tensor& x, const Problem& problem,
+                CpuKernel<Problem> cpu_kernel,
+                [[maybe_unused]] CudaKernel<Problem> cuda_kernel) {
+  if (x.is_cpu()) return cpu_kernel(problem);
+#ifdef VTADL_WITH_CUDA
+  const std::int32_t device = x.get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_get_current_cuda_stream(device, &stream));
+  cuda_kernel(problem, stream);
+#endif
+}
+
+}  // namespace vtadl

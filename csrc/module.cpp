@@ -1,0 +1,32 @@
+// The Python module; loading it registers the operators.
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "common/cpu_dispatch.h"
+
+namespace {
+
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["version"] = VTADL_VERSION;
+  info["torch"] = VTADL_TORCH_VERSION;
+  info["compiler"] = VTADL_COMPILER;
+#ifdef VTADL_WITH_CUDA
+  info["cuda"] = VTADL_CUDA_VERSION;
+  info["cuda_architectures"] = VTADL_CUDA_ARCHITECTURES;
+#else
+  info["cuda"] = pybind11::none();
+  info["cuda_architectures"] = "";
+#endif
+  info["cpu_capability"] = vtadl::name(vtadl::cpu_capability());
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  vtadl::cpu_capability();  // a bad VTADL_CPU_CAPABILITY fails here, not later
+  m.def("build_info", &build_info);
+  m.def("cpu_capability", [] { return vtadl::name(vtadl::cpu_capability()); });
+}

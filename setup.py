@@ -1,0 +1,51 @@
+"""pip's way into CMakeLists.txt, which alone says what is compiled and how."""
+
+import importlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def find_tool(package: str, folder: str) -> str:
+    """Path of cmake or ninja: as its Python package brings it, else as the PATH has it."""
+    try:
+        return str(Path(getattr(importlib.import_module(package), folder)) / package)
+    except ImportError:
+        found = shutil.which(package)
+    if found is None:
+        raise SystemExit(f"{package} is needed to build vtadl-ext: pip install {package}")
+    return found
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds the one CMake target, in a folder that later builds reuse."""
+
+    def build_extension(self, ext: Extension) -> None:
+        cmake, ninja = find_tool("cmake", "CMAKE_BIN_DIR"), find_tool("ninja", "BIN_DIR")
+        folder = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        configure = [
+            *(cmake, "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DVTADL_CUDA={os.environ.get('VTADL_CUDA', 'AUTO')}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+        ]
+        build = [cmake, "--build", str(folder), "--target", ext.name.rpartition(".")[2]]
+        if "MAX_JOBS" in os.environ:
+            build += ["--parallel", os.environ["MAX_JOBS"]]
+        for command in (configure, build):
+            if subprocess.run(command).returncode:
+                raise SystemExit(f"building vtadl-ext failed; the messages above say why ({command[0]})")
+
+
+setup(ext_modules=[Extension("vtadl_ext._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
