@@ -1,0 +1,1 @@
+"""Settings by name, for `--config NAME` of the command line."""

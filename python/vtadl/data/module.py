@@ -1,0 +1,57 @@
+"""What every data module shares: the form of a sample, and the loaders."""
+
+from typing import TypedDict
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vtadl.model import as_pair
+
+
+class Sample(TypedDict):
+    """One image; a batch has the same keys with one more leading dimension, and a list of names."""
+
+    image: Tensor  # [3, H, W] in [0, 1]
+    label: Tensor  # 0 normal, 1 anomalous
+    mask: Tensor  # [1, H, W] of 0 and 1
+    has_mask: Tensor  # whether the mask is known; an anomalous image may lack one
+    name: str
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Loads the three data sets that `setup` of a subclass provides."""
+
+    train_set: Dataset[Sample]
+    val_set: Dataset[Sample]
+    test_set: Dataset[Sample]
+
+    def __init__(self, image_size: int | tuple[int, int], batch_size: int, workers: int, seed: int) -> None:
+        super().__init__()
+        self.image_size = as_pair(image_size)
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        order = torch.Generator().manual_seed(self.seed)
+        return self._loader(self.train_set, shuffle=True, generator=order)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        return self._loader(self.val_set)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        return self._loader(self.test_set)
+
+    def _loader(
+        self, dataset: Dataset[Sample], shuffle: bool = False, generator: torch.Generator | None = None
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            shuffle=shuffle,
+            generator=generator,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )

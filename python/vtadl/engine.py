@@ -1,0 +1,116 @@
+"""Training and evaluation of the detector."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from vtadl.data import Sample
+from vtadl.metrics import DetectionMetrics
+from vtadl.model import VTADL, Prediction, VTADLLoss
+from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
+from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
+
+
+class AnomalyDetector(L.LightningModule):
+    """VT-ADL with its loss, its scores and its optimiser."""
+
+    def __init__(
+        self,
+        mse_weight: float = 500.0,
+        ssim_weight: float = 5.0,
+        scale_param: ScaleParam = "log_std",
+        min_std: float = 0.1,
+        mixture: MixtureForm = "logsumexp",
+        score_terms: list[ScoreTerm] = ["mse", "dissimilarity", "nll"],  # noqa: B006
+        map_terms: list[MapTerm] = ["error", "dissimilarity", "nll"],  # noqa: B006
+        top_patches: int = 10,
+        smoothing: float = 4.0,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 50,
+        **network: Any,
+    ) -> None:
+        """Builds the detector.
+
+        Args:
+            mse_weight: Weight of the mean squared error in the loss.
+            ssim_weight: Weight of the structural dissimilarity in the loss.
+            scale_param: How the mixture head's scale is read.
+            min_std: Smallest standard deviation of a component, where a token's own is 1.
+            mixture: The mixture's likelihood, or the weighted sum of the published code.
+            score_terms: What the score of an image adds up.
+            map_terms: What the anomaly map adds up.
+            top_patches: How many of the least likely patches an image's NLL is the mean of.
+            smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
+            learning_rate: Largest learning rate.
+            weight_decay: Weight decay of AdamW.
+            warmup_steps: Steps until the largest learning rate.
+            network: Sizes of the network.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = VTADL(**network)
+        self.loss = VTADLLoss(mse_weight, ssim_weight, scale_param, min_std, mixture)
+        self.scorer = AnomalyScorer(score_terms, map_terms, top_patches, smoothing)
+        self.metrics = DetectionMetrics()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+
+    def forward(self, images: Tensor) -> Scores:
+        """Scores images [B, 3, H, W] in [0, 1]."""
+        prediction = self.network(images)
+        return self.scorer(images, prediction, self._patch_nll(prediction))
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        terms = self.loss(batch["image"], self.network(batch["image"]))
+        self._log_loss("train", terms, batch)
+        return terms.total
+
+    def on_validation_epoch_start(self) -> None:
+        self.scorer.reset()
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        prediction = self.network(batch["image"])
+        self._log_loss("val", self.loss(batch["image"], prediction), batch)
+        self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
+
+    def test_step(self, batch: Sample, batch_idx: int) -> None:
+        scores = self(batch["image"])
+        self.metrics.update(scores.image, batch["label"], scores.map, batch["mask"], batch["has_mask"])
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.metrics.compute())
+        self.metrics.reset()
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Scores:
+        return self(batch["image"])
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _patch_nll(self, prediction: Prediction) -> Tensor:
+        return self.loss.patch_nll(prediction).unflatten(1, self.network.grid)
+
+    def _learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up, then half a cosine; a resumed run may have more steps than the first."""
+        progress = min(1.0, step / self.trainer.estimated_stepping_batches)
+        return min(1.0, (step + 1) / self.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _log_loss(self, stage: str, terms: LossTerms, batch: Sample) -> None:
+        count = len(batch["label"])
+        for name, value in zip(("loss", "nll", "mse", "ssim"), terms, strict=True):
+            self.log(
+                f"{stage}_{name}",
+                value,
+                prog_bar=name == "loss",
+                on_step=False,
+                on_epoch=True,
+                batch_size=count,
+            )
