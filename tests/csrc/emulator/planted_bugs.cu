@@ -1,0 +1,135 @@
+// Kernels with a bug, and what the emulator makes of each.
+#include <set>
+
+#include "check.h"
+#include "common/launch.h"
+
+namespace {
+
+constexpr unsigned kAllLanes = 0xffffffff;
+
+template <typename... Params, typename... Args>
+std::string error_in(void (*kernel)(Params...), unsigned threads,
+                     Args... args) {
+  return error_of([=] {
+    vtadl::launch("kernel", kernel, {1, threads, 1024}, nullptr, args...);
+  });
+}
+
+template <bool kWithBarrier>
+__global__ void read_other_warp(float* sum) {
+  float* shared = vtadl::shared_memory<float>();
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if (kWithBarrier) __syncthreads();
+  if (threadIdx.x == 63) *sum = shared[0];
+}
+
+template <bool kWithBarrier>
+__global__ void read_other_lane(float* sum) {
+  float* shared = vtadl::shared_memory<float>();
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if (kWithBarrier) __syncwarp();
+  if (threadIdx.x == 31) *sum = shared[0];
+}
+
+std::size_t results_over_seeds(void (*kernel)(float*), unsigned threads) {
+  std::set<bool> results;
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    cuda_emulator::set_seed(seed);
+    float sum = -1;
+    vtadl::launch("kernel", kernel, {1, threads, 1024}, nullptr, &sum);
+    results.insert(sum == 0);
+  }
+  return results.size();
+}
+
+void a_missing_barrier_lets_the_seed_decide() {
+  CHECK(results_over_seeds(read_other_warp<true>, 64) == 1);
+  CHECK(results_over_seeds(read_other_warp<false>, 64) == 2);
+  CHECK(results_over_seeds(read_other_lane<true>, 32) == 1);
+  CHECK(results_over_seeds(read_other_lane<false>, 32) == 2);
+}
+
+__global__ void part_at_barrier() {
+  if (threadIdx.x < 40) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+}
+
+__global__ void wait_for_warp_and_block() {
+  if (threadIdx.x == 3) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+}
+
+__global__ void shuffle_with_exited_lane(int* value) {
+  if (threadIdx.x == 5) return;
+  *value = __shfl_xor_sync(kAllLanes, *value, 1);
+}
+
+__global__ void shuffle_whole_warp(int* value) {
+  *value = __shfl_sync(kAllLanes, *value, 0);
+}
+
+__global__ void shuffle_without_own_lane(int* value) {
+  *value = __shfl_sync(0xff, *value, 0);
+}
+
+__global__ void shuffle_from_excluded_lane(int* value) {
+  if (threadIdx.x < 8) *value = __shfl_sync(0xff, *value, 9);
+}
+
+__global__ void shuffle_three_lanes(int* value) {
+  *value = __shfl_sync(kAllLanes, *value, 0, 3);
+}
+
+__global__ void disagree_on_mask() {
+  if (threadIdx.x == 0) {
+    __syncwarp(0x3);
+  } else {
+    __syncwarp(0x7);
+  }
+}
+
+__global__ void trap_at_last() {
+  if (threadIdx.x == 9) __trap();
+}
+
+void divergence_is_an_error_that_says_who_and_where() {
+  int value = 0;
+  CHECK(contains(error_in(part_at_barrier, 64),
+                 "waits in part_at_barrier (planted_bugs.cu:"));
+  CHECK(contains(error_in(wait_for_warp_and_block, 32),
+                 "for lane 3, which waits in wait_for_warp_and_block"));
+  CHECK(contains(error_in(shuffle_with_exited_lane, 32, &value),
+                 "for lane 5, which has exited"));
+  CHECK(contains(error_in(shuffle_whole_warp, 40, &value),
+                 "for lane 8, which does not exist"));
+  CHECK(contains(error_in(shuffle_without_own_lane, 32, &value),
+                 "which its mask leaves out"));
+  CHECK(contains(error_in(shuffle_from_excluded_lane, 32, &value),
+                 "needs lane 9, which its mask leaves out"));
+  CHECK(contains(error_in(shuffle_three_lanes, 32, &value),
+                 "shuffles with an invalid width"));
+  CHECK(contains(error_in(disagree_on_mask, 3), "which waits in"));
+  CHECK(contains(error_in(trap_at_last, 32),
+                 "kernel: thread (9,0,0) of block (0,0,0) trapped in"));
+}
+
+void a_kernel_runs_after_one_that_failed() {
+  int value = 4;
+  CHECK(error_in(shuffle_whole_warp, 32, &value).empty());
+  CHECK(value == 4);
+}
+
+}  // namespace
+
+int main() {
+  a_missing_barrier_lets_the_seed_decide();
+  divergence_is_an_error_that_says_who_and_where();
+  a_kernel_runs_after_one_that_failed();
+}
