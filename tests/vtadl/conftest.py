@@ -1,0 +1,74 @@
+"""Tiny inputs that several tests share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+TINY = {
+    "image_size": 32,
+    "width": 16,
+    "depth": 1,
+    "heads": 2,
+    "mlp_width": 16,
+    "bottleneck": 16,
+    "decoder_channels": 16,
+    "components": 3,
+}
+
+
+@pytest.fixture
+def tiny() -> dict[str, int]:
+    """Sizes of a network that a test trains in seconds."""
+    return dict(TINY)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def save_image() -> Callable[..., Path]:
+    """Writes random grey levels, with a white square if asked, in the format of the suffix."""
+    rng = np.random.default_rng(0)
+
+    def save(path: Path, square: bool = False, mode: str = "RGB", size: tuple[int, int] = (40, 48)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(90, 120, size, dtype=np.uint8)
+        if square:
+            pixels[8:24, 8:24] = 255
+        Image.fromarray(pixels).convert(mode).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def category(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
+    """A folder in the layout of MVTec AD: 12 training images, 4 good ones and 4 with a hole."""
+    root = tmp_path / "category"
+    for index in range(12):
+        save_image(root / f"train/good/{index:03d}.png")
+    for index in range(4):
+        save_image(root / f"test/good/{index:03d}.png")
+        save_image(root / f"test/hole/{index:03d}.jpg", square=True)
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[8:24, 8:24] = 255
+        path = root / f"ground_truth/hole/{index:03d}_mask.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    return root
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real data that VTADL_DATA names; skips the test where there is none."""
+    folder = os.environ.get("VTADL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("VTADL_DATA names no folder")
+    return Path(folder)

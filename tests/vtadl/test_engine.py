@@ -1,0 +1,136 @@
+import lightning as L
+import pytest
+import torch
+
+from vtadl.data import TextureDefects
+from vtadl.engine import AnomalyDetector
+from vtadl.errors import InputError
+from vtadl.files import AtomicCheckpointIO, atomic_path
+from vtadl.training import load_detector, training_callbacks
+
+
+def make_trainer(folder, epochs):
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=training_callbacks(folder)[1:],
+        plugins=[AtomicCheckpointIO()],
+    )
+
+
+@pytest.fixture
+def data():
+    return TextureDefects(image_size=32, batch_size=8, train_count=32, val_count=16, test_count=12)
+
+
+def test_a_few_epochs_lower_the_loss(tiny, data, tmp_path):
+    detector, losses = AnomalyDetector(**tiny), []
+    trainer = make_trainer(tmp_path, 1)
+    for epochs in (1, 6):
+        trainer.fit_loop.max_epochs = epochs
+        trainer.fit(detector, data)
+        losses.append(trainer.callback_metrics["val_loss"].item())
+    assert losses[1] < losses[0]
+
+
+def test_a_checkpoint_restores_the_same_scores(tiny, data, tmp_path):
+    detector = AnomalyDetector(**tiny, top_patches=3)
+    make_trainer(tmp_path, 1).fit(detector, data)
+    restored = load_detector(tmp_path / "last.ckpt")
+    images = torch.rand(4, 3, 32, 32)
+    expected = detector.eval()(images)
+    assert restored.scorer.image_moments.count == 16
+    assert torch.equal(restored(images).image, expected.image)
+    assert torch.equal(restored(images).map, expected.map)
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tiny, data, tmp_path):
+    def fit(folder, epochs, checkpoint=None):
+        L.seed_everything(0, verbose=False)
+        detector = AnomalyDetector(**tiny, noise_std=0.0)
+        trainer = make_trainer(tmp_path / folder, epochs)
+        trainer.fit(detector, data, ckpt_path=checkpoint)
+        return trainer
+
+    first = fit("first", 1)
+    resumed = fit("resumed", 3, tmp_path / "first" / "last.ckpt")
+    assert first.global_step == 4
+    assert resumed.global_step == 12
+    assert resumed.current_epoch == 3
+    schedule = resumed.lr_scheduler_configs[0].scheduler
+    assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tiny, data, tmp_path):
+    trainer = make_trainer(tmp_path, 2)
+    trainer.fit(AnomalyDetector(**tiny), data)
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 1
+    assert trainer.checkpoint_callbacks[0].best_model_score <= trainer.callback_metrics["val_loss"]
+    assert best["epoch"] <= last["epoch"]
+
+
+def test_testing_reports_all_figures(tiny, data, tmp_path):
+    trainer = make_trainer(tmp_path, 1)
+    trainer.fit(detector := AnomalyDetector(**tiny), data)
+    (figures,) = trainer.test(detector, data, verbose=False)
+    assert set(figures) == {
+        "image_auroc",
+        "image_average_precision",
+        "pixel_auroc",
+        "pixel_average_precision",
+    }
+    assert all(0 <= figure <= 1 for figure in figures.values())
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(tiny, data, tmp_path):
+    detector = AnomalyDetector(**tiny, warmup_steps=2)
+    make_trainer(tmp_path, 2).fit(detector, data)
+    factors = [detector._learning_rate_factor(step) for step in range(9)]
+    assert factors[0] == pytest.approx(0.5)
+    assert max(factors) == factors[1] > 0.9
+    assert factors[-1] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "wrong.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"wrong\.ckpt"):
+        load_detector(path)
+
+
+def test_a_truncated_checkpoint_is_named(tiny, data, tmp_path):
+    make_trainer(tmp_path, 1).fit(AnomalyDetector(**tiny), data)
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        load_detector(path)
+
+
+def test_a_checkpoint_of_something_else_is_named(tmp_path):
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=r"other\.ckpt"):
+        load_detector(tmp_path / "other.ckpt")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "folder" / "file.txt"
+
+    def write(text, fail):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+            if fail:
+                raise OSError("disk full")
+
+    write("old", fail=False)
+    with pytest.raises(OSError, match="disk full"):
+        write("new", fail=True)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]

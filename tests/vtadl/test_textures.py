@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from vtadl.data import TEXTURES, TextureDefects
+from vtadl.data.textures import DEFECTS, STRIPS, load_texture, random_crop
+from vtadl.errors import InputError
+
+
+def module(**options):
+    return TextureDefects(**{"train_count": 8, "val_count": 4, "test_count": 12} | options)
+
+
+def images(dataset):
+    return torch.stack([sample["image"] for sample in dataset])
+
+
+@pytest.mark.parametrize("texture", TEXTURES)
+def test_every_second_test_crop_has_a_defect_and_its_mask(texture):
+    data = module(texture=texture, image_size=(48, 64))
+    data.setup("test")
+    assert [int(sample["label"]) for sample in data.test_set] == [0, 1] * 6
+    for sample in data.test_set:
+        assert sample["image"].shape == (3, 48, 64)
+        assert sample["mask"].any() == bool(sample["label"])
+        assert sample["mask"].mean() < 0.5
+
+
+def test_crops_depend_on_the_seed_alone():
+    def drawn(seed):
+        data = module(seed=seed)
+        data.setup("fit")
+        data.setup("test")
+        return torch.cat([images(part) for part in (data.train_set, data.val_set, data.test_set)])
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_the_parts_of_the_splits_do_not_overlap():
+    columns = [set(range(*strip)) for strip in STRIPS.values()]
+    assert len(set.union(*columns)) == sum(map(len, columns)) == 512
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_normal_crop_is_found_in_its_own_part_only(split):
+    data = module(texture="gravel")
+    data.setup("fit")
+    data.setup("test")
+    crop = images({"train": data.train_set, "val": data.val_set, "test": data.test_set}[split])[0, 0].numpy()
+    photograph = load_texture("gravel")
+    windows = np.lib.stride_tricks.sliding_window_view(photograph[:, : 512 - 56], (64, 8))
+    columns = np.nonzero((windows == crop[:, :8]).all((2, 3)))[1]
+    assert len(columns) == 1
+    assert STRIPS[split].start <= columns[0] <= STRIPS[split].stop - 64
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_mask_covers_exactly_what_was_painted(kind, seed):
+    rng = np.random.default_rng(seed)
+    image, donor = (random_crop(load_texture(name), (64, 64), rng) for name in ("brick", "gravel"))
+    painted, mask = DEFECTS[kind](image, donor, rng)
+    assert np.array_equal(painted[~mask], image[~mask])
+    assert (painted[mask] != image[mask]).mean() > 0.9  # a pixel may be painted in its own colour
+    assert mask.any()
+
+
+def test_crops_larger_than_their_part_are_refused():
+    with pytest.raises(InputError, match="image_size 200x200 does not fit"):
+        module(image_size=200).setup("fit")
