@@ -29,15 +29,25 @@ struct Site {
   }
 };
 
+enum class Collective { kBarrier, kBallot, kShuffle };
+
 uint4* dynamic_shared_memory();
-int lane();
+int own_lane();
 unsigned live_lanes();
 void trap(Site site);
-int count_in_block(bool predicate, Site site);
-unsigned ballot(unsigned mask, bool predicate, Site site);
-void meet(unsigned mask, Site site);
-std::uint64_t exchange(unsigned mask, std::uint64_t value, int source_lane,
-                       Site site);
+
+// Waits for the block; the number of threads with the predicate.
+int meet_block(bool predicate, Site site);
+
+// Waits for the lanes of the mask. A ballot tells which brought other than 0; a
+// shuffle tells what the source brought.
+std::uint64_t meet_warp(Collective collective, unsigned mask,
+                        std::uint64_t value, int source_lane, Site site);
+
+inline unsigned ballot(unsigned mask, bool predicate, Site site) {
+  return static_cast<unsigned>(
+      meet_warp(Collective::kBallot, mask, predicate, own_lane(), site));
+}
 
 template <typename To, typename From>
 To copy_bits(From from) {
@@ -52,12 +62,13 @@ template <typename T, typename SourceLane>
 T shuffle(unsigned mask, T value, int width, SourceLane source_lane,
           Site site) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
-  constexpr int kInvalid = -1;
-  const bool valid = width > 0 && warpSize % width == 0;
-  const int first = lane() & -width;
-  const int source = source_lane(lane(), first, first + width - 1);
-  return copy_bits<T>(exchange(mask, copy_bits<std::uint64_t>(value),
-                               valid ? source : kInvalid, site));
+  const bool valid_width = width > 0 && warpSize % width == 0;
+  const int own = own_lane();
+  const int first = own & -width;
+  const int source = source_lane(own, first, first + width - 1);
+  return copy_bits<T>(meet_warp(Collective::kShuffle, mask,
+                                copy_bits<std::uint64_t>(value),
+                                valid_width ? source : -1, site));
 }
 
 template <typename T, typename Update>
@@ -81,20 +92,19 @@ using Same = std::common_type_t<T>;  // takes no part in deduction
 
 #define VTADL_SITE cuda_emulator::Site site = cuda_emulator::Site::here()
 
-inline void __syncthreads(VTADL_SITE) {
-  cuda_emulator::count_in_block(true, site);
-}
+inline void __syncthreads(VTADL_SITE) { cuda_emulator::meet_block(true, site); }
 inline int __syncthreads_count(int predicate, VTADL_SITE) {
-  return cuda_emulator::count_in_block(predicate != 0, site);
+  return cuda_emulator::meet_block(predicate != 0, site);
 }
 inline int __syncthreads_or(int predicate, VTADL_SITE) {
-  return cuda_emulator::count_in_block(predicate != 0, site) != 0;
+  return cuda_emulator::meet_block(predicate != 0, site) != 0;
 }
 inline int __syncthreads_and(int predicate, VTADL_SITE) {
-  return cuda_emulator::count_in_block(predicate == 0, site) == 0;
+  return cuda_emulator::meet_block(predicate == 0, site) == 0;
 }
 inline void __syncwarp(unsigned mask = 0xffffffff, VTADL_SITE) {
-  cuda_emulator::meet(mask, site);
+  using namespace cuda_emulator;
+  meet_warp(Collective::kBarrier, mask, 0, own_lane(), site);
 }
 inline unsigned __activemask() { return cuda_emulator::live_lanes(); }
 inline unsigned __ballot_sync(unsigned mask, int predicate, VTADL_SITE) {

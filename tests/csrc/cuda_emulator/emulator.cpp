@@ -40,7 +40,6 @@ constexpr int kMultiprocessors = 4;  // few, so that grid-stride loops loop
 constexpr int kUnwritten = 0xff;  // NaN in every floating type
 
 enum class State { kReady, kAtBarrier, kInWarp, kTrapped, kExited };
-enum class Collective { kBarrier, kBallot, kExchange };
 
 struct Thread {
   explicit Thread(int rank) : rank(rank) {}
@@ -71,8 +70,6 @@ struct Machine {
   std::vector<Thread*> ready;
   Thread* running = nullptr;
   std::optional<std::string> failure;  // of the block
-  std::string error_message;
-  cudaError_t last_error = cudaSuccess;
 
   Machine() {
     const char* seed = std::getenv("VTADL_EMULATOR_SEED");
@@ -81,6 +78,10 @@ struct Machine {
 };
 
 Machine machine;
+
+// Of the calling thread of the host:
+thread_local std::string error_message;
+thread_local cudaError_t last_error = cudaSuccess;
 
 // Words
 
@@ -183,7 +184,7 @@ void complete_collective(const Thread& last) {
   }
   if (last.collective == Collective::kBarrier) order_memory(threads);
   for (Thread* thread : threads) {
-    thread->value = last.collective == Collective::kExchange
+    thread->value = last.collective == Collective::kShuffle
                         ? values[thread->source_lane]
                         : ballot;
     make_ready(*thread);
@@ -191,17 +192,16 @@ void complete_collective(const Thread& last) {
 }
 
 void join_collective(const Thread& thread) {
+  if (thread.source_lane < 0) {
+    machine.failure = sentence(thread, " in ", thread.site,
+                               " shuffles with an invalid width");
+    return;
+  }
   for (const int lane : {thread.lane, thread.source_lane}) {
-    if (lane < 0) {
-      machine.failure = sentence(thread, " in ", thread.site,
-                                 " shuffles with an invalid width");
-      return;
-    }
-    if ((thread.mask >> lane & 1) == 0) {
-      machine.failure = sentence(thread, " in ", thread.site, " needs lane ",
-                                 lane, ", which its mask leaves out");
-      return;
-    }
+    if ((thread.mask >> lane & 1) != 0) continue;
+    machine.failure = sentence(thread, " in ", thread.site, " needs lane ",
+                               lane, ", which its mask leaves out");
+    return;
   }
   if (missing_lane(thread) < 0) complete_collective(thread);
 }
@@ -266,6 +266,7 @@ void explain_deadlock() {
     machine.failure =
         sentence(thread, " waits in ", thread.site, " for lane ", lane,
                  ", which ", whereabouts(thread_in_lane(thread, lane)));
+    return;
   }
 }
 
@@ -285,8 +286,8 @@ void run_block(std::uint64_t block, std::size_t shared_bytes) {
 // A grid
 
 cudaError_t fail(cudaError_t error, const std::string& message) {
-  machine.error_message = message;
-  return machine.last_error = error;
+  error_message = message;
+  return last_error = error;
 }
 
 cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
@@ -341,7 +342,7 @@ uint4* dynamic_shared_memory() {
   return reinterpret_cast<uint4*>(machine.shared.get());
 }
 
-int lane() { return machine.running->lane; }
+int own_lane() { return machine.running->lane; }
 
 unsigned live_lanes() {
   unsigned lanes = 0;
@@ -360,7 +361,7 @@ void trap(Site site) {
   machine.running->fiber.suspend();
 }
 
-int count_in_block(bool predicate, Site site) {
+int meet_block(bool predicate, Site site) {
   Thread& thread = *machine.running;
   thread.state = State::kAtBarrier;
   thread.site = site;
@@ -369,9 +370,8 @@ int count_in_block(bool predicate, Site site) {
   return static_cast<int>(thread.value);
 }
 
-static std::uint64_t join_warp(Collective collective, unsigned mask,
-                               std::uint64_t value, int source_lane,
-                               Site site) {
+std::uint64_t meet_warp(Collective collective, unsigned mask,
+                        std::uint64_t value, int source_lane, Site site) {
   Thread& thread = *machine.running;
   thread.state = State::kInWarp;
   thread.site = site;
@@ -383,23 +383,12 @@ static std::uint64_t join_warp(Collective collective, unsigned mask,
   return thread.value;
 }
 
-unsigned ballot(unsigned mask, bool predicate, Site site) {
-  return static_cast<unsigned>(
-      join_warp(Collective::kBallot, mask, predicate, lane(), site));
-}
-
-void meet(unsigned mask, Site site) {
-  join_warp(Collective::kBarrier, mask, 0, lane(), site);
-}
-
-std::uint64_t exchange(unsigned mask, std::uint64_t value, int source_lane,
-                       Site site) {
-  return join_warp(Collective::kExchange, mask, value, source_lane, site);
-}
-
 // For the host
 
-void set_seed(unsigned seed) { machine.random.seed(seed); }
+void set_seed(unsigned seed) {
+  const std::lock_guard<std::mutex> lock(machine.mutex);
+  machine.random.seed(seed);
+}
 
 cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
   if (bytes > kSharedBytesOfBlock) {
@@ -407,6 +396,7 @@ cudaError_t allow_shared_bytes(const void* kernel, int bytes) {
                 sentence(bytes, " bytes of shared memory; a block has ",
                          kSharedBytesOfBlock));
   }
+  const std::lock_guard<std::mutex> lock(machine.mutex);
   machine.allowed_shared_bytes[kernel] = bytes;
   return cudaSuccess;
 }
@@ -436,14 +426,13 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
 
 }  // namespace cuda_emulator
 
-using cuda_emulator::machine;
-
 const char* cudaGetErrorString(cudaError_t error) {
-  return error == cudaSuccess ? "no error" : machine.error_message.c_str();
+  return error == cudaSuccess ? "no error"
+                              : cuda_emulator::error_message.c_str();
 }
 
 cudaError_t cudaGetLastError() {
-  return std::exchange(machine.last_error, cudaSuccess);
+  return std::exchange(cuda_emulator::last_error, cudaSuccess);
 }
 
 cudaError_t cudaGetDevice(int* device) {

@@ -2,15 +2,9 @@
 #pragma once
 
 #define VTADL_VECTOR_TYPES(name, T, align2, align4)                     \
-  struct name##2 {                                                      \
-    alignas(align2) T x;                                                \
-    T y;                                                                \
-  };                                                                    \
+  struct alignas(align2) name##2 { T x, y; };                           \
   struct name##3 { T x, y, z; };                                        \
-  struct name##4 {                                                      \
-    alignas(align4) T x;                                                \
-    T y, z, w;                                                          \
-  };                                                                    \
+  struct alignas(align4) name##4 { T x, y, z, w; };                     \
   constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }         \
   constexpr name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   constexpr name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
