@@ -15,7 +15,7 @@
 #define __device__
 #define __host__
 #define __constant__
-#define __shared__ static  // as blocks run in turn; keeps its values, though
+#define __shared__ static  // blocks run in turn; not poisoned between them
 #define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
