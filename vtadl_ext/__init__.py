@@ -1,4 +1,8 @@
-from vtadl_ext import reference
-from vtadl_ext.reference import gmm_nll, ssim  # TEMPORARY until the binary exists
+"""Fused Gaussian-mixture likelihood and SSIM for PyTorch."""
 
-__all__ = ["gmm_nll", "reference", "ssim"]
+from vtadl_ext import reference
+from vtadl_ext._ops import build_info
+from vtadl_ext.gmm import gmm_nll
+from vtadl_ext.ssim import ssim
+
+__all__ = ["build_info", "gmm_nll", "reference", "ssim"]

@@ -23,6 +23,7 @@ def gmm_nll(
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.gmm_nll`."""
+    x, logits, mu, scale = map(_widen, (x, logits, mu, scale))
     log_std = {
         "log_std": lambda: scale,
         "std": lambda: scale.log(),
@@ -56,8 +57,8 @@ def ssim(
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ssim`."""
+    x, y = (pad(_widen(image), window_size, padding) for image in (x, y))
     weights = x.new_tensor(window_weights(window, window_size, window_sigma))
-    x, y = (pad(image, window_size, padding) for image in (x, y))
 
     def blur(image: Tensor) -> Tensor:
         planes = image.reshape(-1, 1, *image.shape[-2:])
@@ -90,6 +91,11 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
         return image
     border = [window_size // 2] * 4
     return F.pad(image, border, mode="constant" if padding == "same" else "reflect")
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    """At least float32: sums of half-precision numbers in half precision are worthless."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:

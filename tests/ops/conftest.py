@@ -1,0 +1,39 @@
+"""The devices that the operators are tested on.
+
+`emulated` is the CUDA kernels run on the CPU by the emulator in tests/csrc/cuda_emulator: their operators are
+a library of their own, `torch.ops.vtadl_ext_emulated`, which stands in for `torch.ops.vtadl_ext`.
+"""
+
+import os
+
+import pytest
+import torch
+
+from vtadl_ext import _ops
+
+
+def _emulated_operators():
+    library = os.environ.get("VTADL_EMULATED_LIBRARY")
+    if library is None:
+        pytest.skip("VTADL_EMULATED_LIBRARY is not set: run `make test`, which builds the emulated kernels")
+    torch.ops.load_library(library)
+    return torch.ops.vtadl_ext_emulated
+
+
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
+def device(request, monkeypatch) -> torch.device:
+    """Where the tensors of a test lie; for `emulated` that is the CPU."""
+    if request.param == "emulated":
+        monkeypatch.setattr(_ops, "_ops", _emulated_operators())
+        return torch.device("cpu")
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU")
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def compiled_device(device) -> torch.device:
+    """As `device`, where the operators' Python side matters too: fake kernels and vmap know one library only."""
+    if _ops._ops is not torch.ops.vtadl_ext:
+        pytest.skip("the emulated operators have no fake kernels and no vmap: these are tested on the CPU")
+    return device

@@ -1,0 +1,61 @@
+"""Argument checks. Every error names the argument, what it got and what it wants."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, once they are dense, floating-point, and of one dtype and device: those of the first.
+
+    Under autocast the widest of their dtypes serves for all, as for PyTorch's own operators of several tensors.
+    """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in _FLOATING:
+            raise TypeError(f"{name} must have dtype {_one_of(_FLOATING)}, got {tensor.dtype}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    first_name, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{name} must be on the device of {first_name}, {first.device}, got {tensor.device}"
+            )
+    if _autocasts(first.device):
+        dtype = first.dtype
+        for tensor in tensors.values():
+            dtype = torch.promote_types(dtype, tensor.dtype)
+        return tuple(tensor.to(dtype) for tensor in tensors.values())
+    for name, tensor in tensors.items():
+        if tensor.dtype != first.dtype:
+            raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {tensor.dtype}")
+    return tuple(tensors.values())
+
+
+def _autocasts(device: torch.device) -> bool:
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def check_option(name: str, value: str, options: Sequence[str]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} must be {_one_of([repr(option) for option in options])}, got {value!r}")
+
+
+def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None:
+    """A finite positive number, or zero where that is allowed."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (0 < value < float("inf") or (zero_allowed and value == 0)):
+        wanted = "at least 0" if zero_allowed else "positive"
+        raise ValueError(f"{name} must be finite and {wanted}, got {value}")
+
+
+def _one_of(options: Sequence[object]) -> str:
+    *others, last = map(str, options)
+    return f"{', '.join(others)} or {last}"
