@@ -1,5 +1,6 @@
 """The `vtadl` command."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -36,14 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in commands:
         print(f"vtadl: there is no command {command}; see vtadl --help", file=sys.stderr)
         return 2
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # Lightning's own business
+    _quieten_lightning()
     try:
         commands[command](arguments)
-    except InputError as error:
+    except (InputError, FileExistsError, NotADirectoryError, PermissionError) as error:
         sentence = str(error).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
         print(f"vtadl: {sentence}", file=sys.stderr)
         return 1
     return 0
+
+
+def _quieten_lightning() -> None:
+    """Drops what says nothing about the run: Lightning's use of a deprecated function, and advertisements."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 
 
 def config_names() -> list[str]:

@@ -28,7 +28,7 @@ class AnomalyDetector(L.LightningModule):
         score_terms: list[ScoreTerm] = ["mse", "dissimilarity", "nll"],  # noqa: B006
         map_terms: list[MapTerm] = ["error", "dissimilarity", "nll"],  # noqa: B006
         top_patches: int = 10,
-        smoothing: float = 4.0,
+        smoothing: float = 2.0,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,

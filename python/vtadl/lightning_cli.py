@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
@@ -49,13 +49,14 @@ def run(arguments: Sequence[str]) -> None:
     """Runs `fit` or `test` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    callbacks = training_callbacks() if arguments[0] == "fit" else [RichProgressBar()]
     DetectorCLI(
         AnomalyDetector,
         ImageDataModule,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=0,
-        trainer_defaults={"callbacks": training_callbacks()},
+        trainer_defaults={"callbacks": callbacks},
         parser_kwargs={"prog": "vtadl"},
         args=list(arguments),
     )

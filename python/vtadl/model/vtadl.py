@@ -37,9 +37,9 @@ class VTADL(nn.Module):
         depth: int = 3,
         heads: int = 4,
         mlp_width: int = 128,
-        noise_std: float = 0.5,
+        noise_std: float = 1.0,
         bottleneck: int = 128,
-        decoder_channels: int = 128,
+        decoder_channels: int = 64,
         components: int = 10,
     ) -> None:
         """Builds the network.
