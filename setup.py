@@ -35,7 +35,6 @@ class CMakeBuild(build_ext):
         configure = [
             *(cmake, "-S", str(ROOT), "-B", str(folder), "-G", "Ninja"),
             f"-DCMAKE_MAKE_PROGRAM={ninja}",
-            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DVTADL_CUDA={os.environ.get('VTADL_CUDA', 'AUTO')}",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
@@ -43,7 +42,8 @@ class CMakeBuild(build_ext):
         build = [cmake, "--build", str(folder), "--target", ext.name.rpartition(".")[2]]
         if "MAX_JOBS" in os.environ:
             build += ["--parallel", os.environ["MAX_JOBS"]]
-        for command in (configure, build):
+        install = [cmake, "--install", str(folder), "--prefix", str(output)]
+        for command in (configure, build, install):
             if subprocess.run(command).returncode:
                 raise SystemExit(f"building vtadl-ext failed; the messages above say why ({command[0]})")
 

@@ -1,4 +1,5 @@
 # vtadl_cpu_kernels(target sources...): compiles CPU kernels once per instruction set; cpu_dispatch.h chooses.
+set(VTADL_CPU_FLAGS -fopenmp-simd -ffp-contract=fast -fno-math-errno -fno-trapping-math)
 set(VTADL_CPU_FLAGS_baseline)
 set(VTADL_CPU_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(VTADL_CPU_FLAGS_avx512 ${VTADL_CPU_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
@@ -17,8 +18,10 @@ function(vtadl_cpu_kernels target)
     target_include_directories(
       ${kernels} SYSTEM PRIVATE $<TARGET_PROPERTY:torch_stable,INTERFACE_INCLUDE_DIRECTORIES>)
     target_compile_definitions(${kernels} PRIVATE VTADL_CPU_CAPABILITY=${capability})
-    target_compile_options(${kernels} PRIVATE -fopenmp-simd -ffp-contract=fast -fno-math-errno
-                                              -fno-trapping-math ${VTADL_CPU_FLAGS_${capability}})
+    target_compile_options(${kernels} PRIVATE ${VTADL_CPU_FLAGS} ${VTADL_CPU_FLAGS_${capability}})
     target_link_libraries(${target} PRIVATE ${kernels})
   endforeach()
+  if("avx2" IN_LIST VTADL_CPU_CAPABILITIES)
+    target_compile_definitions(${target} PRIVATE VTADL_X86_KERNELS)
+  endif()
 endfunction()

@@ -9,7 +9,7 @@ namespace vtadl {
 namespace {
 
 CpuCapability supported_capability() {
-#ifdef __x86_64__
+#ifdef VTADL_X86_KERNELS
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {

@@ -18,7 +18,7 @@ std::string name(CpuCapability capability);
 // Declares the table of kernels that each instruction set defines, and
 // TABLE##_in_use(), which returns the chosen one. A table and no registration:
 // code compiled for an instruction set must not run while the library loads.
-#ifdef __x86_64__
+#ifdef VTADL_X86_KERNELS
 #define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE) \
   namespace baseline {                      \
   extern const TYPE TABLE;                  \

@@ -1,6 +1,8 @@
 // Runs a kernel where the tensors lie.
 #pragma once
 
+#include <type_traits>
+
 #include "common/tensor.h"
 
 #ifdef VTADL_WITH_CUDA
@@ -17,10 +19,11 @@ aoti_torch_get_current_cuda_stream(std::int32_t device, void** stream);
 
 namespace vtadl {
 
+// The kernels' types follow from the problem's: a null pointer has none.
 template <typename Problem>
-using CpuKernel = void (*)(const Problem&);
+using CpuKernel = std::common_type_t<void (*)(const Problem&)>;
 template <typename Problem>
-using CudaKernel = void (*)(const Problem&, void* stream);
+using CudaKernel = std::common_type_t<void (*)(const Problem&, void* stream)>;
 
 // On the device and the current stream of x.
 template <typename Problem>

@@ -358,7 +358,10 @@ class ParameterGrad {
   using T = Accumulate<Scalar>;
 
   ParameterGrad(const GmmProblem& problem, int64_t features, void* base)
-      : p_(problem), features_(features), base_(static_cast<Scalar*>(base)) {}
+      : p_(problem),
+        features_(features),
+        one_for_all_(features < problem.features),
+        base_(static_cast<Scalar*>(base)) {}
 
   void begin(int64_t components) { std::fill_n(sums_, components, T(0)); }
 
@@ -368,7 +371,7 @@ class ParameterGrad {
     for (int64_t k = 0; k < range.components; ++k) {
       const int64_t at = k * range.features;
       const T* component_slope = slope ? slope + at : nullptr;
-      if (features_ == 1) {
+      if (one_for_all_) {
         sums_[k] += sum(grad + at, component_slope, range.features);
       } else {
         store(
@@ -379,7 +382,7 @@ class ParameterGrad {
   }
 
   void end(int64_t row, int64_t first_component, int64_t components) {
-    if (base_ == nullptr || features_ > 1) return;
+    if (base_ == nullptr || !one_for_all_) return;
     Scalar* out = base_ + row * p_.components + first_component;
     for (int64_t k = 0; k < components; ++k)
       out[k] = static_cast<Scalar>(sums_[k]);
@@ -402,6 +405,7 @@ class ParameterGrad {
 
   const GmmProblem& p_;
   const int64_t features_;
+  const bool one_for_all_;  // features
   Scalar* const base_;
   T sums_[kTileSize];
 };

@@ -126,7 +126,7 @@ __device__ ssim::Similarity<T> similarity(const T* means, int size, int i,
 template <typename T>
 __device__ T block_sum(T value, T* room) {
   room[threadIdx.x] = value;
-  for (int half = kBlock / 2; half > 0; half /= 2) {
+  for (unsigned half = kBlock / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
   }

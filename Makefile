@@ -1,0 +1,55 @@
+# The commands of README.md. They make the virtual environment VENV where it is missing. With PYTHON= they use the
+# environment of that interpreter as it is, and install nothing into it but this package.
+VENV ?= .venv
+ifdef PYTHON
+pip_install := $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps
+else
+PYTHON := $(VENV)/bin/python
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+requirements := $(VENV)/.requirements
+pip_install := $(PYTHON) -m pip install --quiet --no-build-isolation --constraint constraints.txt
+endif
+
+installed := build/.installed-$(subst /,_,$(PYTHON))
+build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
+build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
+cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
+
+.PHONY: demo test lint test-cpp test-python bench wheel
+
+demo: $(installed)
+	$(PYTHON) -m vtadl demo
+
+test: lint test-cpp test-python
+
+lint: $(installed)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	clang-format --dry-run --Werror $(cpp_sources)
+
+test-cpp: $(installed)
+	cmake -DVTADL_TESTS=ON $(build_folder)
+	cmake --build $(build_folder)
+	ctest --test-dir $(build_folder) --output-on-failure
+
+test-python: test-cpp
+	VTADL_EMULATED_LIBRARY=$(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest
+
+bench: $(installed)
+	$(if $(requirements),$(pip_install) --editable .[bench])
+	$(PYTHON) -m benchmarks
+
+wheel: $(requirements)
+	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+# Editable: changed Python code needs no installation, and changed C++ code compiles only what it touches.
+$(installed): $(requirements) $(build_inputs)
+	$(pip_install) --editable .$(if $(requirements),[dev])
+	@mkdir -p build && touch $@
+
+$(VENV)/.requirements: pyproject.toml constraints.txt
+	@python3 -c "import sys; sys.exit('Python 3.10 or newer is needed' if sys.version_info < (3, 10) else 0)"
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch numpy pybind11 cmake ninja setuptools
+	@touch $@

@@ -1,0 +1,21 @@
+// The emulated CUDA kernels in the place of the CPU kernels.
+#include "common/cpu_dispatch.h"
+#include "gmm/gmm.h"
+#include "ssim/ssim.h"
+
+namespace vtadl {
+
+CpuCapability cpu_capability() { return CpuCapability::kBaseline; }
+
+namespace baseline {
+
+extern const GmmCpuKernels gmm_cpu_kernels = {
+    [](const GmmForward& p) { gmm_forward_cuda(p, nullptr); },
+    [](const GmmBackward& p) { gmm_backward_cuda(p, nullptr); }};
+
+extern const SsimCpuKernels ssim_cpu_kernels = {
+    [](const SsimForward& p) { ssim_forward_cuda(p, nullptr); },
+    [](const SsimBackward& p) { ssim_backward_cuda(p, nullptr); }};
+
+}  // namespace baseline
+}  // namespace vtadl

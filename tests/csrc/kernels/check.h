@@ -1,0 +1,58 @@
+// Comparison of what a kernel wrote with what it should have written.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/dispatch.h"
+
+using Values = std::vector<double>;
+
+// Numbers from a normal distribution, the same on every run.
+class Random {
+ public:
+  explicit Random(unsigned seed) : engine_(seed) {}
+
+  Values normal(std::int64_t count, double mean, double std) {
+    std::normal_distribution<double> distribution(mean, std);
+    Values values(count);
+    for (double& value : values) value = distribution(engine_);
+    return values;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+template <typename T>
+std::vector<T> convert(const Values& values) {
+  return std::vector<T>(values.begin(), values.end());
+}
+
+// Room for results, filled with NaN so that what a kernel forgets shows.
+template <typename T>
+std::vector<T> unwritten(std::int64_t count) {
+  return std::vector<T>(count, static_cast<T>(NAN));
+}
+
+template <typename T>
+void expect_close(const std::string& name, const std::vector<T>& got,
+                  const Values& wanted) {
+  const double tolerance = sizeof(T) == 8 ? 1e-11 : 1e-5;
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    error += std::pow(static_cast<double>(got[i]) - wanted[i], 2);
+    norm += std::pow(wanted[i], 2);
+  }
+  // Written so that NaN fails.
+  if (got.size() == wanted.size() && error <= tolerance * tolerance * norm) {
+    return;
+  }
+  std::fprintf(stderr, "%s: relative error %g of %zu values\n", name.c_str(),
+               std::sqrt(error / norm), got.size());
+  std::exit(1);
+}
