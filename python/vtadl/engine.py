@@ -44,7 +44,7 @@ class AnomalyDetector(L.LightningModule):
             mixture: The mixture's likelihood, or the weighted sum of the published code.
             score_terms: What the score of an image adds up.
             map_terms: What the anomaly map adds up.
-            top_patches: How many of the least likely patches an image's NLL is the mean of.
+            top_patches: How many patches, those of the least usual NLL, count in the score of an image.
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of AdamW.
@@ -55,7 +55,7 @@ class AnomalyDetector(L.LightningModule):
         self.save_hyperparameters()
         self.network = VTADL(**network)
         self.loss = VTADLLoss(mse_weight, ssim_weight, scale_param, min_std, mixture)
-        self.scorer = AnomalyScorer(score_terms, map_terms, top_patches, smoothing)
+        self.scorer = AnomalyScorer(self.network.grid, score_terms, map_terms, top_patches, smoothing)
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

@@ -46,7 +46,7 @@ def predict(
     Args:
         checkpoint: Checkpoint of a trained detector.
         images: Folder of png, jpg, jpeg or bmp images.
-        output: Folder to write scores.csv and maps/ to; a score of 0 is an average normal image.
+        output: Folder to write scores.csv and maps/ to; the larger a score, the more anomalous.
         batch_size: Images scored at once.
         accelerator: Where to run: auto, cpu, gpu.
     """

@@ -57,6 +57,7 @@ def _loss_figure(results: Sequence[TextureResult]) -> Figure:
             axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
         axes.set(title=result.texture, xlabel="epoch", ylabel="loss")
         axes.legend(frameon=False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -22,23 +22,23 @@ class Scores(NamedTuple):
 
 
 class Moments(nn.Module):
-    """Mean and standard deviation of each column of the values seen, kept in the checkpoint."""
+    """Mean and standard deviation of each entry of the values seen, kept in the checkpoint."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
         self.count: Tensor
         self.mean: Tensor
         self.squares: Tensor
         self.register_buffer("count", torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(columns))
-        self.register_buffer("squares", torch.ones(columns))  # summed squared distance from the mean
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("squares", torch.ones(shape))  # summed squared distance from the mean
 
     def reset(self) -> None:
         for buffer in self.buffers():
             buffer.zero_()
 
     def update(self, values: Tensor) -> None:
-        """Takes in values [M, columns] (Chan et al., 1979)."""
+        """Takes in values [M, *shape] (Chan et al., 1979)."""
         mean = values.mean(0)
         shift, total = mean - self.mean, self.count + len(values)
         self.squares += (values - mean).square().sum(0) + shift.square() * self.count * len(values) / total
@@ -46,16 +46,22 @@ class Moments(nn.Module):
         self.count.copy_(total)
 
     def standardise(self, values: Tensor) -> Tensor:
-        """Values [..., columns] in standard deviations from the mean."""
+        """Values [..., *shape] in standard deviations from the mean."""
         variance = self.squares / self.count.clamp(min=1)
         return (values - self.mean) / variance.clamp(min=1e-12).sqrt()
 
 
 class AnomalyScorer(nn.Module):
-    """Adds terms of different units after standardising each by its values on held-out normal images."""
+    """Averages terms of different units, each in standard deviations from held-out normal images.
+
+    A patch counts by how far its NLL is from that of normal images at the same place, in either
+    direction: an anomaly can be *more* likely than anything normal, as a plain area is (Nalisnick et
+    al., "Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality", 2019).
+    """
 
     def __init__(
         self,
+        grid: tuple[int, int],
         score_terms: Sequence[ScoreTerm],
         map_terms: Sequence[MapTerm],
         top_patches: int,
@@ -66,42 +72,49 @@ class AnomalyScorer(nn.Module):
         self.map_terms = tuple(map_terms)
         self.top_patches = top_patches
         self.smoothing = smoothing
-        self.image_moments = Moments(len(score_terms))
-        self.pixel_moments = Moments(len(map_terms))
+        self.patch_moments = Moments(*grid)
+        self.image_moments = Moments(2)
+        self.pixel_moments = Moments(2)
 
     def reset(self) -> None:
         """Forgets the normal images."""
-        self.image_moments.reset()
-        self.pixel_moments.reset()
+        for moments in (self.patch_moments, self.image_moments, self.pixel_moments):
+            moments.reset()
 
     def update(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> None:
         """Takes in a batch of normal images."""
-        self.image_moments.update(self._image_terms(images, prediction, patch_nll))
-        self.pixel_moments.update(self._pixel_terms(images, prediction, patch_nll).flatten(0, 2))
+        self.patch_moments.update(patch_nll)
+        self.image_moments.update(self._image_differences(images, prediction.reconstruction))
+        self.pixel_moments.update(self._pixel_differences(images, prediction.reconstruction).flatten(0, 2))
 
     def forward(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> Scores:
-        """Scores a batch of images [B, 3, H, W] by the NLL [B, rows, columns] of their patches too."""
-        image = self.image_moments.standardise(self._image_terms(images, prediction, patch_nll))
-        pixel = self.pixel_moments.standardise(self._pixel_terms(images, prediction, patch_nll))
-        return Scores(image.mean(-1), pixel.mean(-1).unsqueeze(1))
+        """Scores a batch of images [B, 3, H, W], whose patches have the NLL [B, rows, columns]."""
+        atypical = self.patch_moments.standardise(patch_nll).abs()
+        differences = self._image_differences(images, prediction.reconstruction)
+        mse, dissimilarity = self.image_moments.standardise(differences).unbind(-1)
+        nll = largest_mean(atypical.flatten(1), self.top_patches)
+        image = {"mse": mse, "dissimilarity": dissimilarity, "nll": nll}
 
-    def _image_terms(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> Tensor:
-        reconstruction = prediction.reconstruction
-        terms = {
-            "mse": lambda: (images - reconstruction).square().mean((1, 2, 3)),
-            "dissimilarity": lambda: 1 - ssim(images, reconstruction, reduction="none"),
-            "nll": lambda: largest_mean(patch_nll.flatten(1), self.top_patches),
-        }
-        return torch.stack([terms[name]() for name in self.score_terms], dim=-1)
+        differences = self._pixel_differences(images, prediction.reconstruction)
+        error, dissimilarity = self.pixel_moments.standardise(differences).unbind(-1)
+        nll = F.interpolate(atypical[:, None], images.shape[-2:], mode="bilinear")
+        pixel = {"error": error, "dissimilarity": dissimilarity, "nll": smooth(nll, self.smoothing)[:, 0]}
+        return Scores(
+            torch.stack([image[name] for name in self.score_terms]).mean(0),
+            torch.stack([pixel[name] for name in self.map_terms], dim=1).mean(1, keepdim=True),
+        )
 
-    def _pixel_terms(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> Tensor:
-        reconstruction = prediction.reconstruction
-        terms = {
-            "error": lambda: (images - reconstruction).square(),
-            "dissimilarity": lambda: 1 - ssim(images, reconstruction, padding="reflect", reduction="map"),
-            "nll": lambda: F.interpolate(patch_nll[:, None], images.shape[-2:], mode="bilinear"),
-        }
-        maps = [smooth(terms[name]().mean(1, keepdim=True), self.smoothing) for name in self.map_terms]
+    @staticmethod
+    def _image_differences(images: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean squared error and structural dissimilarity: [B, 2]."""
+        mse = (images - reconstruction).square().mean((1, 2, 3))
+        return torch.stack([mse, 1 - ssim(images, reconstruction, reduction="none")], dim=-1)
+
+    def _pixel_differences(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+        """The same for each pixel, smoothed: [B, H, W, 2]."""
+        error = (images - reconstruction).square()
+        dissimilarity = 1 - ssim(images, reconstruction, padding="reflect", reduction="map")
+        maps = [smooth(values.mean(1, keepdim=True), self.smoothing) for values in (error, dissimilarity)]
         return torch.cat(maps, dim=1).movedim(1, -1)
 
 

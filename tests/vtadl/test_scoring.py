@@ -26,24 +26,29 @@ def test_before_any_normal_image_scores_are_plain():
 
 
 def test_scores_are_the_mean_of_standardised_terms():
-    scorer = AnomalyScorer(["mse", "nll"], ["error"], top_patches=1, smoothing=0.0)
+    scorer = AnomalyScorer((2, 2), ["mse", "nll"], ["error"], top_patches=1, smoothing=0.0)
     scorer.reset()
     images, nll = torch.rand(50, 3, 16, 16), torch.randn(50, 2, 2)
     prediction = predict(torch.rand(50, 3, 16, 16))
-    scorer.update(images, prediction, nll)
+    for part in (slice(0, 20), slice(20, 50)):
+        scorer.update(images[part], predict(prediction.reconstruction[part]), nll[part])
     scores = scorer(images, prediction, nll)
+
+    def standardise(values):
+        return (values - values.mean(0)) / values.std(0, correction=0)
+
     mse = (images - prediction.reconstruction).square().mean((1, 2, 3))
-    terms = torch.stack([mse, nll.flatten(1).amax(1)], dim=1)
-    expected = ((terms - terms.mean(0)) / terms.std(0, correction=0)).mean(1)
+    expected = (standardise(mse) + standardise(nll).abs().flatten(1).amax(1)) / 2
     torch.testing.assert_close(scores.image, expected, atol=1e-4, rtol=1e-4)
     assert scores.map.shape == (50, 1, 16, 16)
     assert scores.map.mean().item() == pytest.approx(0, abs=1e-3)
 
 
-def test_an_unlikely_patch_lights_up_its_place_in_the_map():
-    scorer = AnomalyScorer(["nll"], ["nll"], top_patches=1, smoothing=1.0)
+@pytest.mark.parametrize("nll_value", [1.0, -1.0])
+def test_a_patch_of_unusual_likelihood_lights_up_its_place_in_the_map(nll_value):
+    scorer = AnomalyScorer((2, 4), ["nll"], ["nll"], top_patches=1, smoothing=1.0)
     nll = torch.zeros(1, 2, 4)
-    nll[0, 1, 2] = 1
+    nll[0, 1, 2] = nll_value
     image = torch.rand(1, 3, 16, 32)
     anomaly_map = scorer(image, predict(image), nll).map
     row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
@@ -55,7 +60,7 @@ def test_a_changed_square_lights_up_in_the_reconstruction_terms():
     reconstruction = image.clone()
     reconstruction[..., 20:28, 4:12] = 1 - reconstruction[..., 20:28, 4:12]
     for term in ("error", "dissimilarity"):
-        scorer = AnomalyScorer(["mse"], [term], top_patches=1, smoothing=2.0)
+        scorer = AnomalyScorer((4, 4), ["mse"], [term], top_patches=1, smoothing=2.0)
         anomaly_map = scorer(image, predict(reconstruction), torch.zeros(1, 4, 4)).map
         row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
         assert 20 <= row < 28
