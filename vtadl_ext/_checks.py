@@ -11,7 +11,7 @@ _FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors, once they are dense, floating-point, and of one dtype and device: those of the first.
 
-    Under autocast the widest of their dtypes serves for all, as for PyTorch's own operators of several tensors.
+    Under autocast the widest of their dtypes serves for all, as in PyTorch's own operators of several.
     """
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):

@@ -116,16 +116,17 @@ _GMM_EVENT_DIMS = (1, 1, 2, 2)
 
 
 def _align(tensor: Tensor, batch: int, rank: int, event_dims: int) -> Tensor:
-    """[batch, *, event] with as many dimensions `*` as `rank` says: broadcasting aligns them from the right."""
+    """[batch, *, event] with `rank` dimensions for `*`: broadcasting aligns them from the right."""
     missing = rank - (tensor.dim() - 1 - event_dims)
     return tensor.reshape(batch, *[1] * missing, *tensor.shape[1:])
 
 
-def _leading_rank(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> int:
-    return max(
-        tensor.dim() - (dim is not None) - event_dims
-        for tensor, dim, event_dims in zip(tensors, dims, _GMM_EVENT_DIMS, strict=True)
-    )
+def _claim_batch(
+    grads: tuple[Tensor, ...], needed: tuple[bool, ...], batch_size: int
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Batched gradients and their batch dimensions. Those that nobody needs are empty, and get one too."""
+    batched = (grad if need else grad.expand(batch_size, 0) for grad, need in zip(grads, needed, strict=True))
+    return tuple(batched), (0,) * len(grads)
 
 
 @torch.library.register_vmap("vtadl_ext::gmm_forward")
@@ -133,13 +134,14 @@ def _(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     tensors, options = arguments[:4], arguments[4:]
-    rank = _leading_rank(tensors, in_dims[:4])
-    tensors = [
+    described = list(zip(tensors, in_dims[:4], _GMM_EVENT_DIMS, strict=True))
+    rank = max(tensor.dim() - (dim is not None) - event_dims for tensor, dim, event_dims in described)
+    aligned = [
         # What is not batched broadcasts.
         tensor if dim is None else _align(tensor.movedim(dim, 0), info.batch_size, rank, event_dims)
-        for tensor, dim, event_dims in zip(tensors, in_dims[:4], _GMM_EVENT_DIMS, strict=True)
+        for tensor, dim, event_dims in described
     ]
-    return _ops.gmm_forward(*tensors, *options), (0, 0)
+    return _ops.gmm_forward(*aligned, *options), (0, 0)
 
 
 @torch.library.register_vmap("vtadl_ext::gmm_backward")
@@ -150,23 +152,17 @@ def _(
         _batch_first(tensor, dim, info.batch_size)
         for tensor, dim in zip(arguments[:7], in_dims[:7], strict=True)
     ]
-    results, inputs = batched[:3], batched[3:]
-    rank = results[0].dim() - 1
+    results, inputs, needed = batched[:3], batched[3:], arguments[-4:]
     aligned = [
-        _align(tensor, info.batch_size, rank, event_dims)
+        _align(tensor, info.batch_size, results[0].dim() - 1, event_dims)
         for tensor, event_dims in zip(inputs, _GMM_EVENT_DIMS, strict=True)
     ]
-    grads = _ops.gmm_backward(*results, *aligned, *arguments[7:])
-    needed = arguments[-4:]
-    grad_mu, grad_scale = (
-        grad.reshape(tensor.shape) if need else grad
-        for grad, tensor, need in zip(grads[2:], inputs[2:], needed[2:], strict=True)
-    )
-    # A gradient that nobody needs is empty: the same for the whole batch, but a batch has to be claimed.
-    results = (*grads[:2], grad_mu, grad_scale)
-    return tuple(
-        grad if need else grad.expand(info.batch_size, 0) for grad, need in zip(results, needed, strict=True)
-    ), (0, 0, 0, 0)
+    grad_x, grad_logits, grad_mu, grad_scale = _ops.gmm_backward(*results, *aligned, *arguments[7:])
+    if needed[2]:
+        grad_mu = grad_mu.reshape(inputs[2].shape)
+    if needed[3]:
+        grad_scale = grad_scale.reshape(inputs[3].shape)
+    return _claim_batch((grad_x, grad_logits, grad_mu, grad_scale), needed, info.batch_size)
 
 
 @torch.library.register_vmap("vtadl_ext::ssim_forward")
@@ -181,16 +177,13 @@ def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tens
 @torch.library.register_vmap("vtadl_ext::ssim_backward")
 def _(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
-) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     tensors = (
         _batch_first(tensor, dim, info.batch_size)
         for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
     )
     grads = _ops.ssim_backward(*tensors, *arguments[3:])
-    return tuple(
-        grad if need else grad.expand(info.batch_size, 0)
-        for grad, need in zip(grads, arguments[-2:], strict=True)
-    ), (0, 0)
+    return _claim_batch(grads, arguments[-2:], info.batch_size)
 
 
 # -------------------------------------------------------------------------------------------------- autograd
@@ -212,8 +205,8 @@ class _OnceDifferentiable(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:
         raise RuntimeError(
-            f"vtadl_ext's {ctx.name} operators have first derivatives only; for higher ones use the functions of "
-            "the same names in vtadl_ext.reference"
+            f"vtadl_ext's {ctx.name} operators have first derivatives only; for higher ones use those of the "
+            "same name in vtadl_ext.reference"
         )
 
 
@@ -242,11 +235,12 @@ class GMMLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:4]
         grads = _backward("gmm", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        return *(
-            # The gradients of x and logits come with a row for each sample, which they may share.
+        # Those of x and logits have a row for each sample, which samples may share.
+        fitted = (
             grad.sum_to_size(tensor.shape).to(tensor.dtype) if need else None
             for grad, tensor, need in zip(grads, ctx.saved_tensors[2:], needed, strict=True)
-        ), *(None,) * len(ctx.options)
+        )
+        return *fitted, None, None, None
 
 
 class SSIM(torch.autograd.Function):
@@ -267,6 +261,5 @@ class SSIM(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:2]
         grads = _backward("ssim", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        return *(
-            grad if need else None for grad, need in zip(grads, needed, strict=True)
-        ), *(None,) * len(ctx.options)
+        wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
+        return *wanted, None, None, None, None

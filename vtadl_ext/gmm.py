@@ -39,8 +39,8 @@ def gmm_nll(
         scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"`` or ``"softplus"``
             (the standard deviation is ``softplus(scale)``).
         min_std: floor of the standard deviation. On the floor the gradient of `scale` is 0.
-        mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``, :math:`\sum_k \pi_k (-\log \mathcal N_k)`,
-            an upper bound of it.
+        mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``,
+            :math:`\sum_k \pi_k (-\log \mathcal N_k)`, an upper bound of it.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:

@@ -90,7 +90,10 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
     if padding == "valid":
         return image
     border = [window_size // 2] * 4
-    return F.pad(image, border, mode="constant" if padding == "same" else "reflect")
+    # Planes, because F.pad reflects no images without channels.
+    planes = image.reshape(-1, 1, *image.shape[-2:])
+    planes = F.pad(planes, border, mode="constant" if padding == "same" else "reflect")
+    return planes.reshape(*image.shape[:-2], *planes.shape[-2:])
 
 
 def _widen(tensor: Tensor) -> Tensor:
@@ -99,4 +102,6 @@ def _widen(tensor: Tensor) -> Tensor:
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:
-    return {"mean": values.mean, "sum": values.sum, "none": lambda: values}[reduction]()
+    if reduction == "none":
+        return values
+    return values.mean() if reduction == "mean" else values.sum()

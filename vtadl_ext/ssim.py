@@ -100,6 +100,6 @@ def _check_shapes(x: Tensor, y: Tensor, window_size: int, padding: str) -> None:
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
     if min(x.shape[-2:]) < smallest:
         raise ValueError(
-            f"x must be at least {smallest} x {smallest} pixels for window_size = {window_size} and padding = "
-            f"{padding!r}, got {x.shape[-2]} x {x.shape[-1]}"
+            f"x must be at least {smallest} x {smallest} pixels for window_size = {window_size} and "
+            f"padding = {padding!r}, got {x.shape[-2]} x {x.shape[-1]}"
         )
