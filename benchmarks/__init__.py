@@ -1,0 +1,1 @@
+"""Timings of the operators against what users would take otherwise, on the machine that runs them."""
