@@ -25,7 +25,8 @@ test: lint test-cpp test-python
 lint: $(installed)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --strict vtadl_ext
+	$(PYTHON) -m mypy python/vtadl
 	clang-format --dry-run --Werror $(cpp_sources)
 
 test-cpp: $(installed)
@@ -42,6 +43,9 @@ bench: $(installed)
 
 wheel: $(requirements)
 	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+
+# Warnings are errors here, but not for users with other compilers.
+export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
 # Editable: changed Python code needs no installation, and changed C++ code compiles only what it touches.
 $(installed): $(requirements) $(build_inputs)
