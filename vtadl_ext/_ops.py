@@ -213,7 +213,7 @@ class _OnceDifferentiable(torch.autograd.Function):
 def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
     # torch.compile has no second derivatives, and cannot trace one autograd.Function inside another.
     run = _OnceDifferentiable.forward if torch.compiler.is_compiling() else _OnceDifferentiable.apply
-    return run(name, *arguments)  # type: ignore[no-any-return]
+    return run(name, *arguments)
 
 
 class GMMLogProb(torch.autograd.Function):

@@ -64,9 +64,8 @@ def gmm_nll(
             mixture=mixture,
             reduction=reduction,
         )
-    log_prob, _ = _ops.GMMLogProb.apply(
-        x, logits, mu, scale, _SCALE_PARAMS.index(scale_param), float(min_std), mixture == "weighted"
-    )
+    options = (_SCALE_PARAMS.index(scale_param), float(min_std), mixture == "weighted")
+    log_prob: Tensor = _ops.GMMLogProb.apply(x, logits, mu, scale, *options)[0]
     if reduction == "none":
         return -log_prob
     return -(log_prob.mean() if reduction == "mean" else log_prob.sum())

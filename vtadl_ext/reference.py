@@ -79,9 +79,9 @@ def ssim(
 def window_weights(window: str, size: int, sigma: float) -> list[float]:
     """Weights of a one-dimensional window, computed in double precision, with sum 1."""
     centre = (size - 1) / 2
-    weights = [
-        1.0 if window == "uniform" else math.exp(-0.5 * ((i - centre) / sigma) ** 2) for i in range(size)
-    ]
+    distances = [(i - centre) / sigma for i in range(size)]
+    # Not distance**2: torch.compile, where sigma varies, cannot take powers of negative numbers.
+    weights = [1.0 if window == "uniform" else math.exp(-0.5 * distance * distance) for distance in distances]
     return [weight / math.fsum(weights) for weight in weights]
 
 
