@@ -33,7 +33,7 @@ def device(request, monkeypatch) -> torch.device:
 
 @pytest.fixture
 def compiled_device(device) -> torch.device:
-    """As `device`, where the operators' Python side matters too: fake kernels and vmap know one library only."""
+    """As `device`, where the operators' Python side matters too: fake kernels and vmap know one library."""
     if _ops._ops is not torch.ops.vtadl_ext:
         pytest.skip("the emulated operators have no fake kernels and no vmap: these are tested on the CPU")
     return device
