@@ -1,0 +1,96 @@
+"""`ssim` where sums of raw squares lose their digits, and where a pixel is no number."""
+
+import math
+
+import pytest
+import torch
+
+from vtadl_ext import reference, ssim
+
+from .comparison import dtype_id, value_and_grads
+from .images import check_ssim, random_images
+
+PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
+
+
+def flat_and_nearly_flat():
+    x = torch.full((1, 40, 90), 0.6)
+    return x, x + 1e-7
+
+
+def around(offset, noise):
+    images = random_images(1, 40, 90)
+    return tuple(offset + noise * (image - 0.5) for image in images.values())
+
+
+# Absolute errors of the float32 map.
+HARD_IMAGES = {
+    "uniform noise": (lambda: tuple(random_images(1, 40, 90).values()), 2e-6),
+    "0.9 + 0.01 noise": (lambda: around(0.9, 1e-2), 2e-6),
+    "flat 0.6 against 1e-7 more": (flat_and_nearly_flat, 2e-7),
+    "100 + 0.05 noise": (lambda: around(100.0, 0.05), 2e-6),
+    "1000 + 1 noise": (lambda: around(1000.0, 1.0), 2e-6),
+    "black against white": (lambda: (torch.zeros(1, 40, 90), torch.ones(1, 40, 90)), 2e-7),
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "tolerance"), HARD_IMAGES.values(), ids=[name.replace(" ", "_") for name in HARD_IMAGES]
+)
+def test_the_float32_map_keeps_its_digits(device, images, tolerance):
+    x, y = (image.to(device) for image in images())
+    expected = reference.ssim(x.double(), y.double(), reduction="map")
+    torch.testing.assert_close(
+        ssim(x, y, reduction="map"), expected.float(), rtol=0, atol=tolerance, check_device=False
+    )
+
+
+@pytest.mark.parametrize("offset", [0.9, 100.0])
+@pytest.mark.parametrize("reduction", ["mean", "map"])
+def test_gradients_keep_their_digits_far_from_0(device, offset, reduction):
+    x, y = (image.to(device) for image in around(offset, 0.05))
+    check_ssim({"x": x, "y": y}, reduction=reduction, grad_tolerance=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
+@pytest.mark.parametrize("noise", [0.02, 0.2])
+def test_gradients_of_near_equal_half_precision_images_are_rounded_only_once(device, dtype, noise):
+    check_ssim(random_images(2, 20, 70, dtype=dtype, device=device, noise=noise), reduction="map")
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, 255.0])
+def test_flat_images_have_no_variance_and_finite_gradients(device, value):
+    x = torch.full((2, 20, 70), value, device=device)
+    y = torch.full_like(x, 0.5)
+    index, grads = value_and_grads(lambda x, y: ssim(x, y, reduction="map"), [x, y])
+    luminance = (2 * value * 0.5 + 1e-4) / (value**2 + 0.5**2 + 1e-4)
+    torch.testing.assert_close(index, torch.full_like(index, luminance), rtol=1e-6, atol=0)
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+@PADDINGS
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
+@pytest.mark.parametrize("where", [(0, 0), (8, 32), (20, 60), (39, 89)], ids=str)
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_pixel_that_is_no_number_spoils_only_the_windows_that_hold_it(device, name, where, bad, padding):
+    if padding == "reflect" and where != (20, 60):
+        pytest.skip("a reflected border holds the pixel again")
+    clean = random_images(2, 40, 90, device=device)
+    images = clean | {name: clean[name].clone()}
+    images[name][0, where[0], where[1]] = bad
+    value, grads = value_and_grads(lambda x, y: ssim(x, y, padding=padding, reduction="map"), images.values())
+    expected, expected_grads = value_and_grads(
+        lambda x, y: ssim(x, y, padding=padding, reduction="map"), clean.values()
+    )
+    border = 0 if padding == "valid" else 5
+    in_window = torch.zeros_like(value, dtype=torch.bool)
+    in_window[0, max(0, where[0] - 10 + border) : where[0] + 1 + border,
+              max(0, where[1] - 10 + border) : where[1] + 1 + border] = True  # fmt: skip
+    assert value[in_window].isnan().all()
+    torch.testing.assert_close(value[~in_window], expected[~in_window], rtol=0, atol=2e-6)
+
+    near = torch.zeros_like(clean["x"], dtype=torch.bool)
+    near[0, max(0, where[0] - 10) : where[0] + 11, max(0, where[1] - 10) : where[1] + 11] = True
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert grad[0, where[0], where[1]].isnan()
+        torch.testing.assert_close(grad[~near], expected_grad[~near], rtol=1e-4, atol=2e-5)
