@@ -1,0 +1,280 @@
+"""`gmm_nll` under PyTorch's transformations: autograd, vmap, compilation, export, autocast, fake tensors."""
+
+import itertools
+from functools import partial
+
+import pytest
+import torch
+from torch.func import grad, jacrev, vmap
+
+from vtadl_ext import gmm_nll
+
+from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
+from .mixtures import NAMES, SCALE_PARAMS, check_gmm, per_sample, random_mixture, shared
+
+nll = partial(gmm_nll, reduction="none")
+LEADING = pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
+
+
+def loop(function, in_dims, *tensors):
+    """What vmap promises, one call after another."""
+    size = next(tensor.shape[dim] for tensor, dim in zip(tensors, in_dims, strict=True) if dim is not None)
+    calls = [
+        function(
+            *(
+                tensor if dim is None else tensor.select(dim, i)
+                for tensor, dim in zip(tensors, in_dims, strict=True)
+            )
+        )
+        for i in range(size)
+    ]
+    if isinstance(calls[0], tuple):
+        return tuple(torch.stack(results) for results in zip(*calls, strict=True))
+    return torch.stack(calls)
+
+
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_gradients_are_those_of_finite_differences(device, scale_param, mixture):
+    inputs = per_sample(2, 3, 2, scale_param=scale_param, dtype=torch.float64, device=device)
+    leaves = [tensor.requires_grad_() for tensor in inputs.values()]
+    function = partial(nll, scale_param=scale_param, mixture=mixture, min_std=0.9)
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+def test_gradients_of_broadcast_inputs_are_those_of_finite_differences(device):
+    shapes = [(2, 1, 2), (3, 3), (2, 1, 3, 1), (3, 1)]
+    leaves = [
+        tensor.requires_grad_()
+        for tensor in random_mixture(*shapes, dtype=torch.float64, device=device).values()
+    ]
+    assert torch.autograd.gradcheck(partial(gmm_nll, reduction="mean"), leaves)
+
+
+@pytest.mark.parametrize(
+    "needs", [(True, True, True, True), (True, False, True, False), (False, True, False, True)], ids=str
+)
+@LEADING
+def test_the_raw_operators_pass_pytorchs_checks(compiled_device, tensors, needs):
+    inputs = tensors(3, 2, 4, device=compiled_device).values()
+    forward, backward = torch.ops.vtadl_ext.gmm_forward, torch.ops.vtadl_ext.gmm_backward
+    torch.library.opcheck(forward, (*inputs, 0, 0.1, False))
+    results = forward(*inputs, 0, 0.1, False)
+    torch.library.opcheck(backward, (torch.ones_like(results[0]), *results, *inputs, 0, 0.1, False, *needs))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compilation_changes_nothing_forward_and_backward(compiled_device, backend):
+    torch.compiler.reset()
+
+    def loss(x, logits, mu, scale):
+        return gmm_nll(2 * x, logits, mu, scale.tanh(), min_std=0.1) + mu.square().mean()
+
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
+    inputs = shared(6, 3, 4, device=compiled_device).values()
+    value, grads = value_and_grads(compiled, inputs)
+    expected, expected_grads = value_and_grads(loss, inputs)
+    assert_close("value", value, expected, 1e-6)
+    for name, compiled_grad, expected_grad in zip(NAMES, grads, expected_grads, strict=True):
+        assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
+
+
+def test_compiled_code_serves_other_numbers_of_samples(compiled_device):
+    torch.compiler.reset()
+    compiled = torch.compile(nll, fullgraph=True, backend="aot_eager", dynamic=True)
+    for samples in (3, 8, 21):
+        inputs = shared(samples, 3, 4, device=compiled_device).values()
+        value, grads = value_and_grads(compiled, inputs)
+        expected, expected_grads = value_and_grads(nll, inputs)
+        assert torch.equal(value, expected)
+        assert all(torch.equal(a, b) for a, b in zip(grads, expected_grads, strict=True))
+
+
+def test_compiled_code_serves_other_floors(compiled_device):
+    torch.compiler.reset()
+    compiled = torch.compile(
+        lambda *args, floor: nll(*args, min_std=floor), fullgraph=True, backend="aot_eager"
+    )
+    inputs = shared(6, 3, 4, device=compiled_device).values()
+    for floor in (0.8, 0.9, 1.0, 1.1):
+        value, grads = value_and_grads(partial(compiled, floor=floor), inputs)
+        expected, expected_grads = value_and_grads(partial(nll, min_std=floor), inputs)
+        assert torch.equal(value, expected)
+        assert all(torch.equal(a, b) for a, b in zip(grads, expected_grads, strict=True))
+
+
+def test_an_exported_program_serves_other_numbers_of_samples(compiled_device):
+    class Loss(torch.nn.Module):
+        def forward(self, x, logits, mu, scale):
+            return nll(x, logits, mu, scale, scale_param="softplus")
+
+    samples = torch.export.Dim("samples", min=2)
+    inputs = tuple(per_sample(4, 3, 5, device=compiled_device).values())
+    program = torch.export.export(Loss(), inputs, dynamic_shapes=({0: samples},) * 4)
+    for size in (4, 9):
+        inputs = tuple(per_sample(size, 3, 5, device=compiled_device).values())
+        assert torch.equal(program.module()(*inputs), Loss()(*inputs))
+
+
+# Batch dimensions of x, logits, mu and scale.
+IN_DIMS = {
+    "samples": (0, None, None, None),
+    "parameters": (None, 0, 0, 0),
+    "everything": (0, 0, 0, 0),
+    "means alone": (None, None, 0, None),
+    "other dimensions": (1, 1, 2, -1),
+    "some dimensions": (1, None, -1, None),
+}
+VMAPS = pytest.mark.parametrize("in_dims", IN_DIMS.values(), ids=[name.replace(" ", "_") for name in IN_DIMS])
+
+
+def batched(in_dims, leading, device):
+    """Arguments with a batch of 3 at these dimensions, and leading dimensions besides."""
+    shapes = ((*leading, 5), (4,), (*leading, 4, 5), (4, 1))
+    inputs = random_mixture(
+        *(shape if dim is None else (3, *shape) for shape, dim in zip(shapes, in_dims, strict=True)),
+        device=device,
+    ).values()
+    return [
+        tensor if dim is None else tensor.movedim(0, dim) for tensor, dim in zip(inputs, in_dims, strict=True)
+    ]
+
+
+@VMAPS
+@pytest.mark.parametrize("leading", [(), (2,), (2, 1)], ids=str)
+def test_vmap_is_a_loop(compiled_device, in_dims, leading):
+    inputs = batched(in_dims, leading, compiled_device)
+    assert_close("value", vmap(nll, in_dims)(*inputs), loop(nll, in_dims, *inputs), 1e-6)
+
+
+@VMAPS
+@pytest.mark.parametrize("leading", [(), (2,)], ids=str)
+@pytest.mark.parametrize("argnums", [(0, 1, 2, 3), (0,), (2, 3)], ids=str)
+def test_vmap_of_gradients_is_a_loop_over_gradients(compiled_device, in_dims, leading, argnums):
+    inputs = batched(in_dims, leading, compiled_device)
+    function = grad(partial(gmm_nll, min_std=0.9), argnums)
+    for name, of_batch, of_loop in zip(
+        argnums, vmap(function, in_dims)(*inputs), loop(function, in_dims, *inputs), strict=True
+    ):
+        assert_close(f"gradient of {NAMES[name]}", of_batch, of_loop, 1e-5, at_least=0.1)
+
+
+def test_vmap_nests(compiled_device):
+    inputs = random_mixture((2, 5), (3, 4), (3, 4, 5), (3, 4, 5), device=compiled_device).values()
+    function = vmap(vmap(nll, (None, 0, 0, 0)), (0, None, None, None))
+    x, *parameters = inputs
+    expected = nll(x.unsqueeze(1), *parameters)
+    assert_close("value", function(*inputs), expected, 1e-6)
+
+
+def test_gradients_flow_through_vmap(compiled_device):
+    inputs = shared(6, 3, 4, device=compiled_device).values()
+    value, grads = value_and_grads(vmap(nll, (0, None, None, None)), inputs)
+    expected, expected_grads = value_and_grads(nll, inputs)
+    assert_close("value", value, expected, 1e-6)
+    for name, of_vmap, expected_grad in zip(NAMES, grads, expected_grads, strict=True):
+        assert_close(f"gradient of {name}", of_vmap, expected_grad, 1e-5)
+
+
+def test_functional_gradients_are_those_of_autograd(device):
+    inputs = list(per_sample(5, 3, 4, device=device).values())
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    expected = torch.autograd.grad(gmm_nll(*leaves), leaves)
+    for functional, autograd in zip(grad(gmm_nll, (0, 1, 2, 3))(*inputs), expected, strict=True):
+        assert torch.equal(functional, autograd)
+
+
+def test_jacobians_hold_the_gradient_of_each_sample(compiled_device):
+    inputs = list(shared(5, 3, 4, device=compiled_device).values())
+    jacobians = jacrev(nll, (0, 1, 2, 3))(*inputs)
+    expected = loop(lambda x: grad(nll, (0, 1, 2, 3))(x, *inputs[1:]), (0,), inputs[0])
+    of_x = torch.zeros(5, 5, 4, device=compiled_device)
+    of_x[range(5), range(5)] = expected[0]
+    for name, jacobian, gradients in zip(NAMES, jacobians, (of_x, *expected[1:]), strict=True):
+        assert_close(f"jacobian of {name}", jacobian, gradients, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
+@pytest.mark.parametrize("halved", [("mu", "scale"), ("x",), NAMES], ids="-".join)
+def test_autocast_widens_mixed_dtypes(device, halved, dtype):
+    inputs = per_sample(5, 3, 4, device=device)
+    mixed = {name: tensor.to(dtype) if name in halved else tensor for name, tensor in inputs.items()}
+    with torch.autocast(device.type, dtype):
+        value, grads = value_and_grads(nll, list(mixed.values()))
+    expected, expected_grads = value_and_grads(nll, [tensor.float() for tensor in mixed.values()])
+    assert value.dtype == torch.float32
+    assert_close("value", value, expected, 1e-6)
+    for name, half_grad, expected_grad in zip(NAMES, grads, expected_grads, strict=True):
+        assert half_grad.dtype == mixed[name].dtype
+        assert_close(f"gradient of {name}", half_grad, expected_grad.to(half_grad.dtype), 5e-3)
+
+
+def test_a_linear_head_under_autocast_trains_the_mixture(device):
+    head = torch.nn.Linear(6, 3 * 8).to(device)
+    x, features = torch.randn(5, 4, device=device), torch.randn(5, 6, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        mu, scale = head(features).view(5, 3, 8).chunk(2, -1)
+        assert mu.dtype == torch.bfloat16
+        loss = gmm_nll(x, torch.zeros(3, device=device), mu, scale)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+def test_meta_tensors_have_the_shapes_and_dtypes_of_real_ones(dtype, reduction):
+    shapes = [(2, 3, 5), (3, 4), (2, 1, 4, 5), (4, 1)]
+    real = random_mixture(*shapes, dtype=dtype).values()
+    meta = random_mixture(*shapes, dtype=dtype, device="meta").values()
+    function = partial(gmm_nll, reduction=reduction)
+    value, grads = value_and_grads(function, real)
+    meta_value, meta_grads = value_and_grads(function, meta)
+    for result, expected in zip((meta_value, *meta_grads), (value, *grads), strict=True):
+        assert result.is_meta
+        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+
+
+def test_deterministic_mode_is_served(device):
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        check_gmm(shared(6, 3, 4, device=device))
+    finally:
+        torch.use_deterministic_algorithms(enabled)
+
+
+def test_inference_mode_is_served(device):
+    inputs = shared(6, 3, 4, device=device).values()
+    with torch.inference_mode():
+        value = gmm_nll(*inputs)
+    assert torch.equal(value, gmm_nll(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "message"),
+    [
+        (0, (), "too few dimensions"),
+        (2, (4,), "too few dimensions"),
+        (2, (2, 4), "differ in their number of components"),
+        (3, (3, 2), "as many features as x, or one"),
+        (1, (2, 3), "do not broadcast"),
+        (1, (0,), "at least one component"),
+    ],
+    ids=str,
+)
+def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(index, shape, message):
+    inputs = list(shared(5, 3, 4).values())
+    inputs[index] = torch.zeros(shape)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, False)
+
+
+def test_the_raw_backward_operator_refuses_results_of_another_forward_pass():
+    inputs = list(shared(5, 3, 4).values())
+    results = torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, False)
+    tensors = [torch.ones(5), *results]
+    for i, wrong in itertools.product(range(3), (torch.ones(4), torch.ones(5, 3, 4), tensors[0].double())):
+        changed = [wrong if j == i else tensor for j, tensor in enumerate(tensors)]
+        with pytest.raises(RuntimeError, match="forward pass has changed"):
+            torch.ops.vtadl_ext.gmm_backward(*changed, *inputs, 0, 0.0, False, *[True] * 4)

@@ -1,0 +1,236 @@
+"""`ssim` under PyTorch's transformations: autograd, vmap, compilation, export, autocast, fake tensors."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.func import grad, jacrev, vmap
+
+from vtadl_ext import ssim
+
+from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
+from .images import check_ssim, random_images
+
+PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
+REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
+small = partial(ssim, window_size=3)
+
+
+@PADDINGS
+@REDUCTIONS
+def test_gradients_are_those_of_finite_differences(device, reduction, padding):
+    images = random_images(1, 4, 3, dtype=torch.float64, device=device).values()
+    function = partial(small, reduction=reduction, padding=padding)
+    assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images])
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("map", [True, False], ids=["map", "sums"])
+def test_the_raw_operators_pass_pytorchs_checks(compiled_device, map, needs):
+    images = random_images(2, 1, 6, 7, device=compiled_device).values()
+    forward, backward = torch.ops.vtadl_ext.ssim_forward, torch.ops.vtadl_ext.ssim_backward
+    options = ([0.25, 0.5, 0.25], 1e-4, 9e-4, map)
+    torch.library.opcheck(forward, (*images, *options))
+    upstream = torch.ones_like(forward(*images, *options))
+    torch.library.opcheck(backward, (upstream, *images, *options, *needs))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compilation_changes_nothing_forward_and_backward(compiled_device, backend):
+    torch.compiler.reset()
+
+    def loss(x, y):
+        return 1 - ssim(x.sigmoid(), y, padding="same") + (x - y).abs().mean()
+
+    images = random_images(2, 1, 14, 15, device=compiled_device).values()
+    value, grads = value_and_grads(torch.compile(loss, fullgraph=True, backend=backend), images)
+    expected, expected_grads = value_and_grads(loss, images)
+    assert_close("value", value, expected, 1e-6)
+    for name, compiled_grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
+        assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
+
+
+def check_compiled(compiled, function, images, **options):
+    value, grads = value_and_grads(partial(compiled, **options), images)
+    expected, expected_grads = value_and_grads(partial(function, **options), images)
+    assert_close("value", value, expected, 1e-6)
+    for name, compiled_grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
+        assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
+
+
+@pytest.mark.parametrize(("reduction", "padding"), [("mean", "valid"), ("none", "reflect"), ("map", "same")])
+def test_compiled_code_serves_other_sizes(compiled_device, reduction, padding):
+    torch.compiler.reset()
+    function = partial(small, reduction=reduction, padding=padding)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
+    for shape in [(2, 3, 6, 7), (4, 5, 9, 8)]:
+        check_compiled(compiled, function, random_images(*shape, device=compiled_device).values())
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("data_range", [1.0, 2.0, 255.0]),
+        ("window_sigma", [1.0, 1.5, 2.0]),
+        ("window_size", [3, 5, 7]),
+        ("k1", [0.01, 0.02, 0.03]),
+    ],
+)
+def test_compiled_code_serves_other_numbers(compiled_device, option, values):
+    torch.compiler.reset()
+    compiled = torch.compile(
+        lambda *args, **options: ssim(*args, **options), fullgraph=True, backend="aot_eager"
+    )
+    images = random_images(2, 1, 12, 13, device=compiled_device).values()
+    for value in values:
+        check_compiled(compiled, ssim, images, **{option: value})
+
+
+def test_an_exported_program_serves_other_sizes(compiled_device):
+    class Index(torch.nn.Module):
+        def forward(self, x, y):
+            return small(x, y, reduction="none")
+
+    images, height = torch.export.Dim("images", min=2), torch.export.Dim("height", min=5)
+    program = torch.export.export(
+        Index(),
+        tuple(random_images(2, 3, 6, 7, device=compiled_device).values()),
+        dynamic_shapes=({0: images, 2: height},) * 2,
+    )
+    for shape in [(2, 3, 6, 7), (5, 3, 8, 7)]:
+        inputs = random_images(*shape, device=compiled_device).values()
+        assert torch.equal(program.module()(*inputs), Index()(*inputs))
+
+
+IN_DIMS = pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 1), (1, -1)], ids=str)
+
+
+def batched(in_dims, device):
+    """Images [2, 3, 12, 13] with a batch of 4 at these dimensions."""
+    images = random_images(4, 2, 3, 12, 13, device=device).values()
+    return [
+        image[0] if dim is None else image.movedim(0, dim) for image, dim in zip(images, in_dims, strict=True)
+    ]
+
+
+def loop(function, in_dims, images):
+    x, y = (
+        [image] * 4 if dim is None else image.unbind(dim) for image, dim in zip(images, in_dims, strict=True)
+    )
+    return [function(*pair) for pair in zip(x, y, strict=True)]
+
+
+@PADDINGS
+@REDUCTIONS
+@IN_DIMS
+def test_vmap_is_a_loop(compiled_device, in_dims, reduction, padding):
+    images = batched(in_dims, compiled_device)
+    function = partial(ssim, reduction=reduction, padding=padding)
+    expected = torch.stack(loop(function, in_dims, images))
+    assert_close("value", vmap(function, in_dims)(*images), expected, 1e-6)
+
+
+@IN_DIMS
+@pytest.mark.parametrize("argnums", [(0, 1), (0,), (1,)], ids=str)
+def test_vmap_of_gradients_is_a_loop_over_gradients(compiled_device, in_dims, argnums):
+    images = batched(in_dims, compiled_device)
+    function = grad(ssim, argnums)
+    expected = [torch.stack(grads) for grads in zip(*loop(function, in_dims, images), strict=True)]
+    for name, of_batch, of_loop in zip(argnums, vmap(function, in_dims)(*images), expected, strict=True):
+        assert_close(f"gradient of {'xy'[name]}", of_batch, of_loop, 1e-5)
+
+
+def test_vmap_nests(compiled_device):
+    images = random_images(2, 3, 4, 12, 13, device=compiled_device).values()
+    expected = torch.stack([ssim(x, y, reduction="none") for x, y in zip(*images, strict=True)])
+    assert_close("value", vmap(vmap(ssim))(*images), expected, 1e-6)
+
+
+def test_functional_gradients_are_those_of_autograd(device):
+    images = list(random_images(2, 3, 12, 13, device=device).values())
+    leaves = [image.clone().requires_grad_() for image in images]
+    expected = torch.autograd.grad(ssim(*leaves), leaves)
+    for functional, autograd in zip(grad(ssim, (0, 1))(*images), expected, strict=True):
+        assert torch.equal(functional, autograd)
+
+
+def test_jacobians_hold_the_gradient_of_each_image(compiled_device):
+    x, y = random_images(3, 1, 12, 13, device=compiled_device).values()
+    jacobian = jacrev(lambda x: ssim(x, y, reduction="none"))(x)
+    expected = torch.zeros_like(jacobian)
+    for i in range(3):
+        expected[i, i] = grad(ssim)(x[i], y[i])
+    assert_close("jacobian", jacobian, expected, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
+@pytest.mark.parametrize("halved", ["x", "y", "xy"])
+def test_autocast_widens_mixed_dtypes(device, halved, dtype):
+    images = random_images(2, 12, 13, device=device)
+    mixed = {name: image.to(dtype) if name in halved else image for name, image in images.items()}
+    function = partial(ssim, reduction="map")
+    with torch.autocast(device.type, dtype):
+        value, grads = value_and_grads(function, mixed.values())
+    expected, expected_grads = value_and_grads(function, [image.float() for image in mixed.values()])
+    assert value.dtype == torch.float32
+    assert_close("value", value, expected, 1e-6)
+    for name, half_grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
+        assert half_grad.dtype == mixed[name].dtype
+        assert_close(f"gradient of {name}", half_grad, expected_grad, 5e-3)
+
+
+@PADDINGS
+@REDUCTIONS
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+def test_meta_tensors_have_the_shapes_and_dtypes_of_real_ones(dtype, reduction, padding):
+    function = partial(ssim, reduction=reduction, padding=padding)
+    value, grads = value_and_grads(function, random_images(2, 3, 12, 13, dtype=dtype).values())
+    meta_value, meta_grads = value_and_grads(
+        function, random_images(2, 3, 12, 13, dtype=dtype, device="meta").values()
+    )
+    for result, expected in zip((meta_value, *meta_grads), (value, *grads), strict=True):
+        assert result.is_meta
+        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+
+
+def test_deterministic_mode_is_served(device):
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        check_ssim(random_images(2, 12, 13, device=device))
+    finally:
+        torch.use_deterministic_algorithms(enabled)
+
+
+def test_inference_mode_is_served(device):
+    images = random_images(2, 12, 13, device=device).values()
+    with torch.inference_mode():
+        value = ssim(*images)
+    assert torch.equal(value, ssim(*images))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "taps", "message"),
+    [
+        ((5, 6), (6, 5), 3, "images of the same shape"),
+        ((5, 6), (5, 6), 2, "odd number of weights"),
+        ((40, 40), (40, 40), 33, "odd number of weights"),
+        ((5, 6), (5, 6), 7, "smaller than the window"),
+        ((5,), (5,), 3, "images of the same shape"),
+    ],
+)
+def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, taps, message):
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.vtadl_ext.ssim_forward(torch.zeros(x), torch.zeros(y), [1 / taps] * taps, 1e-4, 9e-4, True)
+
+
+def test_the_raw_backward_operator_refuses_gradients_of_another_result():
+    x = torch.zeros(2, 5, 6)
+    options = ([0.25, 0.5, 0.25], 1e-4, 9e-4)
+    for upstream, map in [
+        (torch.ones(2), True),
+        (torch.ones(2, 3, 4), False),
+        (torch.ones(2).double(), False),
+    ]:
+        with pytest.raises(RuntimeError, match="grad does not fit the result"):
+            torch.ops.vtadl_ext.ssim_backward(upstream, x, x, *options, map, True, True)
