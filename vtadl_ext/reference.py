@@ -36,11 +36,13 @@ def gmm_nll(
     log_std = log_std.expand(torch.broadcast_shapes(log_std.shape, (x.shape[-1],)))
     z = (x.unsqueeze(-2) - mu) * torch.exp(-log_std)
     log_normal = -0.5 * z.square().sum(-1) - log_std.sum(-1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)
+    masked = (logits == -math.inf).all(-1, keepdim=True)  # all components of a sample
+    logits = logits.masked_fill(masked, 0)
     if mixture == "weighted":
         nll = -(logits.softmax(-1) * log_normal).sum(-1)
     else:
         nll = -torch.logsumexp(logits.log_softmax(-1) + log_normal, -1)
-    return _reduce(nll, reduction)
+    return _reduce(nll.masked_fill(masked.squeeze(-1), math.inf), reduction)
 
 
 def ssim(
