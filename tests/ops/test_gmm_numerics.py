@@ -1,0 +1,236 @@
+"""`gmm_nll` where plain formulas lose their digits, overflow or divide by zero."""
+
+import math
+
+import pytest
+import torch
+
+from vtadl_ext import gmm_nll, reference
+
+from .comparison import assert_close, dtype_id, value_and_grads
+from .mixtures import NAMES, SCALE_PARAMS, check_gmm, per_sample, random_mixture, shared
+
+INF = math.inf
+MIXTURES = pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+LEADING = pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
+
+
+def evaluate(inputs, **options):
+    """Values of all samples, and a gradient for each input by its name."""
+    options = {"reduction": "none"} | options
+    value, grads = value_and_grads(lambda *tensors: gmm_nll(*tensors, **options), list(inputs.values()))
+    return value, dict(zip(NAMES, grads, strict=True))
+
+
+def univariate(x, logits, mu, scale, device, dtype=torch.float32):
+    """One sample of one feature under components given as lists."""
+    return {
+        "x": torch.tensor([x], dtype=dtype, device=device),
+        "logits": torch.tensor(logits, dtype=dtype, device=device),
+        "mu": torch.tensor(mu, dtype=dtype, device=device).unsqueeze(-1),
+        "scale": torch.tensor(scale, dtype=dtype, device=device).unsqueeze(-1),
+    }
+
+
+@MIXTURES
+@LEADING
+def test_a_sample_without_components_is_impossible_and_pulls_nothing(device, tensors, mixture):
+    inputs = tensors(3, 4, 5, device=device)
+    inputs["logits"] = torch.full_like(inputs["logits"], -INF)
+    value, grads = evaluate(inputs, mixture=mixture)
+    assert torch.equal(value.cpu(), torch.full((3,), INF))
+    for name, grad in grads.items():
+        assert torch.equal(grad, torch.zeros_like(grad)), name
+
+
+@MIXTURES
+def test_the_reference_agrees_on_samples_without_components(mixture):
+    inputs = per_sample(3, 4, 5)
+    inputs["logits"][0] = -INF
+    value, grads = value_and_grads(
+        lambda *tensors: reference.gmm_nll(*tensors, mixture=mixture, reduction="none"), inputs.values()
+    )
+    assert value[0] == INF
+    assert value[1:].isfinite().all()
+    for grad in grads:
+        assert torch.equal(grad[0], torch.zeros_like(grad[0]))
+        assert grad[1:].isfinite().all()
+
+
+def test_a_sample_without_components_leaves_the_gradients_of_others_alone(device):
+    inputs = per_sample(3, 4, 5, device=device)
+    _, expected = evaluate(inputs)
+    masked = inputs | {"logits": inputs["logits"].clone()}
+    masked["logits"][1] = -INF
+    _, grads = evaluate(masked)
+    for name in NAMES:
+        expected[name][1] = 0
+        assert torch.equal(grads[name], expected[name]), name
+
+
+@MIXTURES
+@pytest.mark.parametrize("held", [0.0, INF, math.nan, 1e30], ids=["zero", "inf", "nan", "huge"])
+@pytest.mark.parametrize("masked", [[0], [3], [0, 1, 2]], ids=["first", "last", "all_but_one"])
+def test_a_masked_component_is_as_good_as_absent_whatever_it_holds(device, masked, held, mixture):
+    inputs = per_sample(4, 4, 5, device=device)
+    kept = [k for k in range(4) if k not in masked]
+    expected, expected_grads = evaluate(
+        {name: tensor if name == "x" else tensor[:, kept] for name, tensor in inputs.items()}, mixture=mixture
+    )
+    inputs["logits"][:, masked] = -INF
+    inputs["mu"][:, masked] = held
+    inputs["scale"][:, masked] = held
+    value, grads = evaluate(inputs, mixture=mixture)
+    assert_close("value", value, expected, 1e-6)
+    assert_close("gradient of x", grads["x"], expected_grads["x"], 1e-5)
+    for name in NAMES[1:]:
+        assert torch.equal(grads[name][:, masked], torch.zeros_like(grads[name][:, masked])), name
+        assert_close(f"gradient of {name}", grads[name][:, kept], expected_grads[name], 1e-5, at_least=0.1)
+
+
+@MIXTURES
+def test_masks_in_a_shared_mixture_agree_with_the_reference(device, mixture):
+    inputs = shared(20, 5, 3, device=device)
+    inputs["logits"][[0, 3]] = -INF
+    check_gmm(inputs, mixture=mixture, reduction="none")
+
+
+@pytest.mark.parametrize("log_std", [-40.0, 40.0, 85.0])
+def test_extreme_scales_agree_with_the_reference(device, log_std):
+    # The mean lies as many standard deviations away as in an ordinary mixture.
+    std = math.exp(log_std)
+    inputs = univariate(0.0, [0.0, 1.0], [std, -2 * std], [log_std, log_std + 0.5], device)
+    value, grads = evaluate(inputs)
+    expected, expected_grads = evaluate({name: tensor.double() for name, tensor in inputs.items()})
+    assert_close("value", value, expected, 1e-6)
+    for name in NAMES:
+        assert_close(f"gradient of {name}", grads[name], expected_grads[name], 1e-4)
+
+
+@MIXTURES
+@LEADING
+def test_a_collapsed_component_far_away_has_finite_gradients(device, tensors, mixture):
+    # exp(2s) of s = -52 is not a float32: squares of standard deviations would be 0 here, and 0 · inf follow.
+    inputs = tensors(3, 4, 5, device=device)
+    inputs["scale"][..., 1, :] = -52.0
+    value, grads = evaluate(inputs)
+    assert value.isfinite().all()
+    for name, grad in grads.items():
+        assert grad.isfinite().all(), name
+    for name in ("mu", "scale"):
+        assert torch.equal(grads[name][..., 1, :], torch.zeros_like(grads[name][..., 1, :])), name
+
+
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_a_component_too_narrow_for_float32_is_ignored_by_samples_elsewhere(device, scale_param):
+    raw = {"log_std": -95.0, "std": 1e-40, "log_var": -190.0, "var": 1e-44, "softplus": -95.0}[scale_param]
+    wide = {"log_std": 0.0, "std": 1.0, "log_var": 0.0, "var": 1.0, "softplus": 0.541324854}[scale_param]
+    value, grads = evaluate(
+        univariate(0.5, [0.0, 0.0], [0.0, 0.0], [raw, wide], device), scale_param=scale_param
+    )
+    expected = 0.125 + math.log(2) + 0.5 * math.log(2 * math.pi)
+    assert_close("value", value, torch.tensor(expected), 1e-6)
+    for name, grad in grads.items():
+        assert grad.isfinite().all(), f"gradient of {name}: {grad.tolist()}"
+
+
+@pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
+def test_samples_too_far_from_all_components_are_impossible_and_pull_nothing(device, tensors):
+    inputs = tensors(3, 4, 5, device=device)
+    inputs["x"] = torch.full_like(inputs["x"], 1e30)
+    value, grads = evaluate(inputs)
+    assert torch.equal(value.cpu(), torch.full((3,), INF))
+    for name, grad in grads.items():
+        assert torch.equal(grad, torch.zeros_like(grad)), name
+
+
+@LEADING
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_on_the_floor_the_scale_has_no_gradient_and_no_effect(device, scale_param, tensors):
+    inputs = tensors(6, 3, 4, scale_param=scale_param, device=device)
+    value, grads = evaluate(inputs, scale_param=scale_param, min_std=10.0)
+    ten = inputs | {"scale": torch.full_like(inputs["scale"], math.log(10.0))}
+    expected, expected_grads = evaluate(ten)
+    assert torch.equal(grads["scale"], torch.zeros_like(inputs["scale"]))
+    assert_close("value", value, expected, 1e-6)
+    for name in ("x", "logits", "mu"):
+        assert_close(f"gradient of {name}", grads[name], expected_grads[name], 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_id)
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_the_floor_bounds_the_collapse_of_a_component_onto_a_sample(device, scale_param, dtype):
+    lowest = {"log_std": -INF, "std": 0.0, "log_var": -INF, "var": 0.0, "softplus": -INF}[scale_param]
+    inputs = univariate(0.25, [0.0], [0.25], [lowest], device, dtype)
+    value, grads = evaluate(inputs, scale_param=scale_param, min_std=1e-3)
+    assert_close("value", value, torch.tensor(math.log(1e-3) + 0.5 * math.log(2 * math.pi)), 1e-6)
+    for name, grad in grads.items():
+        assert torch.equal(grad, torch.zeros_like(grad)), name
+
+
+@pytest.mark.parametrize("features", [31, 700])
+def test_many_unlikely_features_neither_under_nor_overflow(device, features):
+    inputs = shared(2, 3, features, device=device)
+    inputs["x"] = inputs["mu"][:2] + 3.5 * inputs["scale"][:2].exp()
+    check_gmm(inputs, reduction="none")
+
+
+def test_squares_of_half_precision_distances_do_not_overflow(device):
+    inputs = univariate(400.0, [0.0, 0.0], [0.0, 10.0], [0.0, 0.0], device, torch.float16)
+    value, grads = evaluate(inputs)
+    assert value.dtype == torch.float32
+    assert_close("value", value, torch.tensor(0.5 * 390.0**2 + math.log(2) + 0.918938533), 1e-6)
+    assert_close("gradient of x", grads["x"] / math.cos(1.0), torch.tensor([390.0]), 1e-3)
+    assert_close("gradient of mu", grads["mu"] / math.cos(1.0), torch.tensor([[0.0], [-390.0]]), 1e-3)
+
+
+def test_distant_means_and_small_scales_keep_their_digits(device):
+    # Expanding the square would leave differences of numbers around 1e8.
+    inputs = random_mixture((64, 8), (3,), (3, 8), (3, 8), device=device)
+    inputs["mu"] = 100 + 0.01 * inputs["mu"]
+    inputs["x"] = 100 + 0.01 * inputs["x"]
+    inputs["scale"] = math.log(0.01) + inputs["scale"]
+    check_gmm(inputs, reduction="none")
+
+
+@MIXTURES
+@pytest.mark.parametrize("shift", [-1e4, 1e4])
+def test_only_differences_of_logits_matter(device, shift, mixture):
+    inputs = per_sample(4, 5, 3, device=device)
+    inputs["logits"] = (8 * inputs["logits"]).round()  # exact after the shift
+    expected, expected_grads = evaluate(inputs, mixture=mixture)
+    value, grads = evaluate(inputs | {"logits": inputs["logits"] + shift}, mixture=mixture)
+    assert_close("value", value, expected, 1e-6)
+    assert_close("gradient of logits", grads["logits"], expected_grads["logits"], 1e-5)
+
+
+def test_a_first_component_without_weight_does_not_spoil_the_sum(device):
+    inputs = shared(40, 70, 2, device=device)
+    inputs["logits"][:33] = -INF  # as many as a warp has lanes, and one more
+    check_gmm(inputs, reduction="none")
+
+
+def test_a_density_above_1_has_a_negative_value(device):
+    inputs = univariate(0.0, [0.0], [0.0], [-5.0], device)
+    value, _ = evaluate(inputs)
+    assert_close("value", value, torch.tensor(-5.0 + 0.918938533), 1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_nan_spoils_its_own_sample_only(device, name):
+    inputs = per_sample(4, 3, 5, device=device)
+    expected, expected_grads = evaluate(inputs)
+    inputs[name] = inputs[name].clone()
+    inputs[name][2].view(-1)[1] = math.nan
+    value, grads = evaluate(inputs)
+    others = [0, 1, 3]
+    assert value[2].isnan()
+    assert torch.equal(value[others], expected[others])
+    for grad in NAMES:
+        assert torch.equal(grads[grad][others], expected_grads[grad][others]), grad
+
+
+def test_float32_sums_over_many_samples_keep_their_digits(device):
+    inputs = random_mixture((3000, 2), (2,), (2, 2), (2, 2), device=device)
+    inputs["x"] = inputs["x"].abs() + 3  # all gradients of mu have one sign
+    check_gmm(inputs, reduction="sum")
