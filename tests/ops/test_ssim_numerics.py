@@ -10,8 +10,6 @@ from vtadl_ext import reference, ssim
 from .comparison import dtype_id, value_and_grads
 from .images import check_ssim, random_images
 
-PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
-
 
 def flat_and_nearly_flat():
     x = torch.full((1, 40, 90), 0.6)
@@ -68,13 +66,11 @@ def test_flat_images_have_no_variance_and_finite_gradients(device, value):
     assert all(grad.isfinite().all() for grad in grads)
 
 
-@PADDINGS
+@pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
 @pytest.mark.parametrize("where", [(0, 0), (8, 32), (20, 60), (39, 89)], ids=str)
 @pytest.mark.parametrize("name", ["x", "y"])
 def test_a_pixel_that_is_no_number_spoils_only_the_windows_that_hold_it(device, name, where, bad, padding):
-    if padding == "reflect" and where != (20, 60):
-        pytest.skip("a reflected border holds the pixel again")
     clean = random_images(2, 40, 90, device=device)
     images = clean | {name: clean[name].clone()}
     images[name][0, where[0], where[1]] = bad
