@@ -87,7 +87,3 @@ def _demo(arguments: list[str]) -> None:
     from vtadl.demo import demo
 
     auto_cli(demo, args=arguments[1:], as_positional=False, prog="vtadl demo")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
