@@ -25,8 +25,4 @@ pybind11::dict build_info() {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
-  vtadl::cpu_capability();  // a bad VTADL_CPU_CAPABILITY fails here, not later
-  m.def("build_info", &build_info);
-  m.def("cpu_capability", [] { return vtadl::name(vtadl::cpu_capability()); });
-}
+PYBIND11_MODULE(_C, m) { m.def("build_info", &build_info); }

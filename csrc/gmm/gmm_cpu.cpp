@@ -178,7 +178,7 @@ void parallel_for_blocks(const GmmProblem& p, const Body& body) {
 }
 
 template <typename Scalar, typename T = Accumulate<Scalar>>
-T log_sum_exp(const Scalar* values, int64_t count) {
+gmm::LogSumExp<T> log_sum_exp(const Scalar* values, int64_t count) {
   T maximum = -static_cast<T>(INFINITY);
   for (int64_t i = 0; i < count; ++i) {
     maximum = std::max(maximum, static_cast<T>(values[i]));
@@ -189,7 +189,7 @@ T log_sum_exp(const Scalar* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     sum += gmm::exponential(static_cast<T>(values[i]) - shift);
   }
-  return shift + std::log(sum);
+  return {shift, std::log(sum)};
 }
 
 // ---------------------------------------------------------------- forward
@@ -227,20 +227,21 @@ void add_log_normal(const GmmProblem& p, const Tile<Scalar, kParam>& tile,
 // log_prob of one sample; adds log π_k to its components under kLogSumExp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 T mix(const GmmProblem& p, const Scalar* logits, T* component) {
-  const T log_normalizer = log_sum_exp(logits, p.components);
+  const auto weights = log_sum_exp(logits, p.components);
   if (p.mixture == Mixture::kWeighted) {
+    if (std::isinf(weights.log_sum)) return weights.log_sum;  // all masked
     T sum = 0;
     for (int64_t k = 0; k < p.components; ++k) {
-      const T pi = gmm::share(static_cast<T>(logits[k]), log_normalizer);
+      const T pi = weights.share(static_cast<T>(logits[k]));
       sum += pi == 0 ? T(0) : pi * component[k];
     }
     return sum;
   }
   for (int64_t k = 0; k < p.components; ++k) {
-    const T log_pi = gmm::log_weight(static_cast<T>(logits[k]), log_normalizer);
+    const T log_pi = weights.normalize(static_cast<T>(logits[k]));
     component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
   }
-  return log_sum_exp(component, p.components);
+  return log_sum_exp(component, p.components).total();
 }
 
 template <typename Scalar, ScaleParam kParam>
@@ -279,12 +280,12 @@ void weigh_components(const GmmBackward& p, int64_t n) {
   const T* component = static_cast<const T*>(p.component_log_prob) + at;
   const Scalar* logits = static_cast<const Scalar*>(p.logits) +
                          p.logits_rows.row(n) * p.components;
-  const T log_normalizer = log_sum_exp(logits, p.components);
+  const auto weights = log_sum_exp(logits, p.components);
   T* weight = static_cast<T*>(p.weight) + at;
   T* grad_logits =
       p.grad_logits ? static_cast<T*>(p.grad_logits) + at : nullptr;
   for (int64_t k = 0; k < p.components; ++k) {
-    const T pi = gmm::share(static_cast<T>(logits[k]), log_normalizer);
+    const T pi = weights.share(static_cast<T>(logits[k]));
     const auto part =
         gmm::component_grad(p.mixture, pi, component[k], log_prob);
     weight[k] = grad * part.weight;
@@ -389,17 +390,20 @@ class ParameterGrad {
   }
 
  private:
+  // The slope at a std too small to invert is infinite.
+  static T chain(T grad, T slope) { return grad == 0 ? T(0) : grad * slope; }
+
   static T sum(const T* grad, const T* slope, int64_t features) {
     T result = 0;
 #pragma omp simd reduction(+ : result)
     for (int64_t d = 0; d < features; ++d) result += grad[d];
-    return slope ? result * slope[0] : result;
+    return slope ? chain(result, slope[0]) : result;
   }
 
   static void store(const T* grad, const T* slope, int64_t features,
                     Scalar* out) {
     for (int64_t d = 0; d < features; ++d) {
-      out[d] = static_cast<Scalar>(slope ? grad[d] * slope[d] : grad[d]);
+      out[d] = static_cast<Scalar>(slope ? chain(grad[d], slope[d]) : grad[d]);
     }
   }
 

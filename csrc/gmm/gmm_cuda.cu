@@ -36,7 +36,8 @@ __device__ T warp_max(T value) {
 }
 
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__device__ T warp_log_sum_exp(const Scalar* values, int64_t count) {
+__device__ gmm::LogSumExp<T> warp_log_sum_exp(const Scalar* values,
+                                              int64_t count) {
   const int lane = threadIdx.x % kWarp;
   T maximum = -static_cast<T>(INFINITY);
   for (int64_t i = lane; i < count; i += kWarp) {
@@ -48,7 +49,7 @@ __device__ T warp_log_sum_exp(const Scalar* values, int64_t count) {
   for (int64_t i = lane; i < count; i += kWarp) {
     sum += gmm::exponential(static_cast<T>(values[i]) - shift);
   }
-  return shift + std::log(warp_sum(sum));
+  return {shift, std::log(warp_sum(sum))};
 }
 
 // Parameters of one component of one mixture.
@@ -143,22 +144,25 @@ __global__ void mix_kernel(GmmForward p) {
     const Scalar* logits = static_cast<const Scalar*>(p.logits) +
                            p.logits_rows.row(n) * p.components;
     T* component = static_cast<T*>(p.component_log_prob) + n * p.components;
-    const T log_normalizer = warp_log_sum_exp(logits, p.components);
+    const auto weights = warp_log_sum_exp(logits, p.components);
     T sum = 0;
     for (int64_t k = lane; k < p.components; k += kWarp) {
       const T logit = static_cast<T>(logits[k]);
       if (p.mixture == Mixture::kWeighted) {
-        const T pi = gmm::share(logit, log_normalizer);
+        const T pi = weights.share(logit);
         sum += pi == 0 ? T(0) : pi * component[k];
       } else {
-        const T log_pi = gmm::log_weight(logit, log_normalizer);
+        const T log_pi = weights.normalize(logit);
         component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
       }
     }
-    // Each lane reads back only what it wrote itself.
-    const T log_prob = p.mixture == Mixture::kWeighted
-                           ? warp_sum(sum)
-                           : warp_log_sum_exp(component, p.components);
+    T log_prob = warp_sum(sum);
+    if (p.mixture == Mixture::kLogSumExp) {
+      // Each lane reads back only what it wrote itself.
+      log_prob = warp_log_sum_exp(component, p.components).total();
+    } else if (std::isinf(weights.log_sum)) {
+      log_prob = weights.log_sum;  // all masked
+    }
     if (lane == 0) static_cast<T*>(p.log_prob)[n] = log_prob;
   }
 }
@@ -171,12 +175,12 @@ __global__ void weigh_kernel(GmmBackward p) {
   for (int64_t n = warp.first; n < p.samples; n += warp.step) {
     const Scalar* logits = static_cast<const Scalar*>(p.logits) +
                            p.logits_rows.row(n) * p.components;
-    const T log_normalizer = warp_log_sum_exp(logits, p.components);
+    const auto weights = warp_log_sum_exp(logits, p.components);
     const T grad = static_cast<const T*>(p.grad)[n];
     const T log_prob = static_cast<const T*>(p.log_prob)[n];
     for (int64_t k = threadIdx.x % kWarp; k < p.components; k += kWarp) {
       const int64_t i = n * p.components + k;
-      const T pi = gmm::share(static_cast<T>(logits[k]), log_normalizer);
+      const T pi = weights.share(static_cast<T>(logits[k]));
       const auto part = gmm::component_grad(
           p.mixture, pi, static_cast<const T*>(p.component_log_prob)[i],
           log_prob);

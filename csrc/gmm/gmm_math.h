@@ -53,9 +53,12 @@ VTADL_INLINE Scale<T> activate(T raw) {
     return {1 / std::sqrt(raw), T(0.5) * std::log(raw), T(0.5) / raw};
   } else {
     const T decay = exponential(raw > 0 ? -raw : raw);  // exp(-|raw|)
-    const T inverse_std = 1 / ((raw > 0 ? raw : T(0)) + std::log1p(decay));
+    const T std = (raw > 0 ? raw : T(0)) + std::log1p(decay);
     const T sigmoid = (raw > 0 ? T(1) : decay) / (1 + decay);
-    return {inverse_std, -std::log(inverse_std), sigmoid * inverse_std};
+    // Far below 0 softplus(raw) = exp(raw), which may underflow.
+    const bool tiny = raw < T(-50);
+    return {tiny ? exponential(-raw) : 1 / std, tiny ? raw : std::log(std),
+            tiny ? T(1) : sigmoid / std};
   }
 }
 
@@ -85,23 +88,30 @@ VTADL_INLINE Scale<T> activate(ScaleParam param, T raw, const Floor<T>& floor) {
   }
 }
 
-// Σ exp(l) = exp(shift)·Σ exp(l - shift): the shift is the maximum, or 0 where
-// the maximum is infinite, because -inf - -inf is not a number.
+// log Σ exp(l) = shift + log_sum, with log_sum = log Σ exp(l - shift). Kept
+// apart, because a large shift swallows the digits of the sum.
+template <typename T>
+struct LogSumExp {
+  T shift, log_sum;
+
+  VTADL_INLINE T total() const { return shift + log_sum; }
+
+  // l - log Σ exp(l), where l may be -inf.
+  VTADL_INLINE T normalize(T l) const {
+    return std::isinf(l) ? l : (l - shift) - log_sum;
+  }
+
+  // exp(l) / Σ exp(l): the weight of a component, or a responsibility.
+  VTADL_INLINE T share(T l) const {
+    return std::isinf(l) ? T(0) : exponential(normalize(l));
+  }
+};
+
+// The shift is the maximum, or 0 where that is infinite: -inf - -inf is not a
+// number.
 template <typename T>
 VTADL_INLINE T log_sum_exp_shift(T maximum) {
   return std::isinf(maximum) ? T(0) : maximum;
-}
-
-// log π_k, where log_normalizer = logsumexp(logits).
-template <typename T>
-VTADL_INLINE T log_weight(T logit, T log_normalizer) {
-  return std::isinf(logit) ? logit : logit - log_normalizer;
-}
-
-// exp(value - total), where both may be -inf: responsibilities and weights.
-template <typename T>
-VTADL_INLINE T share(T value, T total) {
-  return std::isinf(value) ? T(0) : exponential(value - total);
 }
 
 // Gradients of one sample's log-probability with respect to its component k:
@@ -118,7 +128,8 @@ VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T pi,
   if (mixture == Mixture::kWeighted) {
     return {pi, pi == 0 ? T(0) : pi * (component_log_prob - log_prob)};
   }
-  const T responsibility = share(component_log_prob, log_prob);
+  const T responsibility =
+      LogSumExp<T>{log_prob, T(0)}.share(component_log_prob);
   return {responsibility, responsibility - pi};
 }
 

@@ -103,16 +103,18 @@ const Scalar* pixel(const SsimProblem& p, const void* image, int64_t plane,
          j;
 }
 
-// The image's value at the middle of a region; 0 where that is no number, lest
-// it spoil windows that do not hold it.
+// Mean of some pixels of a region; 0 where that is no number, lest it spoil
+// windows that hold none of them.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 T pivot(const SsimProblem& p, const void* image, const Region& region) {
-  const int64_t i = region.top + region.height / 2;
-  const int64_t j = region.left + region.width / 2;
-  const T value = static_cast<T>(*pixel<Scalar>(
-      p, image, region.plane, std::clamp<int64_t>(i, 0, p.height - 1),
-      std::clamp<int64_t>(j, 0, p.width - 1)));
-  return std::isfinite(value) ? value : T(0);
+  T sum = 0;
+  for (int s = 0; s < ssim::kPivotPixels; ++s) {
+    const int64_t i = region.top + ssim::pivot_row(s, region.height);
+    const int64_t j = region.left + ssim::pivot_column(s, region.width);
+    sum += static_cast<T>(*pixel<Scalar>(p, image, region.plane, i, j));
+  }
+  const T mean = sum / ssim::kPivotPixels;
+  return std::isfinite(mean) ? mean : T(0);
 }
 
 template <typename Scalar, typename T = Accumulate<Scalar>>

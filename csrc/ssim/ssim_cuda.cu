@@ -16,6 +16,8 @@ constexpr int64_t kMaxBlocks = 1 << 30;
 
 // ------------------------------------------------------------ device helpers
 
+__device__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // A kernel's argument: the weights in the type of the sums.
 template <typename T>
 struct Window {
@@ -54,27 +56,32 @@ __device__ void blur(const Window<T>& window, int height, int width, T* room,
   __syncthreads();
 }
 
-// Both images around a tile, less their pivots. The pivot is the value at the
-// middle of the tile; 0 where that is no number, lest it spoil windows that do
-// not hold it.
+// Both images around a tile, less their pivots. A pivot is the mean of some
+// pixels of the tile; 0 where that is no number, lest it spoil windows that
+// hold none of them.
 template <typename Scalar>
 struct Images {
   using T = Accumulate<Scalar>;
 
+  // (0, 0) is `halo` pixels above and to the left of the tile.
   __device__ Images(const SsimProblem& p, int64_t plane, int64_t top,
-                    int64_t left, int64_t middle_i, int64_t middle_j)
+                    int64_t left, int64_t height, int64_t width, int halo)
       : x_(static_cast<const Scalar*>(p.x) + plane * p.height * p.width),
         y_(static_cast<const Scalar*>(p.y) + plane * p.height * p.width),
         height_(p.height),
         width_(p.width),
-        top_(top),
-        left_(left) {
-    const int64_t middle =
-        min(middle_i, p.height - 1) * p.width + min(middle_j, p.width - 1);
-    constants.c1 = static_cast<T>(p.c1);
-    constants.c2 = static_cast<T>(p.c2);
-    constants.pivot_x = finite_or_zero(static_cast<T>(x_[middle]));
-    constants.pivot_y = finite_or_zero(static_cast<T>(y_[middle]));
+        top_(top - halo),
+        left_(left - halo) {
+    T sum_x = 0, sum_y = 0;
+    for (int s = 0; s < ssim::kPivotPixels; ++s) {
+      const int64_t i = top + ssim::pivot_row(s, height);
+      const int64_t j = left + ssim::pivot_column(s, width);
+      sum_x += static_cast<T>(x_[i * width_ + j]);
+      sum_y += static_cast<T>(y_[i * width_ + j]);
+    }
+    constants = {static_cast<T>(p.c1), static_cast<T>(p.c2),
+                 finite_or_zero(sum_x / ssim::kPivotPixels),
+                 finite_or_zero(sum_y / ssim::kPivotPixels)};
   }
 
   __device__ T x(int i, int j) const { return at(x_, i, j, constants.pivot_x); }
@@ -149,8 +156,9 @@ __global__ void forward_kernel(SsimForward p,
     const int64_t plane = tile / columns / rows;
     const int64_t top = tile / columns % rows * height;
     const int64_t left = tile % columns * width;
-    const Images<Scalar> images(p, plane, top, left, top + height / 2,
-                                left + width / 2);
+    const Images<Scalar> images(p, plane, top, left,
+                                smaller(height, p.map_height() - top),
+                                smaller(width, p.map_width() - left), 0);
     statistics(window, images, height, width, room, means);
     T sum = 0;
     for (int i = threadIdx.x; i < height * width; i += blockDim.x) {
@@ -191,8 +199,9 @@ __global__ void backward_kernel(SsimBackward p,
     const int64_t plane = tile / columns / rows;
     const int64_t top = tile / columns % rows * side;
     const int64_t left = tile % columns * side;
-    const Images<Scalar> images(p, plane, top - halo, left - halo,
-                                top + side / 2, left + side / 2);
+    const Images<Scalar> images(p, plane, top, left,
+                                smaller(side, p.height - top),
+                                smaller(side, p.width - left), halo);
     statistics(window, images, windows, windows, room, grads);
 
     // From the means to the derivatives by them, in place.

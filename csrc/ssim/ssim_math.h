@@ -1,6 +1,8 @@
 // The formulas of SSIM, for host and device.
 #pragma once
 
+#include <cstdint>
+
 #include "common/host_device.h"
 
 namespace vtadl::ssim {
@@ -23,6 +25,17 @@ VTADL_INLINE T statistic(int which, T x, T y) {
     default:
       return x * y;
   }
+}
+
+// The pixels whose mean is the pivot of a region, on a grid of 4 x 4.
+constexpr int kPivotPixels = 16;
+
+VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
+  return (2 * (which / 4) + 1) * height / 8;
+}
+
+VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
+  return (2 * (which % 4) + 1) * width / 8;
 }
 
 // What is the same for all windows of a tile.

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sentence = str(error).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
         print(f"vtadl: {sentence}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"vtadl: {error.name} is missing: pip install 'vtadl-ext[train]'", file=sys.stderr)
+        return 1
     return 0
 
 

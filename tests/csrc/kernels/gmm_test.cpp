@@ -206,7 +206,7 @@ void test_gmm() {
       {"shared spherical", 40, 6, 40, true, true, true, S::kSoftplus,
        M::kLogSumExp, 0},
       {"on the floor", 3, 4, 5, false, false, false, S::kLogStd, M::kLogSumExp,
-       5.0},
+       2.0},
   };
   for (const Case& c : cases) test(c);
 }
