@@ -55,5 +55,5 @@ $(installed): $(requirements) $(build_inputs)
 $(VENV)/.requirements: pyproject.toml constraints.txt
 	@python3 -c "import sys; sys.exit('Python 3.10 or newer is needed' if sys.version_info < (3, 10) else 0)"
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch numpy pybind11 cmake ninja setuptools
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch numpy pybind11 cmake ninja "setuptools>=70.1"
 	@touch $@

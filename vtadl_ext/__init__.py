@@ -1,5 +1,12 @@
 """Fused Gaussian-mixture likelihood and SSIM for PyTorch."""
 
+try:
+    from torch.torch_version import __version__ as torch_version
+except ModuleNotFoundError as error:
+    raise ImportError("vtadl_ext needs PyTorch 2.10 or newer: pip install torch") from error
+if torch_version < "2.10":
+    raise ImportError(f"vtadl_ext needs PyTorch 2.10 or newer, but this is {torch_version}: upgrade torch")
+
 from vtadl_ext import reference
 from vtadl_ext._ops import build_info
 from vtadl_ext.gmm import gmm_nll
