@@ -3,6 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "common/integers.h"
 #include "common/parallel.h"
 #include "gmm/gmm.h"
 #include "gmm/gmm_math.h"
@@ -17,8 +18,6 @@ constexpr int64_t kTileFeatures = 512;  // at most, of one component
 constexpr int64_t kBlock = 16;          // samples that share a loaded tile
 constexpr int64_t kFlush = 256;         // terms of one float sum
 constexpr int64_t kGrain = 32768;       // elements worth a thread
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Components [k, k + components) and features [d, d + features).
 struct Range {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "common/dispatch.h"
+#include "common/integers.h"
 
 namespace vtadl {
 
@@ -23,10 +24,17 @@ struct SsimProblem {
   // Windows that lie inside the image.
   VTADL_INLINE std::int64_t map_height() const { return height - taps + 1; }
   VTADL_INLINE std::int64_t map_width() const { return width - taps + 1; }
-};
 
-// Sums of the map are taken over tiles of this size first.
-constexpr std::int64_t kSsimTileHeight = 16, kSsimTileWidth = 64;
+  // Sums of the map are taken over tiles first.
+  static constexpr std::int64_t kTileHeight = 16, kTileWidth = 64;
+
+  VTADL_INLINE std::int64_t tile_rows() const {
+    return divide_up(map_height(), kTileHeight);
+  }
+  VTADL_INLINE std::int64_t tile_columns() const {
+    return divide_up(map_width(), kTileWidth);
+  }
+};
 
 struct SsimForward : SsimProblem {
   void* map;        // [planes, map_height, map_width], Accumulate; or null

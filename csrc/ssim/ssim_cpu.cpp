@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/integers.h"
 #include "common/parallel.h"
 #include "ssim/ssim.h"
 #include "ssim/ssim_math.h"
@@ -13,9 +14,8 @@ namespace {
 using std::int64_t;
 
 constexpr int kMaxHalo = SsimProblem::kMaxTaps - 1;
-constexpr int64_t kHeight = kSsimTileHeight, kWidth = kSsimTileWidth;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kHeight = SsimProblem::kTileHeight,
+                  kWidth = SsimProblem::kTileWidth;
 
 // A part of a plane; the coordinates may lie outside of it.
 struct Region {
@@ -58,20 +58,10 @@ struct Planes {
   alignas(64) T data_[kPlanes][kRows][kStride];
 };
 
-template <typename T>
-struct Window {
-  int taps;
-  T weights[SsimProblem::kMaxTaps];
-
-  explicit Window(const SsimProblem& p) : taps(p.taps) {
-    std::copy_n(p.window, p.taps, weights);
-  }
-};
-
 // out[j] = Σ_t weights[t]·rows[t·stride + j]: down the columns with the stride
 // of a row, along a row with stride 1. kTaps = 0: as many as the window has.
 template <int kTaps, typename T>
-void convolve(const Window<T>& window, const T* rows, int64_t stride,
+void convolve(const ssim::Window<T>& window, const T* rows, int64_t stride,
               int64_t width, T* out) {
   const int taps = kTaps ? kTaps : window.taps;
 #pragma omp simd
@@ -87,8 +77,9 @@ void convolve(const Window<T>& window, const T* rows, int64_t stride,
 
 // Window means of one plane at row i, for `width` columns.
 template <int kTaps, typename T, int kPlanes, int kHalos>
-void blur_row(const Window<T>& window, const Planes<T, kPlanes, kHalos>& planes,
-              int plane, int64_t i, int64_t width, T* out) {
+void blur_row(const ssim::Window<T>& window,
+              const Planes<T, kPlanes, kHalos>& planes, int plane, int64_t i,
+              int64_t width, T* out) {
   using Source = Planes<T, kPlanes, kHalos>;
   T column_sums[Source::kStride];
   convolve<kTaps>(window, planes.row(plane, i), Source::kStride,
@@ -164,7 +155,7 @@ void load(const SsimProblem& p, const Region& region,
 template <int kTaps, typename Scalar>
 void forward(const SsimForward& p) {
   using T = Accumulate<Scalar>;
-  const Window<T> window(p);
+  const ssim::Window<T> window(p);
   const int64_t map_width = p.map_width();
   parallel_for_tiles(
       p.planes, p.map_height(), map_width,
@@ -200,7 +191,7 @@ void forward(const SsimForward& p) {
 // touch, zero for windows outside of the image. `windows` is the region of
 // those windows' first pixels; its inputs lie in `planes`.
 template <int kTaps, typename T>
-void grad_of_statistics(const SsimBackward& p, const Window<T>& window,
+void grad_of_statistics(const SsimBackward& p, const ssim::Window<T>& window,
                         const Region& windows, const ssim::Constants<T>& c,
                         const Planes<T, ssim::kStatistics, 2>& planes,
                         Planes<T, ssim::kStatistics, 1>& grads) {
@@ -247,7 +238,7 @@ void store_grad(const T* by_mean, const T* by_squares, const T* by_product,
 template <int kTaps, typename Scalar>
 void backward(const SsimBackward& p) {
   using T = Accumulate<Scalar>;
-  const Window<T> window(p);
+  const ssim::Window<T> window(p);
   const int halo = window.taps - 1;
   parallel_for_tiles(
       p.planes, p.height, p.width, [&](int64_t, const Region& tile) {

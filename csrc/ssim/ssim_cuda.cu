@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/integers.h"
 #include "common/launch.h"
 #include "ssim/ssim.h"
 #include "ssim/ssim_math.h"
@@ -16,25 +17,12 @@ constexpr int64_t kMaxBlocks = 1 << 30;
 
 // ------------------------------------------------------------ device helpers
 
-__device__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// A kernel's argument: the weights in the type of the sums.
-template <typename T>
-struct Window {
-  int taps;
-  T weights[SsimProblem::kMaxTaps];
-
-  explicit Window(const SsimProblem& p) : taps(p.taps) {
-    std::copy_n(p.window, p.taps, weights);
-  }
-};
-
 // Weighted sums over windows, down the columns and then along the rows:
 // store(i, j, Σ weights[s]·weights[t]·load(i + s, j + t)) for all i, j.
 // `room` holds height × (width + taps - 1) values.
 template <typename T, typename Load, typename Store>
-__device__ void blur(const Window<T>& window, int height, int width, T* room,
-                     const Load& load, const Store& store) {
+__device__ void blur(const ssim::Window<T>& window, int height, int width,
+                     T* room, const Load& load, const Store& store) {
   const int columns = width + window.taps - 1;
   for (int item = threadIdx.x; item < height * columns; item += blockDim.x) {
     const int i = item / columns, j = item % columns;
@@ -107,7 +95,7 @@ struct Images {
 
 // Window means of the four statistics, each height × width.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__device__ void statistics(const Window<T>& window,
+__device__ void statistics(const ssim::Window<T>& window,
                            const Images<Scalar>& images, int height, int width,
                            T* room, T* means) {
   for (int s = 0; s < ssim::kStatistics; ++s) {
@@ -146,9 +134,9 @@ __device__ T block_sum(T value, T* room) {
 // The map, the sums of its tiles, or both.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void forward_kernel(SsimForward p,
-                               const __grid_constant__ Window<T> window,
-                               int64_t rows, int64_t columns) {
-  const int height = kSsimTileHeight, width = kSsimTileWidth;
+                               const __grid_constant__ ssim::Window<T> window) {
+  const int height = SsimProblem::kTileHeight, width = SsimProblem::kTileWidth;
+  const int64_t rows = p.tile_rows(), columns = p.tile_columns();
   T* means = shared_memory<T>();
   T* room = means + ssim::kStatistics * height * width;
   for (int64_t tile = blockIdx.x; tile < p.planes * rows * columns;
@@ -185,7 +173,7 @@ __global__ void forward_kernel(SsimForward p,
 // computed anew, with one pivot: no other block's results are needed.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void backward_kernel(SsimBackward p,
-                                const __grid_constant__ Window<T> window,
+                                const __grid_constant__ ssim::Window<T> window,
                                 int side, int64_t rows, int64_t columns) {
   const int halo = window.taps - 1;
   const int windows = side + halo;  // a side of the windows' region
@@ -270,19 +258,17 @@ unsigned blocks_for(int64_t tiles) {
   return static_cast<unsigned>(std::min(tiles, kMaxBlocks));
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <typename Scalar>
 void forward(const SsimForward& p, void* stream) {
   using T = Accumulate<Scalar>;
-  const int64_t rows = divide_up(p.map_height(), kSsimTileHeight);
-  const int64_t columns = divide_up(p.map_width(), kSsimTileWidth);
-  const int64_t room = kSsimTileHeight * (kSsimTileWidth + p.taps - 1);
-  const int64_t means = ssim::kStatistics * kSsimTileHeight * kSsimTileWidth;
+  const int64_t room =
+      SsimProblem::kTileHeight * (SsimProblem::kTileWidth + p.taps - 1);
+  const int64_t means =
+      ssim::kStatistics * SsimProblem::kTileHeight * SsimProblem::kTileWidth;
   launch("ssim forward_kernel", forward_kernel<Scalar>,
-         {blocks_for(p.planes * rows * columns), kBlock,
+         {blocks_for(p.planes * p.tile_rows() * p.tile_columns()), kBlock,
           (means + room) * sizeof(T)},
-         stream, p, Window<T>(p), rows, columns);
+         stream, p, ssim::Window<T>(p));
 }
 
 std::size_t backward_shared_bytes(int side, int taps, std::size_t size) {
@@ -305,7 +291,7 @@ void backward(const SsimBackward& p, void* stream) {
   launch("ssim backward_kernel", backward_kernel<Scalar>,
          {blocks_for(p.planes * rows * columns), kBlock,
           backward_shared_bytes(side, p.taps, sizeof(T))},
-         stream, p, Window<T>(p), side, rows, columns);
+         stream, p, ssim::Window<T>(p), side, rows, columns);
 }
 
 }  // namespace

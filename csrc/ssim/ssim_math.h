@@ -3,9 +3,20 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "ssim/ssim.h"
 
 namespace vtadl::ssim {
+
+// The weights in the type of the sums.
+template <typename T>
+struct Window {
+  int taps;
+  T weights[SsimProblem::kMaxTaps];
+
+  VTADL_HOST_INLINE explicit Window(const SsimProblem& p) : taps(p.taps) {
+    for (int t = 0; t < taps; ++t) weights[t] = static_cast<T>(p.window[t]);
+  }
+};
 
 // Four statistics of a window, or derivatives with respect to them: with pivots
 // px and py, E[x-px], E[y-py], E[(x-px)² + (y-py)²] and E[(x-px)(y-py)]. The

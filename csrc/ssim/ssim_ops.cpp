@@ -40,12 +40,6 @@ SsimProblem problem_of(const Tensor& x, const Tensor& y,
   return p;
 }
 
-std::int64_t tiles(const SsimProblem& p) {
-  const std::int64_t rows =
-      (p.map_height() + kSsimTileHeight - 1) / kSsimTileHeight;
-  return rows * ((p.map_width() + kSsimTileWidth - 1) / kSsimTileWidth);
-}
-
 Shape leading(const Tensor& image) {
   const auto sizes = image.sizes();
   return Shape(sizes.begin(), sizes.end() - 2);
@@ -62,8 +56,8 @@ Tensor ssim_forward(Tensor x, Tensor y, std::vector<double> window, double c1,
   x = torch::stable::contiguous(x);
   y = torch::stable::contiguous(y);
   const SsimProblem p = problem_of(x, y, window, c1, c2);
-  const Shape last =
-      map ? Shape{p.map_height(), p.map_width()} : Shape{tiles(p)};
+  const Shape last = map ? Shape{p.map_height(), p.map_width()}
+                         : Shape{p.tile_rows() * p.tile_columns()};
   Tensor result = empty(x, with(leading(x), last), accumulate_type(x));
   run_kernel(
       x, SsimForward{p, pointer_if(map, result), pointer_if(!map, result)},

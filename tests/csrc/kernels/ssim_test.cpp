@@ -110,9 +110,7 @@ void run(const Case& c, DType dtype) {
   ssim_cpu_kernels_in_use().forward({p, map.data(), nullptr});
   expect_close(name + " map", map, wanted);
 
-  const int64_t tiles = (p.map_height() + kSsimTileHeight - 1) /
-                        kSsimTileHeight *
-                        ((p.map_width() + kSsimTileWidth - 1) / kSsimTileWidth);
+  const int64_t tiles = p.tile_rows() * p.tile_columns();
   auto sums = unwritten<T>(c.planes * tiles);
   ssim_cpu_kernels_in_use().forward({p, nullptr, sums.data()});
   double total = 0, total_wanted = 0;
