@@ -15,7 +15,7 @@ build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implement
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python bench wheel
+.PHONY: demo test lint test-cpp test-python test-gpu bench wheel
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
@@ -36,6 +36,12 @@ test-cpp: $(installed)
 
 test-python: test-cpp
 	VTADL_EMULATED_LIBRARY=$(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest
+
+# On this machine's GPU, and built for that alone.
+test-gpu: $(requirements)
+	architecture=$$($(PYTHON) tests/run_on_gpu.py architecture) && \
+	  TORCH_CUDA_ARCH_LIST=$$architecture $(MAKE) test-cpp
+	$(PYTHON) tests/run_on_gpu.py $(build_folder)/tests/csrc/gpu/gpu_kernels build/test-gpu.json
 
 bench: $(installed)
 	$(if $(requirements),$(pip_install) --editable .[bench])
