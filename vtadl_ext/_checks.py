@@ -7,6 +7,11 @@ from torch import Tensor
 
 _FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
+# Asked here once: torch.compile of PyTorch 2.10 cannot trace the question.
+_AUTOCAST_DEVICES = {
+    kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu") if torch.amp.is_autocast_available(kind)
+}
+
 
 def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors, once they are dense, floating-point, and of one dtype and device: those of the first.
@@ -26,7 +31,7 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
             raise ValueError(
                 f"{name} must be on the device of {first_name}, {first.device}, got {tensor.device}"
             )
-    if _autocasts(first.device):
+    if first.device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(first.device.type):
         dtype = first.dtype
         for tensor in tensors.values():
             dtype = torch.promote_types(dtype, tensor.dtype)
@@ -35,11 +40,6 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
         if tensor.dtype != first.dtype:
             raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {tensor.dtype}")
     return tuple(tensors.values())
-
-
-def _autocasts(device: torch.device) -> bool:
-    kind = device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def check_option(name: str, value: str, options: Sequence[str]) -> None:
