@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
 from vtadl.engine import AnomalyDetector
+from vtadl.errors import InputError
 from vtadl.training import require_checkpoint, training_callbacks
 
 __all__ = ["MVTecFolder", "TextureDefects", "run"]
@@ -50,13 +52,16 @@ def run(arguments: Sequence[str]) -> None:
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     callbacks = training_callbacks() if arguments[0] == "fit" else [RichProgressBar()]
-    DetectorCLI(
-        AnomalyDetector,
-        ImageDataModule,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={"callbacks": callbacks},
-        parser_kwargs={"prog": "vtadl"},
-        args=list(arguments),
-    )
+    try:
+        DetectorCLI(
+            AnomalyDetector,
+            ImageDataModule,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": callbacks},
+            parser_kwargs={"prog": "vtadl"},
+            args=list(arguments),
+        )
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error

@@ -68,6 +68,7 @@ def test_a_users_folder_goes_from_training_to_pictures(category, tmp_path, capsy
     [
         (["fit", "--data=MVTecFolder", "--data.root=nowhere"], "there is no folder nowhere"),
         (["fit", "--model.image_size=30"], "image_size 30x30 is not a multiple"),
+        (["fit", "--trainer.max_steps=-5"], "`max_steps` must be"),
         (["test", "--ckpt_path=none.ckpt"], "there is no checkpoint none.ckpt"),
         (
             ["predict", "--checkpoint=none.ckpt", "--images=.", "--output=out"],
