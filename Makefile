@@ -32,7 +32,8 @@ lint: $(installed)
 test-cpp: $(installed)
 	cmake -DVTADL_TESTS=ON $(build_folder)
 	cmake --build $(build_folder)
-	ctest --test-dir $(build_folder) --output-on-failure
+	ctest --test-dir $(build_folder) --output-on-failure --exclude-regex kernel_resources
+	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
 	VTADL_EMULATED_LIBRARY=$(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest

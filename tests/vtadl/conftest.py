@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # its log keeps the stream of this moment, which outlives each test
 import numpy as np
 import pytest
 import torch
