@@ -1,4 +1,5 @@
 # vtadl_cpu_kernels(target sources...): compiles CPU kernels once per instruction set; cpu_dispatch.h chooses.
+# vtadl_share_cpu_kernels(target other): the kernels that were compiled for the other target.
 set(VTADL_CPU_FLAGS -fopenmp-simd -ffp-contract=fast -fno-math-errno -fno-trapping-math)
 set(VTADL_CPU_FLAGS_baseline)
 set(VTADL_CPU_FLAGS_avx2 -mavx2 -mfma -mf16c)
@@ -19,7 +20,13 @@ function(vtadl_cpu_kernels target)
       ${kernels} SYSTEM PRIVATE $<TARGET_PROPERTY:torch_stable,INTERFACE_INCLUDE_DIRECTORIES>)
     target_compile_definitions(${kernels} PRIVATE VTADL_CPU_CAPABILITY=${capability})
     target_compile_options(${kernels} PRIVATE ${VTADL_CPU_FLAGS} ${VTADL_CPU_FLAGS_${capability}})
-    target_link_libraries(${target} PRIVATE ${kernels})
+  endforeach()
+  vtadl_share_cpu_kernels(${target} ${target})
+endfunction()
+
+function(vtadl_share_cpu_kernels target other)
+  foreach(capability IN LISTS VTADL_CPU_CAPABILITIES)
+    target_link_libraries(${target} PRIVATE ${other}_cpu_${capability})
   endforeach()
   if("avx2" IN_LIST VTADL_CPU_CAPABILITIES)
     target_compile_definitions(${target} PRIVATE VTADL_X86_KERNELS)

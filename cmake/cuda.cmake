@@ -1,4 +1,5 @@
-# VTADL_WITH_CUDA, and vtadl_cuda_kernels(target sources...) that adds CUDA sources to a target.
+# VTADL_WITH_CUDA; vtadl_cuda_kernels(target sources...), an object library of CUDA sources; and
+# vtadl_link_cuda(target kernels...) with such libraries and the CUDA runtime.
 # nvcc is all it takes: no GPU and no CUDA build of PyTorch.
 set(VTADL_WITH_CUDA OFF)
 set(VTADL_MINIMUM_NVCC 12.0)
@@ -71,13 +72,20 @@ else()
 endif()
 
 function(vtadl_cuda_kernels target)
-  target_sources(${target} PRIVATE ${ARGN})
-  set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+  add_library(${target} OBJECT ${ARGN})
+  target_link_libraries(${target} PRIVATE vtadl_flags)
+  target_include_directories(
+    ${target} SYSTEM PRIVATE $<TARGET_PROPERTY:torch_stable,INTERFACE_INCLUDE_DIRECTORIES>)
   set(ptxas --warn-on-spills,--warn-on-local-memory-usage)
   if(CMAKE_COMPILE_WARNING_AS_ERROR)
     string(APPEND ptxas ,--warning-as-error)
   endif()
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=0 -Xptxas=${ptxas}>)
+  target_compile_options(${target} PRIVATE --threads=0 -Xptxas=${ptxas})
+endfunction()
+
+function(vtadl_link_cuda target)
+  target_link_libraries(${target} PRIVATE ${ARGN})
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CUDA CUDA_RUNTIME_LIBRARY Static)
   # Keep the static CUDA runtime's symbols to ourselves: the process may hold another.
   target_link_options(${target} PRIVATE LINKER:--exclude-libs,ALL)
 endfunction()

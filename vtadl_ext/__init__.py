@@ -9,7 +9,16 @@ if torch_version < "2.10":
 
 from vtadl_ext import reference
 from vtadl_ext._ops import build_info
-from vtadl_ext.gmm import gmm_nll
+from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
 from vtadl_ext.ssim import ssim
 
-__all__ = ["build_info", "gmm_nll", "reference", "ssim"]
+__all__ = [
+    "GMMNLLLoss",
+    "build_info",
+    "gmm_log_prob",
+    "gmm_nll",
+    "gmm_responsibilities",
+    "gmm_sample",
+    "reference",
+    "ssim",
+]

@@ -56,6 +56,23 @@ def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None
         raise ValueError(f"{name} must be finite and {wanted}, got {value}")
 
 
+def check_sizes(name: str, value: Sequence[int]) -> None:
+    """A shape: any sequence of integers that are at least 0."""
+    if not isinstance(value, Sequence) or not all(type(size) is int for size in value):
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
+    if any(size < 0 for size in value):
+        raise ValueError(f"{name} must hold no negative sizes, got {value!r}")
+
+
+def check_generator(generator: torch.Generator | None, device: torch.device) -> None:
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if generator.device.type != device.type:
+        raise ValueError(f"generator must be on the device of logits, {device}, got {generator.device}")
+
+
 def _one_of(options: Sequence[object]) -> str:
     *others, last = map(str, options)
     return f"{', '.join(others)} or {last}"

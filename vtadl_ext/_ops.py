@@ -20,6 +20,12 @@ _ops = torch.ops.vtadl_ext
 _KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if build_info()["cuda"] else set())
 _warned_devices: set[str] = set()
 
+# How the operators number their options: the enums in csrc/gmm/gmm.h.
+SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus")
+TRIL = len(SCALE_PARAMS)
+MIXTURES = ("logsumexp", "weighted")
+_NO_MIXTURE = len(MIXTURES)
+
 
 def has_kernels(device: torch.device) -> bool:
     """Whether the binary serves this device; warns once for each kind that it does not."""
@@ -40,6 +46,12 @@ def has_kernels(device: torch.device) -> bool:
     return False
 
 
+# Whether one of torch.func's transformations is at work; where nobody can tell, it may be.
+functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+# The same for the gradients that torch.autograd.grad takes for its is_grads_batched.
+_is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
+
+
 def _accumulate_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
@@ -49,11 +61,20 @@ def _accumulate_dtype(x: Tensor) -> torch.dtype:
 
 @torch.library.register_fake("vtadl_ext::gmm_forward")
 def _(
-    x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor, scale_param: int, min_std: float, weighted: bool
+    x: Tensor,
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor,
+    scale_param: int,
+    min_std: float,
+    mixture: int,
+    keeps_components: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    samples = torch.broadcast_shapes(x.shape[:-1], logits.shape[:-1], mu.shape[:-2], scale.shape[:-2])
+    samples = gmm_samples((x, logits, mu, scale), scale_param)
     dtype = _accumulate_dtype(x)
-    return x.new_empty(samples, dtype=dtype), x.new_empty((*samples, logits.shape[-1]), dtype=dtype)
+    log_prob = x.new_empty((0,) if mixture == _NO_MIXTURE else samples, dtype=dtype)
+    components = (*samples, logits.shape[-1]) if keeps_components else (0,)
+    return log_prob, x.new_empty(components, dtype=dtype)
 
 
 @torch.library.register_fake("vtadl_ext::gmm_backward")
@@ -67,19 +88,59 @@ def _(
     scale: Tensor,
     scale_param: int,
     min_std: float,
-    weighted: bool,
-    needs_x: bool,
-    needs_logits: bool,
-    needs_mu: bool,
-    needs_scale: bool,
+    mixture: int,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    return _empty_gmm_grads(x, logits, mu, scale, component_log_prob.shape[:-1], needs)
+
+
+@torch.library.register_fake("vtadl_ext::gmm_forward_backward")
+def _(
+    grad: float,
+    x: Tensor,
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor,
+    scale_param: int,
+    min_std: float,
+    mixture: int,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    samples = gmm_samples((x, logits, mu, scale), scale_param)
+    log_prob = x.new_empty(samples, dtype=_accumulate_dtype(x))
+    return log_prob, *_empty_gmm_grads(x, logits, mu, scale, samples, needs)
+
+
+def gmm_event_dims(scale_param: int) -> tuple[int, int, int, int]:
+    """Dimensions of x, logits, mu and scale behind the leading ones."""
+    return 1, 1, 2, 3 if scale_param == TRIL else 2
+
+
+def gmm_samples(tensors: Sequence[Tensor], scale_param: int) -> torch.Size:
+    """The leading dimensions of x, logits, mu and scale, broadcast."""
+    described = zip(tensors, gmm_event_dims(scale_param), strict=True)
+    sizes: torch.Size = torch.broadcast_shapes(
+        *(tensor.shape[: tensor.dim() - dims] for tensor, dims in described)
+    )
+    return sizes
+
+
+def _empty_gmm_grads(
+    x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor, samples: Sequence[int], needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = _accumulate_dtype(x)
+    needs_x, needs_logits, needs_mu, needs_scale = needs
     return (
-        x.new_empty((*log_prob.shape, x.shape[-1]) if needs_x else (0,), dtype=dtype),
-        x.new_empty(component_log_prob.shape if needs_logits else (0,), dtype=dtype),
+        x.new_empty((*samples, x.shape[-1]) if needs_x else (0,), dtype=dtype),
+        x.new_empty((*samples, logits.shape[-1]) if needs_logits else (0,), dtype=dtype),
         mu.new_empty(mu.shape if needs_mu else (0,)),
         scale.new_empty(scale.shape if needs_scale else (0,)),
     )
+
+
+@torch.library.register_fake("vtadl_ext::scale_")
+def _(tensor: Tensor, factor: Tensor) -> None:
+    return None
 
 
 @torch.library.register_fake("vtadl_ext::ssim_forward")
@@ -111,10 +172,6 @@ def _batch_first(tensor: Tensor, dim: int | None, size: int) -> Tensor:
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
-# Dimensions of x, logits, mu and scale behind the leading ones.
-_GMM_EVENT_DIMS = (1, 1, 2, 2)
-
-
 def _align(tensor: Tensor, batch: int, rank: int, event_dims: int) -> Tensor:
     """[batch, *, event] with `rank` dimensions for `*`: broadcasting aligns them from the right."""
     missing = rank - (tensor.dim() - 1 - event_dims)
@@ -134,14 +191,19 @@ def _(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     tensors, options = arguments[:4], arguments[4:]
-    described = list(zip(tensors, in_dims[:4], _GMM_EVENT_DIMS, strict=True))
+    described = list(zip(tensors, in_dims[:4], gmm_event_dims(options[0]), strict=True))
     rank = max(tensor.dim() - (dim is not None) - event_dims for tensor, dim, event_dims in described)
     aligned = [
         # What is not batched broadcasts.
         tensor if dim is None else _align(tensor.movedim(dim, 0), info.batch_size, rank, event_dims)
         for tensor, dim, event_dims in described
     ]
-    return _ops.gmm_forward(*aligned, *options), (0, 0)
+    log_prob, component_log_prob = _ops.gmm_forward(*aligned, *options)
+    if len(options) > 3 and not options[3]:
+        component_log_prob = component_log_prob.expand(info.batch_size, 0)
+    if options[2] == _NO_MIXTURE:
+        log_prob = log_prob.expand(info.batch_size, 0)
+    return (log_prob, component_log_prob), (0, 0)
 
 
 @torch.library.register_vmap("vtadl_ext::gmm_backward")
@@ -152,12 +214,15 @@ def _(
         _batch_first(tensor, dim, info.batch_size)
         for tensor, dim in zip(arguments[:7], in_dims[:7], strict=True)
     ]
-    results, inputs, needed = batched[:3], batched[3:], arguments[-4:]
+    (grad, log_prob, component_log_prob), inputs = batched[:3], batched[3:]
+    options, needed = arguments[7:-4], arguments[-4:]
     aligned = [
-        _align(tensor, info.batch_size, results[0].dim() - 1, event_dims)
-        for tensor, event_dims in zip(inputs, _GMM_EVENT_DIMS, strict=True)
+        _align(tensor, info.batch_size, component_log_prob.dim() - 2, event_dims)
+        for tensor, event_dims in zip(inputs, gmm_event_dims(options[0]), strict=True)
     ]
-    grad_x, grad_logits, grad_mu, grad_scale = _ops.gmm_backward(*results, *aligned, *arguments[7:])
+    grad_x, grad_logits, grad_mu, grad_scale = _ops.gmm_backward(
+        grad, log_prob, component_log_prob, *aligned, *options, *needed
+    )
     if needed[2]:
         grad_mu = grad_mu.reshape(inputs[2].shape)
     if needed[3]:
@@ -216,6 +281,23 @@ def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
     return run(name, *arguments)
 
 
+def gmm_log_prob(*arguments: Any) -> Tensor:
+    """log_prob of each sample, `[*]`."""
+    if torch.is_grad_enabled():
+        return GMMLogProb.apply(*arguments)[0]  # type: ignore[no-any-return]
+    return _ops.gmm_forward(*arguments, False)[0]  # type: ignore[no-any-return]
+
+
+def _gmm_grads(
+    inputs: Sequence[Tensor], needed: Sequence[bool], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    # Those of x and logits have a row for each sample, which samples may share.
+    return tuple(
+        grad.sum_to_size(tensor.shape).to(tensor.dtype) if need else None
+        for grad, tensor, need in zip(grads, inputs, needed, strict=True)
+    )
+
+
 class GMMLogProb(torch.autograd.Function):
     """`(log_prob, component_log_prob)`; the latter serves the backward pass alone."""
 
@@ -228,19 +310,79 @@ class GMMLogProb(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # zeros for the component_log_prob
         ctx.save_for_backward(*output, *inputs[:4])
         ctx.options = inputs[4:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 7
         needed = ctx.needs_input_grad[:4]
         grads = _backward("gmm", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        # Those of x and logits have a row for each sample, which samples may share.
-        fitted = (
-            grad.sum_to_size(tensor.shape).to(tensor.dtype) if need else None
-            for grad, tensor, need in zip(grads, ctx.saved_tensors[2:], needed, strict=True)
+        return *_gmm_grads(ctx.saved_tensors[2:], needed, grads), None, None, None
+
+
+class GMMComponentLogProb(torch.autograd.Function):
+    """log N_k of each sample under each component, `[*, K]`. The mixture's weights have no part in it."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor, scale_param: int, min_std: float
+    ) -> Tensor:
+        options = (scale_param, min_std, _NO_MIXTURE)
+        return _ops.gmm_forward(x, logits, mu, scale, *options)[1]  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:4])
+        ctx.options = inputs[4:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        needs_x, _, needs_mu, needs_scale = ctx.needs_input_grad[:4]
+        needed = (needs_x, False, needs_mu, needs_scale)
+        # Of what the forward pass returned only the shape is needed, which is that of its gradient.
+        results = (grad, grad.new_empty(0), grad)
+        grads = _backward("gmm", *results, *inputs, *ctx.options, _NO_MIXTURE, *needed)
+        return *_gmm_grads(inputs, needed, grads), None, None
+
+
+class GMMLoss(torch.autograd.Function):
+    """Σ -log_prob / `divisor`, with the gradients computed in the forward pass.
+
+    The first backward pass takes them. Another one over the same graph, one that is to be differentiated, or
+    a batch of them computes its own. For eager mode alone: the context changes in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, divisor: int, *arguments: Any) -> Tensor:
+        inputs, options = arguments[:4], arguments[4:]
+        log_prob, *ctx.grads = _ops.gmm_forward_backward(
+            -1 / max(divisor, 1), *inputs, *options, *ctx.needs_input_grad[1:5]
         )
-        return *fitted, None, None, None
+        ctx.save_for_backward(*inputs)
+        ctx.divisor, ctx.options = divisor, options
+        return -(log_prob.sum() / divisor)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[1:5]
+        inputs, grads, ctx.grads = ctx.saved_tensors, ctx.grads, None
+        alone = not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
+        if grads is None or not alone:
+            with torch.no_grad():
+                results = _ops.gmm_forward(*inputs, *ctx.options)
+            sample_grad = (-grad / ctx.divisor).expand(results[0].shape)
+            grads = _backward("gmm", sample_grad, *results, *inputs, *ctx.options, *needed)
+        else:
+            for wanted, need in zip(grads, needed, strict=True):
+                if need:
+                    _ops.scale_(wanted, grad)
+        return None, *_gmm_grads(inputs, needed, grads), None, None, None
 
 
 class SSIM(torch.autograd.Function):

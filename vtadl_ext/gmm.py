@@ -1,22 +1,30 @@
-"""Negative log-likelihood under Gaussian mixtures, fused."""
+"""Gaussian mixtures, fused: likelihood, responsibilities and samples."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vtadl_ext import _ops, reference
-from vtadl_ext._checks import check_number, check_option, checked_tensors
+from vtadl_ext._checks import check_generator, check_number, check_option, check_sizes, checked_tensors
 
-_SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus")
-_MIXTURES = ("logsumexp", "weighted")
 _REDUCTIONS = ("mean", "sum", "none")
+_MAX_TRIL_FEATURES = 8
+
+# The kernels take 8 groups of leading dimensions; each vmap around them adds one.
+_MAX_BROADCAST_GROUPS = 6
 
 
 def gmm_nll(
     x: Tensor,
     logits: Tensor,
     mu: Tensor,
-    scale: Tensor,
+    scale: Tensor | None = None,
     *,
+    scale_tril: Tensor | None = None,
     scale_param: str = "log_std",
     min_std: float = 0.0,
     mixture: str = "logsumexp",
@@ -24,7 +32,7 @@ def gmm_nll(
 ) -> Tensor:
     r"""Negative log-likelihood of samples under Gaussian mixtures, in nats.
 
-    .. math:: -\log \sum_k \pi_k \prod_d \mathcal N(x_d;\ \mu_{kd},\ \sigma_{kd}^2),
+    .. math:: -\log \sum_k \pi_k\, \mathcal N(x;\ \mu_k, \Sigma_k),
               \qquad \pi = \mathrm{softmax}(\text{logits})
 
     All leading dimensions ``*`` broadcast without copies; parameters without any are one mixture that all
@@ -32,13 +40,18 @@ def gmm_nll(
 
     Args:
         x: samples, ``[*, D]``.
-        logits: unnormalised log-weights of the components, ``[*, K]``. ``-inf`` masks a component; where all
-            are masked the result is ``+inf`` with gradients 0.
-        mu: means, ``[*, K, D]``, or ``[*, K, 1]`` for one mean in all dimensions.
-        scale: ``[*, K, D]``, or ``[*, K, 1]`` for spherical components; read as `scale_param` says.
+        logits: unnormalised log-weights of the components, ``[*, K]``. ``-inf`` masks a component, whatever
+            its other parameters hold; where all are masked the result is ``+inf`` with gradients 0.
+        mu: means, ``[*, K, D]``. Here and in `scale`, 1 in the place of K or D stands for all components or
+            features alike.
+        scale: ``[*, K, D]`` for diagonal covariances, ``[*, K, 1]`` for spherical ones; read as `scale_param`
+            says.
+        scale_tril: in the place of `scale`, the lower Cholesky factors of full covariances, ``[*, K, D, D]``
+            or ``[*, 1, D, D]``, for D up to 8. Their diagonals must be positive, or the result is NaN; what
+            lies above them is not read and has gradient 0.
         scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"`` or ``"softplus"``
             (the standard deviation is ``softplus(scale)``).
-        min_std: floor of the standard deviation. On the floor the gradient of `scale` is 0.
+        min_std: floor of the standard deviations of `scale`. On the floor their gradient is 0.
         mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``,
             :math:`\sum_k \pi_k (-\log \mathcal N_k)`, an upper bound of it.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
@@ -50,44 +63,255 @@ def gmm_nll(
         TypeError: an argument is no tensor, or has another dtype than `x`.
         ValueError: a shape, device or option does not fit; the message names it.
     """
-    x, logits, mu, scale = checked_tensors(x=x, logits=logits, mu=mu, scale=scale)
-    _check_shapes(x, logits, mu, scale)
-    check_option("scale_param", scale_param, _SCALE_PARAMS)
-    check_option("mixture", mixture, _MIXTURES)
+    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    check_option("mixture", mixture, _ops.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
-    check_number("min_std", min_std, zero_allowed=True)
     if not _ops.has_kernels(x.device):
-        return reference.gmm_nll(
-            *(x, logits, mu, scale),
-            scale_param=scale_param,
-            min_std=min_std,
-            mixture=mixture,
-            reduction=reduction,
-        )
-    options = (_SCALE_PARAMS.index(scale_param), float(min_std), mixture == "weighted")
-    log_prob: Tensor = _ops.GMMLogProb.apply(x, logits, mu, scale, *options)[0]
+        return reference.gmm_nll(**arguments, mixture=mixture, reduction=reduction)
+    tensors, options = _for_kernels(arguments)
+    kind = _ops.MIXTURES.index(mixture)
+    if reduction != "none" and _takes_gradients_along(tensors):
+        samples = _ops.gmm_samples(tensors, options[0])
+        divisor = math.prod(samples) if reduction == "mean" else 1
+        return _ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
+    log_prob = _ops.gmm_log_prob(*tensors, *options, kind)
     if reduction == "none":
         return -log_prob
     return -(log_prob.mean() if reduction == "mean" else log_prob.sum())
 
 
-def _check_shapes(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> None:
-    if x.dim() < 1 or x.shape[-1] < 1:
-        raise ValueError(f"x must have shape [*, D] with D >= 1, got {list(x.shape)}")
+def gmm_log_prob(
+    x: Tensor,
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor | None = None,
+    *,
+    scale_tril: Tensor | None = None,
+    scale_param: str = "log_std",
+    min_std: float = 0.0,
+) -> Tensor:
+    """Log-density of samples under Gaussian mixtures, in nats, ``[*]``.
+
+    The arguments and errors are those of :func:`gmm_nll`. The result is ``-inf`` where all components are
+    masked.
+    """
+    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    if not _ops.has_kernels(x.device):
+        return reference.gmm_log_prob(**arguments)
+    tensors, options = _for_kernels(arguments)
+    kind = _ops.MIXTURES.index("logsumexp")
+    return _ops.gmm_log_prob(*tensors, *options, kind)
+
+
+def gmm_responsibilities(
+    x: Tensor,
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor | None = None,
+    *,
+    scale_tril: Tensor | None = None,
+    scale_param: str = "log_std",
+    min_std: float = 0.0,
+) -> Tensor:
+    """Posterior probability of each component given each sample, ``[*, K]``, differentiable.
+
+    The arguments and errors are those of :func:`gmm_nll`. Responsibilities sum to 1; those of masked
+    components are 0, and all are 0, with gradients 0, for a sample that is impossible under every component.
+    """
+    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    if not _ops.has_kernels(x.device):
+        return reference.gmm_responsibilities(**arguments)
+    tensors, options = _for_kernels(arguments)
+    logits = tensors[1]
+    log_normal: Tensor = _ops.GMMComponentLogProb.apply(*tensors, *options)
+    # Masked components may hold anything, NaN too.
+    log_normal = log_normal.masked_fill(logits == -math.inf, -math.inf)
+    return reference.shares(reference.log_weights(logits) + log_normal)
+
+
+def gmm_sample(
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor | None = None,
+    *,
+    scale_tril: Tensor | None = None,
+    scale_param: str = "log_std",
+    min_std: float = 0.0,
+    sample_shape: Sequence[int] = (),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Samples of Gaussian mixtures, ``[*sample_shape, *, D]``, without gradients.
+
+    A component is drawn first, and then a sample of that one alone. D is the larger of the last dimensions of
+    `mu` and of `scale` or `scale_tril`, which may have any number of features here. Mixtures whose components
+    are all masked give NaN. The samples have the dtype of the parameters.
+
+    Args:
+        logits, mu, scale, scale_tril, scale_param, min_std: the mixtures, as in :func:`gmm_nll`.
+        sample_shape: how many samples of each mixture, as leading dimensions.
+        generator: source of the random numbers, on the device of the parameters; by default PyTorch's own.
+
+    Raises:
+        TypeError, ValueError: as :func:`gmm_nll`.
+    """
+    arguments = _checked(scale, scale_tril, scale_param, min_std, logits=logits, mu=mu)
+    check_sizes("sample_shape", sample_shape)
+    check_generator(generator, logits.device)
+    return reference.gmm_sample(**arguments, sample_shape=sample_shape, generator=generator)
+
+
+class GMMNLLLoss(nn.Module):
+    """:func:`gmm_nll` as a module, with its options fixed."""
+
+    def __init__(
+        self,
+        *,
+        scale_param: str = "log_std",
+        min_std: float = 0.0,
+        mixture: str = "logsumexp",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        _check_scale_options(scale_param, min_std)
+        check_option("mixture", mixture, _ops.MIXTURES)
+        check_option("reduction", reduction, _REDUCTIONS)
+        self.scale_param = scale_param
+        self.min_std = min_std
+        self.mixture = mixture
+        self.reduction = reduction
+
+    def forward(
+        self,
+        x: Tensor,
+        logits: Tensor,
+        mu: Tensor,
+        scale: Tensor | None = None,
+        *,
+        scale_tril: Tensor | None = None,
+    ) -> Tensor:
+        return gmm_nll(x, logits, mu, scale, scale_tril=scale_tril, **self._options())
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("scale_param", "min_std", "mixture", "reduction")}
+
+
+def _takes_gradients_along(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether a reduced likelihood computes its gradients in the forward pass, while the cache has the data.
+
+    That needs gradients that will be taken, and plain eager mode: the compiler and functorch have backward
+    passes of their own. Half precision would round the gradients before the factor of a loss scaler, which is
+    there to keep them from vanishing, could reach them.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch.is_grad_enabled()
+        and any(tensor.requires_grad for tensor in tensors)
+        and tensors[0].dtype != torch.float16
+        and not _ops.functorch_is_active()
+    )
+
+
+def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[int, float]]:
+    """x, logits, mu and scale, then the number of the parametrisation and the floor."""
+    tril = arguments.get("scale_tril")
+    param = _ops.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _ops.TRIL
+    tensors = (
+        *(arguments[name] for name in ("x", "logits", "mu")),
+        arguments["scale"] if tril is None else tril,
+    )
+    options = (param, float(arguments["min_std"]))
+    samples = _ops.gmm_samples(tensors, param)
+    if len(samples) <= _MAX_BROADCAST_GROUPS:
+        return tensors, options
+    described = zip(tensors, _ops.gmm_event_dims(param), strict=True)
+    return tuple(_with_few_broadcasts(tensor, dims, samples) for tensor, dims in described), options
+
+
+def _with_few_broadcasts(tensor: Tensor, event_dims: int, samples: torch.Size) -> Tensor:
+    """The tensor, expanded where its leading dimensions alternate too often between broadcast and not."""
+    leading, event = tensor.shape[:-event_dims], tensor.shape[-event_dims:]
+    aligned = (1,) * (len(samples) - len(leading)) + tuple(leading)
+    broadcast = [size == 1 for size, full in zip(aligned, samples, strict=True) if full != 1]
+    groups = 1 + sum(before != after for before, after in pairwise(broadcast))
+    return tensor if groups <= _MAX_BROADCAST_GROUPS else tensor.expand(*samples, *event)
+
+
+def _checked(
+    scale: Tensor | None, scale_tril: Tensor | None, scale_param: str, min_std: float, **tensors: Tensor
+) -> dict[str, Any]:
+    """The arguments, once they fit together, under their names."""
+    if (scale is None) == (scale_tril is None):
+        got = "neither" if scale is None else "both"
+        raise ValueError(f"exactly one of scale and scale_tril must be given, got {got}")
+    _check_scale_options(scale_param, min_std)
+    if scale is not None:
+        tensors["scale"] = scale
+    elif scale_tril is not None:
+        tensors["scale_tril"] = scale_tril
+        for name, value, default in (("scale_param", scale_param, "log_std"), ("min_std", min_std, 0.0)):
+            if value != default:
+                raise ValueError(
+                    f"{name} is for scale: with scale_tril it must be {default!r}, got {value!r}"
+                )
+    tensors = dict(zip(tensors, checked_tensors(**tensors), strict=True))
+    _check_shapes(tensors)
+    return {**tensors, "scale_param": scale_param, "min_std": min_std}
+
+
+def _check_scale_options(scale_param: str, min_std: float) -> None:
+    check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+    check_number("min_std", min_std, zero_allowed=True)
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> None:
+    logits = tensors["logits"]
     if logits.dim() < 1 or logits.shape[-1] < 1:
         raise ValueError(f"logits must have shape [*, K] with K >= 1, got {list(logits.shape)}")
-    components, features = logits.shape[-1], x.shape[-1]
-    for name, tensor in (("mu", mu), ("scale", scale)):
-        if tuple(tensor.shape[-2:]) not in {(components, features), (components, 1)}:
+    components = logits.shape[-1]
+    features, source = _features(tensors)
+    any_component, any_feature = (components, 1), (features, 1)
+    event: dict[str, list[tuple[int, ...]]] = {
+        "x": [(features,)],
+        "logits": [(components,)],
+        "mu": [any_component, any_feature],
+        "scale": [any_component, any_feature],
+        "scale_tril": [any_component, (features,), (features,)],
+    }
+    leading: Sequence[int] = ()
+    for name, tensor in tensors.items():
+        allowed, dims = event[name], len(event[name])
+        sizes = tensor.shape[-dims:]
+        if len(sizes) < dims or any(size not in those for size, those in zip(sizes, allowed, strict=True)):
+            wanted = ", ".join(" or ".join(map(str, dict.fromkeys(those))) for those in allowed)
             raise ValueError(
-                f"{name} must have shape [*, {components}, {features}] or [*, {components}, 1], with K = "
-                f"{components} from logits and D = {features} from x, got {list(tensor.shape)}"
+                f"{name} must have shape [*, {wanted}], with K = {components} from logits and D = {features} "
+                f"from {source}, got {list(tensor.shape)}"
             )
-    leading = x.shape[:-1]
-    for name, sizes in (("logits", logits.shape[:-1]), ("mu", mu.shape[:-2]), ("scale", scale.shape[:-2])):
         try:
-            leading = torch.broadcast_shapes(leading, sizes)
+            leading = torch.broadcast_shapes(leading, tensor.shape[:-dims])
         except RuntimeError:
             raise ValueError(
-                f"{name} has leading dimensions {list(sizes)}, which do not broadcast with {list(leading)}"
+                f"{name} has leading dimensions {list(tensor.shape[:-dims])}, which do not broadcast with "
+                f"{list(leading)}"
             ) from None
+
+
+def _features(tensors: dict[str, Tensor]) -> tuple[int, str]:
+    """D, and where it comes from."""
+    if "x" not in tensors:
+        names = [name for name in tensors if name != "logits"]
+        sizes = [tensors[name].shape[-1:].numel() for name in names]
+        return max(1, *sizes), f"the larger of {' and '.join(names)}"
+    x = tensors["x"]
+    if x.dim() < 1 or x.shape[-1] < 1:
+        raise ValueError(f"x must have shape [*, D] with D >= 1, got {list(x.shape)}")
+    features = x.shape[-1]
+    if "scale_tril" in tensors and features > _MAX_TRIL_FEATURES:
+        raise ValueError(
+            f"scale_tril takes at most {_MAX_TRIL_FEATURES} features, got D = {features} from x; for more, "
+            "use the function of the same name in vtadl_ext.reference, or scale, which has no correlations"
+        )
+    return features, "x"

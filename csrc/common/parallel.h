@@ -7,6 +7,9 @@
 
 namespace vtadl {
 
+// Elements of a calculation that are worth a thread.
+constexpr std::int64_t kGrain = 32768;
+
 using RangeFunction = void (*)(std::int64_t begin, std::int64_t end,
                                void* context);
 

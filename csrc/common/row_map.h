@@ -58,6 +58,19 @@ struct RowMap {
     return result;
   }
 
+  // The repeats that lie `step` samples apart, `length` at a time.
+  struct Run {
+    std::int64_t length, step;
+  };
+  VTADL_HOST_INLINE Run repeat_run() const {
+    std::int64_t step = 1;
+    for (int i = 0; i < dims; ++i) {
+      if (stride[i] == 0) return {size[i], step};
+      step *= size[i];
+    }
+    return {1, 0};
+  }
+
   VTADL_HOST_INLINE bool operator==(const RowMap& other) const {
     if (dims != other.dims) return false;
     for (int i = 0; i < dims; ++i) {

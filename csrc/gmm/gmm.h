@@ -8,11 +8,32 @@
 
 namespace vtadl {
 
-// What the `scale` argument holds.
-enum class ScaleParam { kLogStd, kStd, kLogVar, kVar, kSoftplus };
+// What the `scale` argument holds. kTril: a lower-triangular matrix for each
+// component, the Cholesky factor of its covariance.
+enum class ScaleParam { kLogStd, kStd, kLogVar, kVar, kSoftplus, kTril };
 
-// kLogSumExp: log Σ_k π_k N_k.  kWeighted: Σ_k π_k log N_k.
-enum class Mixture { kLogSumExp, kWeighted };
+// kLogSumExp: log Σ_k π_k N_k.  kWeighted: Σ_k π_k log N_k.  kNone: no mixture,
+// the log N_k themselves.
+enum class Mixture { kLogSumExp, kWeighted, kNone };
+
+constexpr std::int64_t kMaxTrilFeatures = 8;
+
+// mu or scale: [rows.rows, components, size].
+struct GmmParameter {
+  const void* data;
+  RowMap rows;
+  std::int64_t components;  // K, or 1 for all components alike
+  std::int64_t size;        // D, or 1 for all features alike; D·D under kTril
+
+  VTADL_INLINE std::int64_t numel() const {
+    return rows.rows * components * size;
+  }
+
+  // Where component k of `row` begins.
+  VTADL_INLINE std::int64_t offset(std::int64_t row, std::int64_t k) const {
+    return (components == 1 ? row : row * components + k) * size;
+  }
+};
 
 // N samples of D features under mixtures of K components. All tensors are
 // contiguous; `Accumulate` is float32, or float64 where dtype is float64.
@@ -22,25 +43,26 @@ struct GmmProblem {
   Mixture mixture;
   double min_std;
   std::int64_t samples, components, features;  // N, K, D
-  std::int64_t mu_features, scale_features;    // D, or 1 for all features alike
-  RowMap x_rows, logits_rows, mu_rows, scale_rows;
+  RowMap x_rows, logits_rows;
   const void* x;       // [x_rows, D]
-  const void* logits;  // [logits_rows, K]
-  const void* mu;      // [mu_rows, K, mu_features]
-  const void* scale;   // [scale_rows, K, scale_features]
+  const void* logits;  // [logits_rows, K]; not read under kNone
+  GmmParameter mu, scale;
 };
 
 // Results of type Accumulate.
 struct GmmForward : GmmProblem {
-  void* log_prob;            // [N]
-  void* component_log_prob;  // [N, K]: log N_k, under kLogSumExp + log π_k
+  void* log_prob;                // [N]; null under kNone
+  void* component_log_prob;      // [N, K]: log N_k, under kLogSumExp + log π_k
+  bool keeps_components = true;  // false: they are no more than room to work in
 };
 
 // Null pointers for the gradients that nobody asked for.
 struct GmmBackward : GmmProblem {
-  const void* grad;                // [N], Accumulate
-  const void* log_prob;            // [N], Accumulate
-  const void* component_log_prob;  // [N, K], Accumulate
+  // The gradient of log_prob, or under kNone that of component_log_prob.
+  const void* grad;      // [N] or [N, K], Accumulate; null for constant_grad
+  double constant_grad;  // the same for all samples
+  const void* log_prob;  // [N], Accumulate; null under kNone
+  const void* component_log_prob;  // [N, K], Accumulate; not read under kNone
   void* weight;                    // [N, K], Accumulate: room to work in
   void* grad_x;                    // [N, D], Accumulate: one row per sample
   void* grad_logits;               // [N, K], Accumulate: one row per sample
@@ -48,12 +70,21 @@ struct GmmBackward : GmmProblem {
   void* grad_scale;                // as scale
 };
 
+// Both passes at once, while what the first has read is in the cache. The
+// backward pass reads what the forward pass writes.
+struct GmmForwardBackward {
+  GmmForward forward;
+  GmmBackward backward;
+};
+
 struct GmmCpuKernels {
   void (*forward)(const GmmForward&);
   void (*backward)(const GmmBackward&);
+  void (*forward_backward)(const GmmForwardBackward&);
 };
 
 void gmm_forward_cuda(const GmmForward&, void* stream);
 void gmm_backward_cuda(const GmmBackward&, void* stream);
+void gmm_forward_backward_cuda(const GmmForwardBackward&, void* stream);
 
 }  // namespace vtadl

@@ -12,6 +12,12 @@ VTADL_CPU_KERNEL_TABLE(GmmCpuKernels, gmm_cpu_kernels)
 
 namespace {
 
+std::int64_t numel(const Shape& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t size : shape) product *= size;
+  return product;
+}
+
 // Sizes of all dimensions but the last `count`.
 Shape leading(const Tensor& tensor, std::int64_t count) {
   STD_TORCH_CHECK(tensor.dim() >= count, "too few dimensions");
@@ -45,6 +51,25 @@ RowMap row_map(const Shape& sizes, const Shape& all) {
   return map;
 }
 
+// [rows, K or 1, size]; `event_dims` dimensions belong to one component.
+GmmParameter parameter(const Tensor& tensor, std::int64_t event_dims,
+                       const Shape& samples) {
+  GmmParameter result{tensor.const_data_ptr(),
+                      row_map(leading(tensor, event_dims + 1), samples),
+                      tensor.size(-1 - event_dims), 1};
+  for (std::int64_t dim = -event_dims; dim < 0; ++dim) {
+    result.size *= tensor.size(dim);
+  }
+  return result;
+}
+
+// The options of all operators of the family, as their schemas pass them.
+struct Options {
+  std::int64_t scale_param;
+  double min_std;
+  std::int64_t mixture;
+};
+
 // A problem, and the contiguous tensors that it points into.
 struct Inputs {
   GmmProblem problem;
@@ -52,53 +77,103 @@ struct Inputs {
   Shape samples;  // the broadcast leading dimensions
 };
 
+void check_parameters(const GmmProblem& p) {
+  STD_TORCH_CHECK(p.components > 0 && p.features > 0,
+                  "at least one component and one feature are needed");
+  for (const GmmParameter* parameter : {&p.mu, &p.scale}) {
+    STD_TORCH_CHECK(
+        parameter->components == p.components || parameter->components == 1,
+        "logits, mu and scale differ in their number of components");
+  }
+  STD_TORCH_CHECK(p.mu.size == p.features || p.mu.size == 1,
+                  "mu must have as many features as x, or one");
+  if (p.scale_param == ScaleParam::kTril) {
+    STD_TORCH_CHECK(p.features <= kMaxTrilFeatures &&
+                        p.scale.size == p.features * p.features,
+                    "a triangular scale must have D by D elements, D <= 8");
+  } else {
+    STD_TORCH_CHECK(p.scale.size == p.features || p.scale.size == 1,
+                    "scale must have as many features as x, or one");
+  }
+}
+
 Inputs read_inputs(const Tensor& x, const Tensor& logits, const Tensor& mu,
-                   const Tensor& scale, std::int64_t scale_param,
-                   double min_std, bool weighted) {
+                   const Tensor& scale, const Options& options) {
   check_alike(logits, x, "logits");
   check_alike(mu, x, "mu");
   check_alike(scale, x, "scale");
-  Inputs in{{},
-            torch::stable::contiguous(x),
-            torch::stable::contiguous(logits),
-            torch::stable::contiguous(mu),
-            torch::stable::contiguous(scale),
-            broadcast(broadcast(leading(x, 1), leading(logits, 1)),
-                      broadcast(leading(mu, 2), leading(scale, 2)))};
+  STD_TORCH_CHECK(options.scale_param >= 0 && options.scale_param <= 5,
+                  "bad scale_param");
+  STD_TORCH_CHECK(options.mixture >= 0 && options.mixture <= 2, "bad mixture");
+  const auto scale_param = static_cast<ScaleParam>(options.scale_param);
+  const std::int64_t scale_dims = scale_param == ScaleParam::kTril ? 2 : 1;
+  Inputs in{
+      {},
+      torch::stable::contiguous(x),
+      torch::stable::contiguous(logits),
+      torch::stable::contiguous(mu),
+      torch::stable::contiguous(scale),
+      broadcast(broadcast(leading(x, 1), leading(logits, 1)),
+                broadcast(leading(mu, 2), leading(scale, scale_dims + 1)))};
   GmmProblem& p = in.problem;
   p.dtype = dtype_of(x);
-  STD_TORCH_CHECK(scale_param >= 0 && scale_param <= 4, "bad scale_param");
-  p.scale_param = static_cast<ScaleParam>(scale_param);
-  p.mixture = weighted ? Mixture::kWeighted : Mixture::kLogSumExp;
-  p.min_std = min_std;
-  p.samples = 1;
-  for (const std::int64_t size : in.samples) p.samples *= size;
+  p.scale_param = scale_param;
+  p.mixture = static_cast<Mixture>(options.mixture);
+  p.min_std = options.min_std;
+  p.samples = numel(in.samples);
   p.components = logits.size(-1);
   p.features = x.size(-1);
-  p.mu_features = mu.size(-1);
-  p.scale_features = scale.size(-1);
-  STD_TORCH_CHECK(p.components > 0 && p.features > 0,
-                  "at least one component and one feature are needed");
-  STD_TORCH_CHECK(mu.size(-2) == p.components && scale.size(-2) == p.components,
-                  "logits, mu and scale differ in their number of components");
-  for (const std::int64_t features : {p.mu_features, p.scale_features}) {
-    STD_TORCH_CHECK(features == p.features || features == 1,
-                    "mu and scale must have as many features as x, or one");
-  }
   p.x_rows = row_map(leading(x, 1), in.samples);
   p.logits_rows = row_map(leading(logits, 1), in.samples);
-  p.mu_rows = row_map(leading(mu, 2), in.samples);
-  p.scale_rows = row_map(leading(scale, 2), in.samples);
   p.x = in.x.const_data_ptr();
   p.logits = in.logits.const_data_ptr();
-  p.mu = in.mu.const_data_ptr();
-  p.scale = in.scale.const_data_ptr();
+  p.mu = parameter(in.mu, 1, in.samples);
+  p.scale = parameter(in.scale, scale_dims, in.samples);
+  check_parameters(p);
   return in;
 }
 
 Shape with(Shape shape, std::int64_t size) {
   shape.push_back(size);
   return shape;
+}
+
+// Which gradients are wanted.
+struct Needs {
+  bool x, logits, mu, scale;
+};
+
+// The gradients, and the room that the kernels need for them.
+struct Grads {
+  Tensor weight, x, logits, mu, scale;
+
+  Grads(const Inputs& in, const Needs& needs)
+      : weight(empty(in.x, with(in.samples, in.problem.components),
+                     accumulate_type(in.x))),
+        x(empty_if(needs.x, in.x, with(in.samples, in.problem.features),
+                   accumulate_type(in.x))),
+        logits(empty_if(needs.logits, in.x,
+                        with(in.samples, in.problem.components),
+                        accumulate_type(in.x))),
+        mu(empty_if(needs.mu, in.mu, leading(in.mu, 0), in.mu.scalar_type())),
+        scale(empty_if(needs.scale, in.scale, leading(in.scale, 0),
+                       in.scale.scalar_type())) {}
+};
+
+GmmBackward backward_problem(const Inputs& in, const void* grad,
+                             double constant_grad, const Tensor& log_prob,
+                             const Tensor& component_log_prob,
+                             const Grads& grads, const Needs& needs) {
+  return {in.problem,
+          grad,
+          constant_grad,
+          log_prob.const_data_ptr(),
+          component_log_prob.const_data_ptr(),
+          grads.weight.mutable_data_ptr(),
+          pointer_if(needs.x, grads.x),
+          pointer_if(needs.logits, grads.logits),
+          pointer_if(needs.mu, grads.mu),
+          pointer_if(needs.scale, grads.scale)};
 }
 
 Tensor accumulated(const Tensor& tensor, const Tensor& x, std::int64_t numel) {
@@ -108,55 +183,78 @@ Tensor accumulated(const Tensor& tensor, const Tensor& x, std::int64_t numel) {
   return torch::stable::contiguous(tensor);
 }
 
+// log_prob and component_log_prob; the former without elements under kNone.
+std::tuple<Tensor, Tensor> empty_results(const Inputs& in) {
+  const bool mixed = in.problem.mixture != Mixture::kNone;
+  const ScalarType dtype = accumulate_type(in.x);
+  return {empty_if(mixed, in.x, in.samples, dtype),
+          empty(in.x, with(in.samples, in.problem.components), dtype)};
+}
+
+GmmForward forward_problem(const Inputs& in, const Tensor& log_prob,
+                           const Tensor& component_log_prob,
+                           bool keeps_components) {
+  return {in.problem,
+          pointer_if(in.problem.mixture != Mixture::kNone, log_prob),
+          component_log_prob.mutable_data_ptr(), keeps_components};
+}
+
 std::tuple<Tensor, Tensor> gmm_forward(Tensor x, Tensor logits, Tensor mu,
                                        Tensor scale, std::int64_t scale_param,
-                                       double min_std, bool weighted) {
+                                       double min_std, std::int64_t mixture,
+                                       bool keeps_components) {
   const Inputs in =
-      read_inputs(x, logits, mu, scale, scale_param, min_std, weighted);
-  const ScalarType dtype = accumulate_type(x);
-  Tensor log_prob = empty(x, in.samples, dtype);
-  Tensor component_log_prob =
-      empty(x, with(in.samples, in.problem.components), dtype);
-  run_kernel(x,
-             GmmForward{in.problem, log_prob.mutable_data_ptr(),
-                        component_log_prob.mutable_data_ptr()},
-             gmm_cpu_kernels_in_use().forward,
-             VTADL_CUDA_KERNEL(gmm_forward_cuda));
+      read_inputs(x, logits, mu, scale, {scale_param, min_std, mixture});
+  auto [log_prob, component_log_prob] = empty_results(in);
+  run_kernel(
+      x, forward_problem(in, log_prob, component_log_prob, keeps_components),
+      gmm_cpu_kernels_in_use().forward, VTADL_CUDA_KERNEL(gmm_forward_cuda));
+  if (!keeps_components) component_log_prob = empty(x, {0}, accumulate_type(x));
   return {log_prob, component_log_prob};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> gmm_backward(
     Tensor grad, Tensor log_prob, Tensor component_log_prob, Tensor x,
     Tensor logits, Tensor mu, Tensor scale, std::int64_t scale_param,
-    double min_std, bool weighted, bool needs_x, bool needs_logits,
+    double min_std, std::int64_t mixture, bool needs_x, bool needs_logits,
     bool needs_mu, bool needs_scale) {
   const Inputs in =
-      read_inputs(x, logits, mu, scale, scale_param, min_std, weighted);
+      read_inputs(x, logits, mu, scale, {scale_param, min_std, mixture});
   const GmmProblem& p = in.problem;
-  const ScalarType dtype = accumulate_type(x);
-  const Shape component_shape = with(in.samples, p.components);
-  grad = accumulated(grad, x, p.samples);
-  log_prob = accumulated(log_prob, x, p.samples);
+  const Needs needs{needs_x, needs_logits, needs_mu, needs_scale};
+  const bool mixed = p.mixture != Mixture::kNone;
+  grad = accumulated(grad, x, p.samples * (mixed ? 1 : p.components));
+  log_prob = accumulated(log_prob, x, mixed ? p.samples : 0);
   component_log_prob =
       accumulated(component_log_prob, x, p.samples * p.components);
+  const Grads grads(in, needs);
+  run_kernel(x,
+             backward_problem(in, grad.const_data_ptr(), 0, log_prob,
+                              component_log_prob, grads, needs),
+             gmm_cpu_kernels_in_use().backward,
+             VTADL_CUDA_KERNEL(gmm_backward_cuda));
+  return {grads.x, grads.logits, grads.mu, grads.scale};
+}
 
-  Tensor weight = empty(x, component_shape, dtype);
-  Tensor grad_x = empty_if(needs_x, x, with(in.samples, p.features), dtype);
-  Tensor grad_logits = empty_if(needs_logits, x, component_shape, dtype);
-  Tensor grad_mu = empty_if(needs_mu, mu, with(leading(mu, 1), p.mu_features),
-                            mu.scalar_type());
-  Tensor grad_scale =
-      empty_if(needs_scale, scale, with(leading(scale, 1), p.scale_features),
-               scale.scalar_type());
-  run_kernel(
-      x,
-      GmmBackward{
-          p, grad.const_data_ptr(), log_prob.const_data_ptr(),
-          component_log_prob.const_data_ptr(), weight.mutable_data_ptr(),
-          pointer_if(needs_x, grad_x), pointer_if(needs_logits, grad_logits),
-          pointer_if(needs_mu, grad_mu), pointer_if(needs_scale, grad_scale)},
-      gmm_cpu_kernels_in_use().backward, VTADL_CUDA_KERNEL(gmm_backward_cuda));
-  return {grad_x, grad_logits, grad_mu, grad_scale};
+// log_prob, and the gradients of grad · Σ log_prob.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gmm_forward_backward(
+    double grad, Tensor x, Tensor logits, Tensor mu, Tensor scale,
+    std::int64_t scale_param, double min_std, std::int64_t mixture,
+    bool needs_x, bool needs_logits, bool needs_mu, bool needs_scale) {
+  const Inputs in =
+      read_inputs(x, logits, mu, scale, {scale_param, min_std, mixture});
+  STD_TORCH_CHECK(in.problem.mixture != Mixture::kNone, "bad mixture");
+  const Needs needs{needs_x, needs_logits, needs_mu, needs_scale};
+  const auto [log_prob, component_log_prob] = empty_results(in);
+  const Grads grads(in, needs);
+  run_kernel(x,
+             GmmForwardBackward{
+                 forward_problem(in, log_prob, component_log_prob, false),
+                 backward_problem(in, nullptr, grad, log_prob,
+                                  component_log_prob, grads, needs)},
+             gmm_cpu_kernels_in_use().forward_backward,
+             VTADL_CUDA_KERNEL(gmm_forward_backward_cuda));
+  return {log_prob, grads.x, grads.logits, grads.mu, grads.scale};
 }
 
 }  // namespace
@@ -165,23 +263,31 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gmm_backward(
 STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
   m.def(
       "gmm_forward(Tensor x, Tensor logits, Tensor mu, Tensor scale, "
-      "int scale_param, float min_std, bool weighted) -> "
+      "int scale_param, float min_std, int mixture, "
+      "bool keeps_components=True) -> "
       "(Tensor log_prob, Tensor component_log_prob)");
   m.def(
       "gmm_backward(Tensor grad, Tensor log_prob, Tensor component_log_prob, "
       "Tensor x, Tensor logits, Tensor mu, Tensor scale, int scale_param, "
-      "float min_std, bool weighted, bool needs_x, bool needs_logits, "
+      "float min_std, int mixture, bool needs_x, bool needs_logits, "
       "bool needs_mu, bool needs_scale) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "gmm_forward_backward(float grad, Tensor x, Tensor logits, Tensor mu, "
+      "Tensor scale, int scale_param, float min_std, int mixture, "
+      "bool needs_x, bool needs_logits, bool needs_mu, bool needs_scale) -> "
+      "(Tensor log_prob, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {
   m.impl("gmm_forward", TORCH_BOX(&vtadl::gmm_forward));
   m.impl("gmm_backward", TORCH_BOX(&vtadl::gmm_backward));
+  m.impl("gmm_forward_backward", TORCH_BOX(&vtadl::gmm_forward_backward));
 }
 
 #ifdef VTADL_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CUDA, m) {
   m.impl("gmm_forward", TORCH_BOX(&vtadl::gmm_forward));
   m.impl("gmm_backward", TORCH_BOX(&vtadl::gmm_backward));
+  m.impl("gmm_forward_backward", TORCH_BOX(&vtadl::gmm_forward_backward));
 }
 #endif

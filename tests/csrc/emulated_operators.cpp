@@ -1,6 +1,7 @@
 // The emulated CUDA kernels in the place of the CPU kernels.
 #include "common/cpu_dispatch.h"
 #include "gmm/gmm.h"
+#include "scale/scale.h"
 #include "ssim/ssim.h"
 
 namespace vtadl {
@@ -11,7 +12,11 @@ namespace baseline {
 
 extern const GmmCpuKernels gmm_cpu_kernels = {
     [](const GmmForward& p) { gmm_forward_cuda(p, nullptr); },
-    [](const GmmBackward& p) { gmm_backward_cuda(p, nullptr); }};
+    [](const GmmBackward& p) { gmm_backward_cuda(p, nullptr); },
+    [](const GmmForwardBackward& p) { gmm_forward_backward_cuda(p, nullptr); }};
+
+extern const ScaleCpuKernels scale_cpu_kernels = {
+    [](const ScaleProblem& p) { scale_cuda(p, nullptr); }};
 
 extern const SsimCpuKernels ssim_cpu_kernels = {
     [](const SsimForward& p) { ssim_forward_cuda(p, nullptr); },

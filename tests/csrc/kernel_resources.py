@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-ARCHITECTURES = ("sm_80", "sm_90")
+ARCHITECTURES = ("sm_90",)
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
@@ -36,8 +36,8 @@ def report_of(nvcc: str, includes: list[str], source: str, architecture: str) ->
 
 def demangled(name: str) -> str:
     text = subprocess.run(["c++filt", name], capture_output=True, text=True).stdout.strip()
-    found = re.search(r"(\w+)<([^,>]+)", text)
-    return f"{found[1]}<{found[2]}>" if found else text
+    found = re.search(r"\w+<[^(]*>(?=\()", text)
+    return found[0] if found else text
 
 
 def main() -> None:

@@ -5,10 +5,28 @@ import itertools
 import pytest
 import torch
 
-from vtadl_ext import gmm_nll
+from vtadl_ext import _ops, gmm_log_prob, gmm_nll, gmm_responsibilities
 
 from .comparison import DTYPES, LAYOUTS, assert_close, dtype_id, value_and_grads
-from .mixtures import NAMES, SCALE_PARAMS, check_gmm, per_sample, random_mixture, shared
+from .mixtures import (
+    NAMES,
+    SCALE_PARAMS,
+    check_gmm,
+    check_log_prob,
+    check_responsibilities,
+    evaluate,
+    per_sample,
+    per_sample_tril,
+    random_mixture,
+    shared,
+    shared_tril,
+)
+
+ALL = pytest.mark.parametrize(
+    "tensors",
+    [per_sample, shared, per_sample_tril, shared_tril],
+    ids=["per_sample", "shared", "per_sample_tril", "shared_tril"],
+)
 
 # Samples, components, features: around the sizes of warps, vectors and tiles.
 SIZES = [
@@ -42,8 +60,36 @@ BROADCASTS = {
     "spherical and shared": [(6, 5), (4,), (4, 5), (4, 1)],
     "one mean for all features, per row": [(2, 3, 5), (4,), (2, 1, 4, 1), (3, 4, 5)],
     "one mean for many features, spherical": [(2, 700), (2, 3), (2, 3, 1), (2, 3, 1)],
+    "one scale for all components": [(6, 5), (6, 4), (6, 4, 5), (6, 1, 5)],
+    "one number for all scales of a sample": [(6, 5), (6, 4), (6, 4, 5), (6, 1, 1)],
+    "one scale for all components and samples": [(6, 5), (6, 4), (6, 4, 5), (1, 5)],
+    "one number for all scales": [(6, 5), (6, 4), (6, 4, 5), (1, 1)],
+    "one scale for all components, per row": [(2, 3, 5), (4,), (3, 4, 5), (2, 1, 1, 5)],
+    "one mean for all components": [(6, 5), (6, 4), (6, 1, 5), (6, 4, 5)],
+    "one number for all means of a sample": [(6, 5), (6, 4), (6, 1, 1), (6, 4, 5)],
+    "one mean for all components and samples": [(6, 5), (6, 4), (1, 5), (6, 4, 1)],
+    "one mean and one scale for all components": [(6, 5), (6, 4), (6, 1, 5), (6, 1, 5)],
+    "one scale for many components and features": [(3, 65), (3, 40), (3, 40, 65), (1, 65)],
+    "many samples share one number": [(600, 3), (2,), (2, 3), (1, 1)],
     "many samples share": [(600, 3), (2,), (2, 3), (2, 1)],
     "many rows share": [(40, 3, 2), (3,), (40, 1, 3, 2), (3, 2)],
+}
+
+
+# Shapes of x, logits, mu and scale_tril.
+TRIL_BROADCASTS = {
+    "one mixture for all samples": [(2, 3, 5), (4,), (4, 5), (4, 5, 5)],
+    "a mixture per sample": [(6, 5), (6, 4), (6, 4, 5), (6, 4, 5, 5)],
+    "a mixture per row": [(2, 3, 5), (2, 1, 4), (2, 1, 4, 5), (2, 1, 4, 5, 5)],
+    "one covariance for all components": [(6, 5), (6, 4), (6, 4, 5), (6, 1, 5, 5)],
+    "one covariance for all components and samples": [(6, 5), (6, 4), (6, 4, 5), (1, 5, 5)],
+    "one mean for all components": [(6, 3), (6, 4), (6, 1, 3), (6, 4, 3, 3)],
+    "one mean for all features": [(6, 3), (6, 4), (6, 4, 1), (6, 4, 3, 3)],
+    "one number for all means": [(6, 3), (6, 4), (1, 1), (4, 3, 3)],
+    "means per row, covariances per position": [(2, 3, 2), (4,), (2, 1, 4, 2), (3, 4, 2, 2)],
+    "one feature": [(6, 1), (6, 4), (6, 4, 1), (6, 4, 1, 1)],
+    "many samples share": [(600, 3), (2,), (2, 3), (2, 3, 3)],
+    "every sample under every mixture": [(6, 1, 5), (3, 4), (3, 4, 5), (3, 4, 5, 5)],
 }
 
 
@@ -58,6 +104,97 @@ def test_sizes_agree_with_the_reference(device, size, dtype):
 @pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=[name.replace(" ", "_") for name in BROADCASTS])
 def test_broadcast_dimensions_agree_with_the_reference(device, shapes, dtype, mixture):
     check_gmm(random_mixture(*shapes, dtype=dtype, device=device), mixture=mixture, reduction="none")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("features", range(1, 9))
+def test_full_covariances_of_every_size_agree_with_the_reference(device, features, dtype):
+    check_gmm(per_sample_tril(5, 3, features, dtype=dtype, device=device), reduction="none")
+
+
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
+@pytest.mark.parametrize(
+    "shapes", TRIL_BROADCASTS.values(), ids=[name.replace(" ", "_") for name in TRIL_BROADCASTS]
+)
+def test_broadcast_dimensions_of_full_covariances_agree_with_the_reference(device, shapes, dtype, mixture):
+    inputs = random_mixture(*shapes[:3], scale_tril=shapes[3], dtype=dtype, device=device)
+    check_gmm(inputs, mixture=mixture, reduction="none")
+
+
+@pytest.mark.parametrize("tensors", [per_sample_tril, shared_tril], ids=["per_sample", "shared"])
+def test_what_lies_above_the_diagonal_is_neither_read_nor_moved(device, tensors):
+    inputs = tensors(5, 3, 4, device=device)
+    expected, expected_grads = evaluate(inputs)
+    above = torch.ones(4, 4, dtype=torch.bool, device=device).triu(1)
+    value, grads = evaluate(inputs | {"scale_tril": inputs["scale_tril"].masked_fill(above, torch.nan)})
+    assert torch.equal(value, expected)
+    for name, grad in grads.items():
+        assert torch.equal(grad, expected_grads[name]), name
+    assert not grads["scale_tril"][..., above].any()
+
+
+def test_a_diagonal_factor_is_as_good_as_standard_deviations(device):
+    inputs = per_sample(5, 3, 4, scale_param="std", device=device)
+    value, grads = evaluate(inputs, scale_param="std")
+    scale = inputs.pop("scale")
+    tril_value, tril_grads = evaluate(inputs | {"scale_tril": scale.diag_embed()})
+    assert_close("value", tril_value, value, 1e-6)
+    grads["scale_tril"] = grads.pop("scale")
+    tril_grads["scale_tril"] = tril_grads["scale_tril"].diagonal(dim1=-2, dim2=-1)
+    for name, grad in grads.items():
+        assert_close(f"gradient of {name}", tril_grads[name], grad, 1e-5)
+
+
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@ALL
+def test_gradients_of_both_passes_at_once_are_those_of_one_after_another(device, tensors, reduction, mixture):
+    inputs = tensors(37, 5, 6, device=device)
+    together, grads = evaluate(inputs, reduction=reduction, mixture=mixture)
+    separate, expected = evaluate(
+        inputs, lambda **tensors: getattr(gmm_nll(**tensors, mixture=mixture, reduction="none"), reduction)()
+    )
+    assert_close("value", together, separate, 1e-6)
+    for name, grad in grads.items():
+        assert_close(f"gradient of {name}", grad, expected[name], 1e-6)
+
+
+@ALL
+def test_the_log_density_is_the_likelihood_of_each_sample(device, tensors):
+    inputs = tensors(5, 3, 4, device=device)
+    assert torch.equal(gmm_log_prob(**inputs), -gmm_nll(**inputs, reduction="none"))
+    check_log_prob(inputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@ALL
+def test_responsibilities_agree_with_the_reference(device, tensors, dtype):
+    inputs = tensors(7, 3, 4, dtype=dtype, device=device)
+    check_responsibilities(inputs)
+
+
+@pytest.mark.parametrize("min_std", [0.0, 0.9], ids=["no_floor", "floor"])
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_responsibilities_take_every_parametrisation(device, scale_param, min_std):
+    inputs = per_sample(4, 3, 6, scale_param=scale_param, device=device)
+    check_responsibilities(inputs, scale_param=scale_param, min_std=min_std)
+
+
+@pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=[name.replace(" ", "_") for name in BROADCASTS])
+def test_responsibilities_broadcast(device, shapes):
+    inputs = random_mixture(*shapes, device=device)
+    check_responsibilities(inputs)
+
+
+def test_responsibilities_are_those_of_bayes(device):
+    inputs = per_sample(5, 3, 4, device=device)
+    responsibilities = gmm_responsibilities(**inputs)
+    assert responsibilities.shape == (5, 3)
+    assert_close("sum", responsibilities.sum(-1), torch.ones(5), 1e-6)
+    logits = inputs["logits"].clone().requires_grad_()  # d log_prob / d logits = responsibilities - weights
+    (grad,) = torch.autograd.grad(gmm_log_prob(**inputs | {"logits": logits}).sum(), logits)
+    assert_close("responsibilities", responsibilities, grad + logits.softmax(-1), 1e-6)
 
 
 @pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
@@ -86,7 +223,7 @@ def test_a_mixture_does_not_depend_on_its_parametrisation(device, scale_param):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
-@pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
+@ALL
 def test_reductions_agree_with_the_reference(device, tensors, dtype, reduction):
     check_gmm(tensors(9, 3, 4, dtype=dtype, device=device), reduction=reduction)
 
@@ -138,6 +275,13 @@ def test_no_samples_have_an_empty_result_and_zero_gradients(device, reduction, t
         assert torch.equal(grad, torch.zeros_like(tensor))
 
 
+@ALL
+def test_no_samples_have_no_responsibilities(device, tensors):
+    value, grads = evaluate(tensors(0, 3, 4, device=device), gmm_responsibilities)
+    assert value.shape == (0, 3)
+    assert not any(grad.any() for grad in grads.values())
+
+
 def test_an_empty_dimension_among_others_is_empty(device):
     inputs = random_mixture((2, 0, 5), (2, 1, 3), (3, 5), (2, 1, 3, 1), device=device)
     value, grads = value_and_grads(lambda *tensors: gmm_nll(*tensors, reduction="none"), inputs.values())
@@ -171,22 +315,25 @@ def test_no_gradients_are_recorded_where_nobody_asks(device):
     assert not gmm_nll(*shared(3, 2, 4, device=device).values()).requires_grad
 
 
+REPEATED = {
+    "per sample": [(40, 65), (40, 5), (40, 5, 65), (40, 5, 65)],
+    "shared": [(300, 20), (3,), (3, 20), (3, 1)],
+    "mixed": [(20, 15, 4), (3,), (20, 1, 3, 4), (15, 3, 4)],
+    "one scale for all components": [(300, 20), (300, 3), (300, 3, 20), (1, 20)],
+    "full covariances": [(300, 4), (3,), (3, 4), (3, 4, 4)],
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        [(40, 65), (40, 5), (40, 5, 65), (40, 5, 65)],
-        [(300, 20), (3,), (3, 20), (3, 1)],
-        [(20, 15, 4), (3,), (20, 1, 3, 4), (15, 3, 4)],
-    ],
-    ids=["per_sample", "shared", "mixed"],
-)
-def test_repeated_runs_give_the_same_bits(device, shapes, dtype):
-    inputs = random_mixture(*shapes, dtype=dtype, device=device)
+@pytest.mark.parametrize("shapes", REPEATED.values(), ids=[name.replace(" ", "_") for name in REPEATED])
+def test_repeated_runs_give_the_same_bits(device, shapes, dtype, reduction):
+    spread = "scale_tril" if shapes == REPEATED["full covariances"] else "scale"
+    inputs = random_mixture(*shapes[:3], **{spread: shapes[3]}, dtype=dtype, device=device)
 
     def run():
-        value, grads = value_and_grads(lambda *tensors: gmm_nll(*tensors, reduction="none"), inputs.values())
-        return [value, *grads]
+        value, grads = evaluate(inputs, reduction=reduction)
+        return [value, *grads.values()]
 
     threads = torch.get_num_threads()
     first = run()
@@ -206,12 +353,47 @@ def test_inputs_are_not_changed(device, tensors):
     assert all(torch.equal(inputs[name], before[name]) for name in NAMES)
 
 
-def test_the_graph_can_be_used_twice(device):
+@pytest.mark.parametrize("upstream", [1.0, -3.0])
+@ALL
+def test_the_graph_can_be_used_twice(device, tensors, upstream):
+    named = tensors(5, 3, 4, device=device)
+    inputs = [tensor.requires_grad_() for tensor in named.values()]
+    value = gmm_nll(**named)
+    upstream = torch.tensor(upstream, device=device)
+    first = torch.autograd.grad(value, inputs, upstream, retain_graph=True)
+    kept = [grad.clone() for grad in first]
+    second = torch.autograd.grad(value, inputs, 2 * upstream, retain_graph=True)
+    third = torch.autograd.grad(value, inputs, 2 * upstream)
+    for name, *grads in zip(named, first, kept, second, third, strict=True):
+        assert torch.equal(grads[0], grads[1]), name
+        assert_close(f"gradient of {name}", grads[2], 2 * grads[0], 1e-6, at_least=0.1)
+        assert torch.equal(grads[2], grads[3]), name
+
+
+def test_the_first_backward_pass_takes_the_gradients_of_the_forward_pass(device, monkeypatch):
     inputs = [tensor.requires_grad_() for tensor in shared(5, 3, 4, device=device).values()]
     value = gmm_nll(*inputs)
-    first = torch.autograd.grad(value, inputs, retain_graph=True)
-    second = torch.autograd.grad(value, inputs)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    monkeypatch.setattr(_ops, "_backward", lambda *_: pytest.fail("computed again"))
+    assert torch.autograd.grad(value, inputs)[0].any()
+
+
+@pytest.mark.parametrize("reason", ["nothing to differentiate", "no_grad", "float16", "no reduction"])
+def test_gradients_are_not_computed_ahead_without_need(device, monkeypatch, reason):
+    monkeypatch.setattr(_ops.GMMLoss, "apply", lambda *_: pytest.fail("computed ahead"))
+    dtype = torch.float16 if reason == "float16" else torch.float32
+    inputs = shared(5, 3, 4, device=device, dtype=dtype)
+    inputs["mu"].requires_grad_(reason != "nothing to differentiate")
+    with torch.set_grad_enabled(reason != "no_grad"):
+        gmm_nll(**inputs, reduction="none" if reason == "no reduction" else "mean")
+
+
+def test_gradients_under_a_loss_scale_do_not_vanish_in_half_precision(device):
+    inputs = shared(4096, 2, 3, device=device, dtype=torch.float16)
+    x = inputs["x"].requires_grad_()
+    (grad,) = torch.autograd.grad(gmm_nll(**inputs), x, torch.tensor(2.0**16, device=device))
+    exact = {name: tensor.detach().double() for name, tensor in inputs.items()}
+    expected = torch.autograd.grad(gmm_nll(**exact | {"x": exact["x"].requires_grad_()}), exact["x"])[0]
+    assert_close("gradient of x", grad.double() / 2**16, expected, 1e-3)
 
 
 def test_a_changed_input_is_noticed_before_the_backward_pass(device):

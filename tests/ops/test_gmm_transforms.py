@@ -1,19 +1,40 @@
 """`gmm_nll` under PyTorch's transformations: autograd, vmap, compilation, export, autocast, fake tensors."""
 
 import itertools
+import math
 from functools import partial
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch.func import grad, jacrev, vmap
 
-from vtadl_ext import gmm_nll
+from vtadl_ext import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities
 
 from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
-from .mixtures import NAMES, SCALE_PARAMS, check_gmm, per_sample, random_mixture, shared
+from .mixtures import (
+    NAMES,
+    SCALE_PARAMS,
+    by_position,
+    check_gmm,
+    evaluate,
+    per_sample,
+    per_sample_tril,
+    random_mixture,
+    shared,
+    shared_tril,
+)
 
+TRIL_NAMES = ("x", "logits", "mu", "scale_tril")
 nll = partial(gmm_nll, reduction="none")
+tril_nll = partial(by_position(gmm_nll, TRIL_NAMES), reduction="none")
 LEADING = pytest.mark.parametrize("tensors", [per_sample, shared], ids=["per_sample", "shared"])
+ALL = pytest.mark.parametrize(
+    "tensors",
+    [per_sample, shared, per_sample_tril, shared_tril],
+    ids=["per_sample", "shared", "per_sample_tril", "shared_tril"],
+)
+FUNCTIONS = pytest.mark.parametrize("function", [gmm_nll, nll, gmm_log_prob, gmm_responsibilities])
 
 
 def loop(function, in_dims, *tensors):
@@ -42,25 +63,79 @@ def test_gradients_are_those_of_finite_differences(device, scale_param, mixture)
     assert torch.autograd.gradcheck(function, leaves)
 
 
-def test_gradients_of_broadcast_inputs_are_those_of_finite_differences(device):
-    shapes = [(2, 1, 2), (3, 3), (2, 1, 3, 1), (3, 1)]
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(2, 1, 2), (3, 3), (2, 1, 3, 1), (3, 1)],
+        [(4, 2), (4, 3), (4, 3, 2), (1, 2)],
+        [(4, 2), (4, 3), (1, 2), (1, 1)],
+    ],
+    ids=["rows", "one scale", "one mean and one scale"],
+)
+@pytest.mark.parametrize("function", [gmm_nll, gmm_responsibilities])
+def test_gradients_of_broadcast_inputs_are_those_of_finite_differences(device, shapes, function):
     leaves = [
         tensor.requires_grad_()
         for tensor in random_mixture(*shapes, dtype=torch.float64, device=device).values()
     ]
-    assert torch.autograd.gradcheck(partial(gmm_nll, reduction="mean"), leaves)
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("tensors", [per_sample_tril, shared_tril], ids=["per_sample", "shared"])
+def test_gradients_of_full_covariances_are_those_of_finite_differences(device, tensors, mixture):
+    inputs = tensors(2, 3, 3, dtype=torch.float64, device=device)
+    leaves = [tensor.requires_grad_() for tensor in inputs.values()]
+    assert torch.autograd.gradcheck(partial(tril_nll, mixture=mixture), leaves)
+
+
+@ALL
+def test_gradients_of_responsibilities_are_those_of_finite_differences(device, tensors):
+    inputs = tensors(2, 3, 2, dtype=torch.float64, device=device)
+    leaves = [tensor.requires_grad_() for tensor in inputs.values()]
+    assert torch.autograd.gradcheck(by_position(gmm_responsibilities, list(inputs)), leaves)
 
 
 @pytest.mark.parametrize(
-    "needs", [(True, True, True, True), (True, False, True, False), (False, True, False, True)], ids=str
+    ("tensors", "mixture", "needs"),
+    [
+        (per_sample, 0, (True, True, True, True)),
+        (shared, 1, (True, False, True, False)),
+        (per_sample, 2, (True, False, True, True)),
+        (per_sample_tril, 0, (False, True, False, True)),
+        (shared_tril, 2, (False, False, True, True)),
+    ],
+    ids=["per_sample-logsumexp", "shared-weighted", "per_sample-none", "tril-logsumexp", "shared_tril-none"],
 )
-@LEADING
-def test_the_raw_operators_pass_pytorchs_checks(compiled_device, tensors, needs):
-    inputs = tensors(3, 2, 4, device=compiled_device).values()
-    forward, backward = torch.ops.vtadl_ext.gmm_forward, torch.ops.vtadl_ext.gmm_backward
-    torch.library.opcheck(forward, (*inputs, 0, 0.1, False))
-    results = forward(*inputs, 0, 0.1, False)
-    torch.library.opcheck(backward, (torch.ones_like(results[0]), *results, *inputs, 0, 0.1, False, *needs))
+def test_the_raw_operators_pass_pytorchs_checks(compiled_device, tensors, needs, mixture):
+    inputs = tensors(3, 2, 4, device=compiled_device)
+    options = (5 if "scale_tril" in inputs else 0, 0.1, mixture)
+    inputs = inputs.values()
+    ops = torch.ops.vtadl_ext
+    torch.library.opcheck(ops.gmm_forward, (*inputs, *options))
+    results = ops.gmm_forward(*inputs, *options)
+    grad = torch.ones_like(results[1 if mixture == 2 else 0])
+    torch.library.opcheck(ops.gmm_backward, (grad, *results, *inputs, *options, *needs))
+    if mixture != 2:
+        torch.library.opcheck(ops.gmm_forward_backward, (-0.5, *inputs, *options, *needs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+def test_the_raw_scaling_operator_passes_pytorchs_checks(compiled_device, dtype):
+    tensor = torch.randn(7, 3, dtype=dtype, device=compiled_device)
+    factor = torch.tensor(-2.0, device=compiled_device, dtype=torch.promote_types(dtype, torch.float32))
+    torch.library.opcheck(torch.ops.vtadl_ext.scale_, (tensor.clone(), factor))
+    expected = -2 * tensor
+    torch.ops.vtadl_ext.scale_(tensor, factor)
+    assert torch.equal(tensor, expected)
+
+
+@pytest.mark.parametrize("changed", [torch.ones(2), torch.tensor(2.0, dtype=torch.float64)], ids=str)
+def test_the_raw_scaling_operator_takes_one_factor(changed):
+    with pytest.raises(RuntimeError, match="one number of the accumulation type"):
+        torch.ops.vtadl_ext.scale_(torch.ones(3), changed)
+    with pytest.raises(RuntimeError, match="must be contiguous"):
+        torch.ops.vtadl_ext.scale_(torch.ones(3, 2).T, torch.tensor(2.0))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
@@ -77,6 +152,19 @@ def test_compilation_changes_nothing_forward_and_backward(compiled_device, backe
     assert_close("value", value, expected, 1e-6)
     for name, compiled_grad, expected_grad in zip(NAMES, grads, expected_grads, strict=True):
         assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
+
+
+@FUNCTIONS
+@ALL
+def test_every_function_compiles_whole(compiled_device, function, tensors):
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    inputs = tensors(6, 3, 4, device=compiled_device)
+    value, grads = evaluate(inputs, lambda **inputs: compiled(**inputs))
+    expected, expected_grads = evaluate(inputs, lambda **inputs: function(**inputs))
+    assert_close("value", value, expected, 1e-6)
+    for name, grad_of_compiled in grads.items():
+        assert_close(f"gradient of {name}", grad_of_compiled, expected_grads[name], 1e-5)
 
 
 def test_compiled_code_serves_other_numbers_of_samples(compiled_device):
@@ -116,6 +204,26 @@ def test_an_exported_program_serves_other_numbers_of_samples(compiled_device):
         assert torch.equal(program.module()(*inputs), Loss()(*inputs))
 
 
+@pytest.mark.parametrize("tensors", [per_sample, per_sample_tril], ids=["diagonal", "tril"])
+def test_the_module_exports_with_any_number_of_samples(compiled_device, tensors):
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loss = GMMNLLLoss()
+
+        def forward(self, inputs):
+            return self.loss(**inputs), gmm_responsibilities(**inputs)
+
+    inputs = tensors(4, 3, 5, device=compiled_device)
+    samples = torch.export.Dim("samples", min=2)
+    shapes = ({name: {0: samples} for name in inputs},)
+    program = torch.export.export(Loss(), (inputs,), dynamic_shapes=shapes)
+    for size in (4, 9):
+        inputs = tensors(size, 3, 5, device=compiled_device)
+        for exported, eager in zip(program.module()(inputs), Loss()(inputs), strict=True):
+            assert torch.equal(exported, eager)
+
+
 # Batch dimensions of x, logits, mu and scale.
 IN_DIMS = {
     "samples": (0, None, None, None),
@@ -128,13 +236,14 @@ IN_DIMS = {
 VMAPS = pytest.mark.parametrize("in_dims", IN_DIMS.values(), ids=[name.replace(" ", "_") for name in IN_DIMS])
 
 
-def batched(in_dims, leading, device):
+def batched(in_dims, leading, device, scale=(4, 1)):
     """Arguments with a batch of 3 at these dimensions, and leading dimensions besides."""
-    shapes = ((*leading, 5), (4,), (*leading, 4, 5), (4, 1))
-    inputs = random_mixture(
-        *(shape if dim is None else (3, *shape) for shape, dim in zip(shapes, in_dims, strict=True)),
-        device=device,
-    ).values()
+    shapes = ((*leading, 5), (4,), (*leading, 4, 5), scale)
+    *shapes, scale = (
+        shape if dim is None else (3, *shape) for shape, dim in zip(shapes, in_dims, strict=True)
+    )
+    spread = "scale_tril" if scale[-2:] == (5, 5) else "scale"
+    inputs = random_mixture(*shapes, **{spread: scale}, device=device).values()
     return [
         tensor if dim is None else tensor.movedim(0, dim) for tensor, dim in zip(inputs, in_dims, strict=True)
     ]
@@ -157,6 +266,50 @@ def test_vmap_of_gradients_is_a_loop_over_gradients(compiled_device, in_dims, le
         argnums, vmap(function, in_dims)(*inputs), loop(function, in_dims, *inputs), strict=True
     ):
         assert_close(f"gradient of {NAMES[name]}", of_batch, of_loop, 1e-5, at_least=0.1)
+
+
+@VMAPS
+@pytest.mark.parametrize("leading", [(), (2,)], ids=str)
+@pytest.mark.parametrize("scale", [(4, 5, 5), (1, 5, 5)], ids=str)
+def test_vmap_takes_full_covariances(compiled_device, in_dims, leading, scale):
+    if in_dims[3] == -1:
+        in_dims = (*in_dims[:3], 1)
+    inputs = batched(in_dims, leading, compiled_device, scale)
+    assert_close("value", vmap(tril_nll, in_dims)(*inputs), loop(tril_nll, in_dims, *inputs), 1e-6)
+    function = grad(partial(tril_nll, reduction="mean"), (0, 1, 2, 3))
+    for name, of_batch, of_loop in zip(
+        TRIL_NAMES, vmap(function, in_dims)(*inputs), loop(function, in_dims, *inputs), strict=True
+    ):
+        assert_close(f"gradient of {name}", of_batch, of_loop, 1e-5, at_least=0.1)
+
+
+@VMAPS
+@pytest.mark.parametrize("scale", [(4, 5), (1, 5), (1, 1)], ids=str)
+def test_vmap_takes_responsibilities(compiled_device, in_dims, scale):
+    inputs = batched(in_dims, (2,), compiled_device, scale)
+    value = vmap(gmm_responsibilities, in_dims)(*inputs)
+    assert_close("value", value, loop(gmm_responsibilities, in_dims, *inputs), 1e-6)
+    function = grad(lambda *inputs: gmm_responsibilities(*inputs)[..., 0].sum(), (0, 1, 2, 3))
+    for name, of_batch, of_loop in zip(
+        NAMES, vmap(function, in_dims)(*inputs), loop(function, in_dims, *inputs), strict=True
+    ):
+        assert_close(f"gradient of {name}", of_batch, of_loop, 1e-5, at_least=0.1)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("how", ["is_grads_batched", "vmap"])
+def test_a_batch_of_upstream_gradients_is_a_loop(compiled_device, reduction, how):
+    inputs = [tensor.requires_grad_() for tensor in shared(5, 3, 4, device=compiled_device).values()]
+    value = gmm_nll(*inputs, reduction=reduction)
+    upstream = torch.randn(2, *value.shape, device=compiled_device)
+    expected = [torch.autograd.grad(value, inputs, each, retain_graph=True) for each in upstream]
+    value = gmm_nll(*inputs, reduction=reduction)
+    if how == "vmap":
+        grads = vmap(lambda each: torch.autograd.grad(value, inputs, each))(upstream)
+    else:
+        grads = torch.autograd.grad(value, inputs, upstream, is_grads_batched=True)
+    for name, batch, *each in zip(NAMES, grads, *expected, strict=True):
+        assert_close(f"gradient of {name}", batch, torch.stack(each), 1e-6, at_least=0.1)
 
 
 def test_vmap_nests(compiled_device):
@@ -194,6 +347,64 @@ def test_jacobians_hold_the_gradient_of_each_sample(compiled_device):
         assert_close(f"jacobian of {name}", jacobian, gradients, 1e-5)
 
 
+def test_jacobians_of_responsibilities_sum_to_0(compiled_device):
+    inputs = list(shared(5, 3, 4, device=compiled_device).values())
+    for name, jacobian in zip(NAMES, jacrev(gmm_responsibilities, (0, 1, 2, 3))(*inputs), strict=True):
+        assert jacobian.shape[:2] == (5, 3)
+        assert jacobian.any(), name
+        assert_close(f"jacobian of {name}", jacobian.sum(1), torch.zeros_like(jacobian[:, 0]), 1e-6, 1.0)
+
+
+@ALL
+def test_functional_gradients_agree_with_a_reduced_loss(device, tensors):
+    inputs = tensors(5, 3, 4, device=device)
+    function = by_position(gmm_nll, list(inputs))
+    functional = grad(function, (0, 1, 2, 3))(*inputs.values())
+    _, (*eager,) = value_and_grads(function, list(inputs.values()))
+    for name, one, other in zip(inputs, functional, eager, strict=True):
+        assert_close(f"gradient of {name}", one * math.cos(1), other, 1e-6)  # the upstream gradient
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing_changes_nothing(device, use_reentrant):
+    inputs = list(shared(5, 3, 4, device=device).values())
+    value, grads = value_and_grads(gmm_nll, inputs)
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    again = torch.utils.checkpoint.checkpoint(gmm_nll, *leaves, use_reentrant=use_reentrant)
+    (again * math.cos(1)).backward()
+    assert torch.equal(again, value)
+    for leaf, expected in zip(leaves, grads, strict=True):
+        assert_close("gradient", leaf.grad, expected, 1e-6)
+
+
+@ALL
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cuda_graphs_replay_on_new_numbers(tensors, reduction):
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU")
+    inputs = tensors(64, 5, 4, device="cuda")
+    leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
+
+    def step():
+        value = gmm_nll(**leaves, reduction=reduction)
+        return value, *torch.autograd.grad(value.sum(), leaves.values())
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # a synchronisation or a host read would fail here
+        results = step()
+    with torch.no_grad():
+        for name, tensor in tensors(64, 5, 4, device="cuda", seed=1).items():
+            leaves[name].copy_(tensor)
+    for _ in range(2):
+        graph.replay()
+        for replayed, expected in zip(results, step(), strict=True):
+            assert torch.equal(replayed, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
 @pytest.mark.parametrize("halved", [("mu", "scale"), ("x",), NAMES], ids="-".join)
 def test_autocast_widens_mixed_dtypes(device, halved, dtype):
@@ -219,6 +430,33 @@ def test_a_linear_head_under_autocast_trains_the_mixture(device):
     loss.backward()
     assert loss.dtype == torch.float32
     assert head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
+def test_autocast_widens_the_factors_of_covariances(device, dtype):
+    inputs = per_sample_tril(5, 3, 4, device=device)
+    mixed = inputs | {name: inputs[name].to(dtype) for name in ("mu", "scale_tril")}
+    exact = {name: tensor.float() for name, tensor in mixed.items()}
+    for function in (gmm_nll, gmm_responsibilities):
+        with torch.autocast(device.type, dtype):
+            value, grads = evaluate(mixed, function)
+        expected, expected_grads = evaluate(exact, function)
+        assert value.dtype == torch.float32
+        assert_close("value", value, expected, 1e-6)
+        for name, half_grad in grads.items():
+            assert half_grad.dtype == mixed[name].dtype
+            assert_close(f"gradient of {name}", half_grad, expected_grads[name].to(half_grad.dtype), 5e-3)
+
+
+@FUNCTIONS
+@ALL
+def test_meta_tensors_have_the_shapes_of_real_ones_under_every_function(tensors, function):
+    value, grads = evaluate(tensors(5, 3, 4), lambda **inputs: function(**inputs))
+    meta_value, meta_grads = evaluate(tensors(5, 3, 4, device="meta"), lambda **inputs: function(**inputs))
+    assert meta_value.is_meta
+    assert (meta_value.shape, meta_value.dtype) == (value.shape, value.dtype)
+    for name, grad_of_real in grads.items():
+        assert meta_grads[name].shape == grad_of_real.shape
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -267,14 +505,14 @@ def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(index, shap
     inputs = list(shared(5, 3, 4).values())
     inputs[index] = torch.zeros(shape)
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, False)
+        torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, 0)
 
 
 def test_the_raw_backward_operator_refuses_results_of_another_forward_pass():
     inputs = list(shared(5, 3, 4).values())
-    results = torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, False)
+    results = torch.ops.vtadl_ext.gmm_forward(*inputs, 0, 0.0, 0)
     tensors = [torch.ones(5), *results]
     for i, wrong in itertools.product(range(3), (torch.ones(4), torch.ones(5, 3, 4), tensors[0].double())):
         changed = [wrong if j == i else tensor for j, tensor in enumerate(tensors)]
         with pytest.raises(RuntimeError, match="forward pass has changed"):
-            torch.ops.vtadl_ext.gmm_backward(*changed, *inputs, 0, 0.0, False, *[True] * 4)
+            torch.ops.vtadl_ext.gmm_backward(*changed, *inputs, 0, 0.0, 0, *[True] * 4)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from .comparison import DTYPES, LAYOUTS
 from .images import check_ssim, random_images
-from .mixtures import NAMES, SCALE_PARAMS, check_gmm, random_mixture
+from .mixtures import NAMES, SCALE_PARAMS, check_gmm, check_responsibilities, random_mixture
 
 # `device` serves all examples of a test alike.
 modest = settings(
@@ -17,7 +17,9 @@ modest = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+many = settings(modest, max_examples=300)
 layouts = st.sampled_from([lambda tensor: tensor, *LAYOUTS.values()])
+masks = st.sampled_from(["none", "components", "elements"])
 
 
 @st.composite
@@ -32,38 +34,58 @@ def leading_dimensions(draw):
 
 @st.composite
 def mixtures(draw):
-    components, features = draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, 3, 4, 7, 8, 16, 31, 33, 65]))
+    """Arguments of `gmm_nll`: all its tensors, and the options that go with `scale`."""
+    components, tril = draw(st.integers(1, 9)), draw(st.integers(0, 3)) == 0
+    features = draw(st.integers(1, 8) if tril else st.sampled_from([1, 2, 3, 4, 7, 8, 16, 31, 33, 65]))
     x, logits, mu, scale = draw(leading_dimensions())
-    scale_param = draw(st.sampled_from(SCALE_PARAMS))
+    some_components, some_features = st.sampled_from([components, 1]), st.sampled_from([features, 1])
+    options = {}
+    if tril:
+        spread = {"scale_tril": (*scale, draw(some_components), features, features)}
+    else:
+        spread = {"scale": (*scale, draw(some_components), draw(some_features))}
+        options["scale_param"] = draw(st.sampled_from(SCALE_PARAMS))
+        options["min_std"] = draw(st.sampled_from([0.0, 0.937]))
+    seed = draw(st.integers(0, 2**32))
     inputs = random_mixture(
-        (*x, features),
-        (*logits, components),
-        (*mu, components, draw(st.sampled_from([1, features]))),
-        (*scale, components, draw(st.sampled_from([1, features]))),
-        scale_param=scale_param,
+        *((*x, features), (*logits, components), (*mu, draw(some_components), draw(some_features))),
+        **spread,
+        scale_param=options.get("scale_param", "log_std"),
         dtype=draw(st.sampled_from(DTYPES)),
-        seed=draw(st.integers(0, 2**32)),
+        seed=seed,
     )
-    for k in range(components - 1):  # one is left
-        if draw(st.integers(0, 3)) == 0:
-            inputs["logits"][..., k] = -math.inf
-    return {name: draw(layouts)(tensor) for name, tensor in inputs.items()}, scale_param
+    generator, logits = torch.Generator().manual_seed(seed), inputs["logits"]
+    masked = {
+        "none": torch.zeros(components),
+        "components": torch.rand(components, generator=generator),
+        "elements": torch.rand(logits.shape, generator=generator),  # samples without components too
+    }[draw(masks)]
+    inputs["logits"] = logits.masked_fill(masked > 0.7, -math.inf)
+    return {name: draw(layouts)(tensor) for name, tensor in inputs.items()}, options
 
 
-@modest
+wanted_gradients = st.lists(st.booleans(), min_size=4, max_size=4).filter(any)
+
+
+@many
 @given(
     mixture=mixtures(),
     kind=st.sampled_from(["logsumexp", "weighted"]),
-    min_std=st.sampled_from([0.0, 0.937]),
     reduction=st.sampled_from(["mean", "sum", "none"]),
-    needs=st.lists(st.booleans(), min_size=4, max_size=4).filter(any),
+    needs=wanted_gradients,
 )
-def test_any_mixture_agrees_with_the_reference(device, mixture, kind, min_std, reduction, needs):
-    inputs, scale_param = mixture
+def test_any_mixture_agrees_with_the_reference(device, mixture, kind, reduction, needs):
+    inputs, options = mixture
     inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-    check_gmm(
-        inputs, scale_param=scale_param, mixture=kind, min_std=min_std, reduction=reduction, needs=needs
-    )
+    check_gmm(inputs, mixture=kind, reduction=reduction, needs=needs, for_rounding=True, **options)
+
+
+@modest
+@given(mixture=mixtures(), needs=wanted_gradients)
+def test_any_responsibilities_agree_with_the_reference(device, mixture, needs):
+    inputs, options = mixture
+    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+    check_responsibilities(inputs, needs=needs, **options)
 
 
 @st.composite

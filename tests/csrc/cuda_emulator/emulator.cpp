@@ -35,7 +35,8 @@ constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
 constexpr int kSharedBytesOfBlock = 227 * 1024;
 constexpr int kSharedBytesOfMultiprocessor = 228 * 1024;
 constexpr int kSharedBytesReserved = 1024;  // of each block
-constexpr int kMultiprocessors = 4;  // few, so that grid-stride loops loop
+constexpr int kMultiprocessors = 4;     // few, so that grid-stride loops loop
+constexpr int kCacheBytes = 16 * 1024;  // little, so that it soon overflows
 
 constexpr int kUnwritten = 0xff;  // NaN in every floating type
 
@@ -448,6 +449,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
       {cudaDevAttrMaxSharedMemoryPerBlock, kSharedBytesWithoutOptIn},
       {cudaDevAttrWarpSize, warpSize},
       {cudaDevAttrMultiProcessorCount, kMultiprocessors},
+      {cudaDevAttrL2CacheSize, kCacheBytes},
       {cudaDevAttrMaxThreadsPerMultiProcessor, kMaxResidentThreads},
       {cudaDevAttrComputeCapabilityMajor, 9},
       {cudaDevAttrComputeCapabilityMinor, 0},

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/dispatch.h"
@@ -30,7 +31,9 @@ class Random {
 
 template <typename T>
 std::vector<T> convert(const Values& values) {
-  return std::vector<T>(values.begin(), values.end());
+  std::vector<T> result;
+  for (const double value : values) result.push_back(static_cast<T>(value));
+  return result;
 }
 
 // Room for results, filled with NaN so that what a kernel forgets shows.
@@ -39,10 +42,18 @@ std::vector<T> unwritten(std::int64_t count) {
   return std::vector<T>(count, static_cast<T>(NAN));
 }
 
+// What rounding the inputs' products and the results may cost.
+template <typename T>
+double tolerance_of() {
+  if (std::is_same_v<T, c10::BFloat16>) return 4e-3;
+  if (std::is_same_v<T, c10::Half>) return 5e-4;
+  return sizeof(T) == 8 ? 1e-11 : 1e-5;
+}
+
 template <typename T>
 void expect_close(const std::string& name, const std::vector<T>& got,
                   const Values& wanted) {
-  const double tolerance = sizeof(T) == 8 ? 1e-11 : 1e-5;
+  const double tolerance = tolerance_of<T>();
   double error = 0, norm = 0;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     error += std::pow(static_cast<double>(got[i]) - wanted[i], 2);

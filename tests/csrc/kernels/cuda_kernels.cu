@@ -5,6 +5,7 @@
 #include "common/cpu_dispatch.h"
 #include "common/launch.h"
 #include "gmm/gmm.h"
+#include "scale/scale.h"
 #include "ssim/ssim.h"
 
 namespace vtadl {
@@ -16,17 +17,30 @@ namespace {
 // Copies of host arrays; take_back() fetches what the kernels wrote.
 class DeviceMemory {
  public:
-  DeviceMemory(DType dtype) : value_bytes_(dtype == DType::kFloat64 ? 8 : 4) {}
+  explicit DeviceMemory(DType dtype) {
+    dispatch(dtype, [&](auto zero) {
+      value_bytes_ = sizeof zero;
+      sum_bytes_ = sizeof(Accumulate<decltype(zero)>);
+    });
+  }
   ~DeviceMemory() {
     for (const Copy& copy : copies_) cudaFree(copy.device);
   }
 
   // Points at the copy instead. A null pointer stays one.
   void copy(const void*& array, std::int64_t count) {
-    array = add(const_cast<void*>(array), count, false);
+    array = add(const_cast<void*>(array), count * value_bytes_, false);
   }
   void copy_result(void*& array, std::int64_t count) {
-    array = add(array, count, true);
+    array = add(array, count * value_bytes_, true);
+  }
+
+  // The same for arrays of the type in which sums are kept.
+  void copy_given_sums(const void*& array, std::int64_t count) {
+    array = add(const_cast<void*>(array), count * sum_bytes_, false);
+  }
+  void copy_sums(void*& array, std::int64_t count) {
+    array = add(array, count * sum_bytes_, true);
   }
 
   void take_back() const {
@@ -46,9 +60,9 @@ class DeviceMemory {
     bool is_result;
   };
 
-  void* add(void* host, std::int64_t count, bool is_result) {
+  void* add(void* host, std::size_t bytes, bool is_result) {
     if (host == nullptr) return nullptr;
-    Copy copy{host, nullptr, count * value_bytes_, is_result};
+    Copy copy{host, nullptr, bytes, is_result};
     check_cuda(cudaMalloc(&copy.device, copy.bytes), "cudaMalloc");
     copies_.push_back(copy);
     check_cuda(
@@ -57,23 +71,35 @@ class DeviceMemory {
     return copy.device;
   }
 
-  const std::size_t value_bytes_;
+  std::size_t value_bytes_ = 0, sum_bytes_ = 0;
   std::vector<Copy> copies_;
 };
 
 void copy_inputs(GmmProblem& p, DeviceMemory& memory) {
   memory.copy(p.x, p.x_rows.rows * p.features);
   memory.copy(p.logits, p.logits_rows.rows * p.components);
-  memory.copy(p.mu, p.mu_rows.rows * p.components * p.mu_features);
-  memory.copy(p.scale, p.scale_rows.rows * p.components * p.scale_features);
+  memory.copy(p.mu.data, p.mu.numel());
+  memory.copy(p.scale.data, p.scale.numel());
+}
+
+void copy_results(GmmForward& p, DeviceMemory& memory) {
+  memory.copy_sums(p.log_prob, p.samples);
+  memory.copy_sums(p.component_log_prob, p.samples * p.components);
+}
+
+void copy_results(GmmBackward& p, DeviceMemory& memory) {
+  memory.copy_sums(p.weight, p.samples * p.components);
+  memory.copy_sums(p.grad_x, p.samples * p.features);
+  memory.copy_sums(p.grad_logits, p.samples * p.components);
+  memory.copy_result(p.grad_mu, p.mu.numel());
+  memory.copy_result(p.grad_scale, p.scale.numel());
 }
 
 void gmm_forward(const GmmForward& problem) {
   GmmForward p = problem;
   DeviceMemory memory(p.dtype);
   copy_inputs(p, memory);
-  memory.copy_result(p.log_prob, p.samples);
-  memory.copy_result(p.component_log_prob, p.samples * p.components);
+  copy_results(p, memory);
   gmm_forward_cuda(p, nullptr);
   memory.take_back();
 }
@@ -81,17 +107,35 @@ void gmm_forward(const GmmForward& problem) {
 void gmm_backward(const GmmBackward& problem) {
   GmmBackward p = problem;
   DeviceMemory memory(p.dtype);
+  const bool mixed = p.mixture != Mixture::kNone;
   copy_inputs(p, memory);
-  memory.copy(p.grad, p.samples);
-  memory.copy(p.log_prob, p.samples);
-  memory.copy(p.component_log_prob, p.samples * p.components);
-  memory.copy_result(p.weight, p.samples * p.components);
-  memory.copy_result(p.grad_x, p.samples * p.features);
-  memory.copy_result(p.grad_logits, p.samples * p.components);
-  memory.copy_result(p.grad_mu, p.mu_rows.rows * p.components * p.mu_features);
-  memory.copy_result(p.grad_scale,
-                     p.scale_rows.rows * p.components * p.scale_features);
+  memory.copy_given_sums(p.grad, p.samples * (mixed ? 1 : p.components));
+  memory.copy_given_sums(p.log_prob, p.samples);
+  memory.copy_given_sums(p.component_log_prob, p.samples * p.components);
+  copy_results(p, memory);
   gmm_backward_cuda(p, nullptr);
+  memory.take_back();
+}
+
+void gmm_forward_backward(const GmmForwardBackward& problem) {
+  GmmForwardBackward p = problem;
+  DeviceMemory memory(p.forward.dtype);
+  copy_inputs(p.forward, memory);
+  copy_results(p.forward, memory);
+  static_cast<GmmProblem&>(p.backward) = p.forward;
+  p.backward.log_prob = p.forward.log_prob;
+  p.backward.component_log_prob = p.forward.component_log_prob;
+  copy_results(p.backward, memory);
+  gmm_forward_backward_cuda(p, nullptr);
+  memory.take_back();
+}
+
+void scale(const ScaleProblem& problem) {
+  ScaleProblem p = problem;
+  DeviceMemory memory(p.dtype);
+  memory.copy_result(p.values, p.count);
+  memory.copy_given_sums(p.factor, 1);
+  scale_cuda(p, nullptr);
   memory.take_back();
 }
 
@@ -123,7 +167,9 @@ void ssim_backward(const SsimBackward& problem) {
 
 namespace baseline {
 
-extern const GmmCpuKernels gmm_cpu_kernels = {&gmm_forward, &gmm_backward};
+extern const GmmCpuKernels gmm_cpu_kernels = {&gmm_forward, &gmm_backward,
+                                              &gmm_forward_backward};
+extern const ScaleCpuKernels scale_cpu_kernels = {&scale};
 extern const SsimCpuKernels ssim_cpu_kernels = {&ssim_forward, &ssim_backward};
 
 }  // namespace baseline

@@ -37,47 +37,83 @@ void expect_same_bits(const char* name, const std::function<Results()>& run) {
   }
 }
 
-Results run_gmm(bool shared) {
-  const std::int64_t samples = 70, components = 5, features = 35;
+struct GmmCase {
+  const char* name;
+  std::int64_t samples, components, features, rows;
+  ScaleParam scale_param;
+};
+
+// Both passes one after the other, and at once.
+Results run_gmm(const GmmCase& c) {
+  const bool is_tril = c.scale_param == ScaleParam::kTril;
+  const std::int64_t parameters = c.rows * c.components;
+  const std::int64_t mu_count = parameters * c.features;
+  const std::int64_t scale_count = is_tril ? mu_count * c.features : mu_count;
   Random random(3);
-  const std::int64_t rows = (shared ? 1 : samples) * components;
-  const auto x = convert<float>(random.normal(samples * features, 0, 1));
-  const auto logits = convert<float>(random.normal(rows, 0, 1));
-  const auto mu = convert<float>(random.normal(rows * features, 0, 1));
-  const auto scale = convert<float>(random.normal(rows, 0, 0.1));
-  const auto grad = convert<float>(random.normal(samples, 0, 1));
-  RowMap own, parameter;
-  own.add_outer(samples, false);
-  parameter.add_outer(samples, shared);
-  const GmmProblem p{DType::kFloat32,
-                     ScaleParam::kLogStd,
-                     Mixture::kLogSumExp,
-                     0.0,
-                     samples,
-                     components,
-                     features,
-                     features,
-                     1,
-                     own,
-                     parameter,
-                     parameter,
-                     parameter,
-                     x.data(),
-                     logits.data(),
-                     mu.data(),
-                     scale.data()};
+  const auto x = convert<float>(random.normal(c.samples * c.features, 0, 1));
+  const auto logits = convert<float>(random.normal(parameters, 0, 1));
+  const auto mu = convert<float>(random.normal(mu_count, 0, 1));
+  const auto scale = convert<float>(random.normal(scale_count, 1, 0.1));
+  const auto grad = convert<float>(random.normal(c.samples, 0, 1));
+  RowMap own, shared;
+  own.add_outer(c.samples, false);
+  shared.add_outer(c.rows, false);
+  shared.add_outer(c.samples / c.rows, c.rows != c.samples);
+  const GmmProblem p{
+      DType::kFloat32,
+      c.scale_param,
+      Mixture::kLogSumExp,
+      0.0,
+      c.samples,
+      c.components,
+      c.features,
+      own,
+      shared,
+      x.data(),
+      logits.data(),
+      {mu.data(), shared, c.components, c.features},
+      {scale.data(), shared, c.components, scale_count / parameters}};
+  const std::int64_t each = c.samples * c.components;
   Results r;
-  for (const std::int64_t count :
-       {samples, samples * components, samples * components, samples * features,
-        samples * components, rows * features, rows}) {
-    r.push_back(unwritten<float>(count));
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const std::int64_t count :
+         {c.samples, each, each, each, c.samples * c.features, mu_count,
+          scale_count}) {
+      r.push_back(unwritten<float>(count));
+    }
   }
-  gmm_cpu_kernels_in_use().forward({p, r[0].data(), r[1].data()});
-  gmm_cpu_kernels_in_use().backward({p, grad.data(), r[0].data(), r[1].data(),
-                                     r[2].data(), r[3].data(), r[4].data(),
-                                     r[5].data(), r[6].data()});
+  const auto forward = [&](int i) {
+    return GmmForward{p, r[i].data(), r[i + 1].data()};
+  };
+  const auto backward = [&](int i, const void* grad) {
+    return GmmBackward{p,
+                       grad,
+                       0.5,
+                       r[i].data(),
+                       r[i + 1].data(),
+                       r[i + 2].data(),
+                       r[i + 4].data(),
+                       r[i + 3].data(),
+                       r[i + 5].data(),
+                       r[i + 6].data()};
+  };
+  gmm_cpu_kernels_in_use().forward(forward(0));
+  gmm_cpu_kernels_in_use().backward(backward(0, grad.data()));
+  gmm_cpu_kernels_in_use().forward_backward({forward(7), backward(7, nullptr)});
   return r;
 }
+
+const GmmCase kGmmCases[] = {
+    {"gmm", 70, 5, 35, 70, ScaleParam::kLogStd},
+    {"gmm in packs", 9, 20, 64, 9, ScaleParam::kStd},
+    {"gmm of many samples", 60, 3, 8, 60, ScaleParam::kLogStd},
+    {"gmm of two features", 300, 5, 2, 300, ScaleParam::kSoftplus},
+    {"gmm, shared", 700, 5, 6, 1, ScaleParam::kLogStd},
+    {"gmm, shared, large", 150, 20, 70, 1, ScaleParam::kLogStd},
+    {"gmm per position", 200, 5, 6, 4, ScaleParam::kVar},
+    {"gmm, tril", 40, 9, 3, 40, ScaleParam::kTril},
+    {"gmm, tril, shared", 200, 5, 8, 2, ScaleParam::kTril},
+};
 
 Results run_ssim() {
   SsimProblem p{};
@@ -112,8 +148,9 @@ Results run_ssim() {
 }  // namespace vtadl
 
 int main() {
-  vtadl::expect_same_bits("gmm", [] { return vtadl::run_gmm(false); });
-  vtadl::expect_same_bits("gmm shared", [] { return vtadl::run_gmm(true); });
+  for (const vtadl::GmmCase& c : vtadl::kGmmCases) {
+    vtadl::expect_same_bits(c.name, [&] { return vtadl::run_gmm(c); });
+  }
   vtadl::expect_same_bits("ssim", [] { return vtadl::run_ssim(); });
   std::puts("no kernel depends on the order of its threads");
 }

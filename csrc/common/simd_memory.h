@@ -1,0 +1,184 @@
+// Vectors from and to memory, which may hold numbers of half precision.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "common/dispatch.h"
+#include "common/simd.h"
+
+namespace vtadl {
+
+// As many numbers of half precision as there are floats in a vector.
+typedef std::uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
+
+// kLanes<T> elements.
+template <typename T, typename Scalar>
+VTADL_HOST_INLINE Vector<T> load(const Scalar* from) {
+  Vector<T> result;
+  if constexpr (std::is_same_v<Scalar, T>) {
+    std::memcpy(&result, from, sizeof result);
+  } else if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
+    HalfVector bits;
+    std::memcpy(&bits, from, sizeof bits);
+#if defined(__AVX512F__)
+    const auto wide =
+        (Vector<std::int32_t>)_mm512_maskz_cvtepu16_epi32(-1, (__m256i)bits);
+#elif defined(__AVX2__)
+    const auto wide =
+        (Vector<std::int32_t>)_mm256_cvtepu16_epi32((__m128i)bits);
+#else
+    const auto wide = __builtin_convertvector(bits, Vector<std::int32_t>);
+#endif
+    result = from_bits<Vector<T>>(wide << 16);
+  } else {
+#if defined(__AVX512F__)
+    result = (Vector<T>)_mm512_maskz_cvtph_ps(
+        -1, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+    result = (Vector<T>)_mm256_cvtph_ps(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+    for (int i = 0; i < kLanes<T>; ++i) result[i] = static_cast<T>(from[i]);
+#endif
+  }
+  return result;
+}
+
+template <typename T, typename Scalar>
+VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values) {
+  if constexpr (std::is_same_v<Scalar, T>) {
+    std::memcpy(to, &values, sizeof values);
+  } else if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
+    using Int = Vector<std::int32_t>;
+    const Int bits = bits_of(values);
+    // Rounds to the nearest, ties to even; the sum cannot overflow but for NaN.
+    const Int rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const Int result =
+        select(values == values, rounded, Int{} + std::int32_t(0x7fc0));
+    const HalfVector halves = __builtin_convertvector(result, HalfVector);
+    std::memcpy(to, &halves, sizeof halves);
+  } else {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(
+        reinterpret_cast<__m256i*>(to),
+        _mm512_maskz_cvtps_ph(-1, (__m512)values, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(to),
+        _mm256_cvtps_ph((__m256)values, _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int i = 0; i < kLanes<T>; ++i) to[i] = static_cast<Scalar>(values[i]);
+#endif
+  }
+}
+
+// The first `count` lanes; the others are 0.
+template <typename T, typename Scalar>
+VTADL_HOST_INLINE Vector<T> load(const Scalar* from, int count) {
+  if (count == kLanes<T>) return load<T>(from);
+#ifdef __AVX512F__
+  if constexpr (std::is_same_v<Scalar, float>) {
+    return (Vector<T>)_mm512_maskz_loadu_ps((1u << count) - 1, from);
+  }
+  if constexpr (std::is_same_v<Scalar, double>) {
+    return (Vector<T>)_mm512_maskz_loadu_pd((1u << count) - 1, from);
+  }
+#endif
+  alignas(kVectorBytes) unsigned char room[kLanes<T> * sizeof(Scalar)] = {};
+  std::memcpy(room, from, count * sizeof(Scalar));
+  return load<T>(reinterpret_cast<const Scalar*>(room));
+}
+
+template <typename T, typename Scalar>
+VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values, int count) {
+  if (count == kLanes<T>) return store<T>(to, values);
+#ifdef __AVX512F__
+  if constexpr (std::is_same_v<Scalar, float>) {
+    return _mm512_mask_storeu_ps(to, (1u << count) - 1, (__m512)values);
+  }
+  if constexpr (std::is_same_v<Scalar, double>) {
+    return _mm512_mask_storeu_pd(to, (1u << count) - 1, (__m512d)values);
+  }
+#endif
+  alignas(kVectorBytes) unsigned char room[kLanes<T> * sizeof(Scalar)];
+  store<T>(reinterpret_cast<Scalar*>(room), values);
+  std::memcpy(to, room, count * sizeof(Scalar));
+}
+
+// The first `count` lanes, and 0 in the others whatever they held.
+template <typename T>
+VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, int count) {
+  if (count == kLanes<T>) return values;
+  IntOf<Vector<T>> lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  return select(lane < IntOf<T>(count), values, Vector<T>{});
+}
+
+// Calls body(first, lanes) for the vectors that cover [0, count).
+template <typename T, typename Body>
+VTADL_HOST_INLINE void for_each_vector(std::int64_t count, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) body(i, kLanes<T>);
+  if (i < count) body(i, static_cast<int>(count - i));
+}
+
+template <typename T>
+VTADL_HOST_INLINE T sum(Vector<T> values) {
+  T lanes[kLanes<T>];
+  std::memcpy(lanes, &values, sizeof lanes);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// Lanes of a and b, which indices name one after the other.
+template <typename T>
+VTADL_HOST_INLINE Vector<T> shuffle(Vector<T> a, Vector<T> b,
+                                    IntOf<Vector<T>> indices) {
+#ifdef __clang__
+  Vector<T> result;
+  for (int i = 0; i < kLanes<T>; ++i) {
+    const auto from = indices[i];
+    result[i] = from < kLanes<T> ? a[from] : b[from - kLanes<T>];
+  }
+  return result;
+#else
+  return __builtin_shuffle(a, b, indices);
+#endif
+}
+
+// Swaps lane i of row j with lane j of row i: within squares of 2·kStep rows
+// the two quarters off the diagonal, then in larger ones.
+template <typename T, int kStep = 1>
+VTADL_HOST_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
+  constexpr int kCount = kLanes<T>;
+  if constexpr (kStep < kCount) {
+    IntOf<Vector<T>> low, high;
+    for (int i = 0; i < kCount; ++i) {
+      low[i] = i & kStep ? kCount + i - kStep : i;
+      high[i] = i & kStep ? kCount + i : i + kStep;
+    }
+    for (int i = 0; i < kCount; ++i) {
+      if (i & kStep) continue;
+      const Vector<T> a = rows[i], b = rows[i + kStep];
+      rows[i] = shuffle<T>(a, b, low);
+      rows[i + kStep] = shuffle<T>(a, b, high);
+    }
+    transpose<T, 2 * kStep>(rows);
+  }
+}
+
+// The sum over the lanes of each of the vectors.
+template <typename T>
+VTADL_HOST_INLINE Vector<T> sum_of_each(Vector<T> (&vectors)[kLanes<T>]) {
+  transpose<T>(vectors);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) vectors[i] += vectors[i + half];
+  }
+  return vectors[0];
+}
+
+}  // namespace vtadl

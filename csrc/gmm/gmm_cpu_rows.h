@@ -1,0 +1,297 @@
+// Many features: one sample and component after another, vectors of features.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "common/memory.h"
+#include "common/parallel.h"
+#include "common/simd_memory.h"
+#include "gmm/gmm.h"
+#include "gmm/gmm_cpu_lanes.h"
+#include "gmm/gmm_math.h"
+
+namespace vtadl::VTADL_CPU_CAPABILITY {
+namespace {
+
+using std::int64_t;
+
+// Vectors of what one sample and one component of its mixture hold.
+template <typename Scalar, ScaleParam kParam>
+class FeatureVectors {
+ public:
+  using T = Accumulate<Scalar>;
+
+  VTADL_HOST_INLINE FeatureVectors(const GmmProblem& p, const Scalar* x,
+                                   const Scalar* mu, const Scalar* scale)
+      : x_(x),
+        mu_(mu),
+        scale_(scale),
+        floor_(p.min_std),
+        one_mean_(p.mu.size < p.features),
+        one_scale_(p.scale.size < p.features) {
+    if (one_mean_) mean_ = broadcast<Vector<T>>(static_cast<T>(mu[0]));
+    if (one_scale_) {
+      const auto raw = broadcast<Vector<T>>(static_cast<T>(scale[0]));
+      activated_ = gmm::activate<kParam>(raw, floor_);
+    }
+  }
+
+  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(int64_t d, int count) const {
+    if (one_scale_) return activated_;
+    return gmm::activate<kParam>(load<T>(scale_ + d, count), floor_);
+  }
+
+  VTADL_HOST_INLINE Vector<T> difference(int64_t d, int count) const {
+    return load<T>(x_ + d, count) -
+           (one_mean_ ? mean_ : load<T>(mu_ + d, count));
+  }
+
+ private:
+  const Scalar* const x_;
+  const Scalar* const mu_;
+  const Scalar* const scale_;
+  const gmm::Floor<T> floor_;
+  const bool one_mean_, one_scale_;
+  Vector<T> mean_{};
+  gmm::Scale<Vector<T>> activated_{};
+};
+
+template <typename Scalar, ScaleParam kParam, typename T = Accumulate<Scalar>>
+T log_normal(const FeatureVectors<Scalar, kParam>& vectors, int64_t features) {
+  Vector<T> distance{}, log_det{};
+  for_each_vector<T>(features, [&](int64_t d, int count) {
+    const auto scale = vectors.scale(d, count);
+    const auto z =
+        keep<T>(vectors.difference(d, count) * scale.inverse_std, count);
+    distance += z * z;
+    log_det += keep<T>(scale.log_std, count);
+  });
+  return T(-0.5 * gmm::kLog2Pi) * static_cast<T>(features) - sum<T>(log_det) -
+         T(0.5) * sum<T>(distance);
+}
+
+// Where the gradients of one sample and component go; null where they are not
+// wanted. Those of mu and scale are added up if Element is the type of sums,
+// and written if kWrites.
+template <typename T, typename Element>
+struct RowGrads {
+  T* x;            // [D], added to
+  Element* mu;     // [mu.size]
+  Element* scale;  // [scale.size]
+};
+
+template <bool kWrites, typename T, typename Element>
+VTADL_HOST_INLINE void put(Element* to, Vector<T> values, int count) {
+  if constexpr (!kWrites) values += load<T>(to, count);
+  store<T>(to, values, count);
+}
+
+template <bool kWrites, typename T, typename Element>
+VTADL_HOST_INLINE void put_sum(Element* to, Vector<T> values) {
+  const T total = sum<T>(values);
+  to[0] = static_cast<Element>(kWrites ? total : static_cast<T>(to[0]) + total);
+}
+
+template <bool kWrites, typename Scalar, ScaleParam kParam, typename T,
+          typename Element>
+void component_grads(const GmmProblem& p,
+                     const FeatureVectors<Scalar, kParam>& vectors, T weight,
+                     const RowGrads<T, Element>& out) {
+  const bool one_mean = p.mu.size < p.features;
+  const bool one_scale = p.scale.size < p.features;
+  Vector<T> mean_sum{}, scale_sum{};
+  for_each_vector<T>(p.features, [&](int64_t d, int count) {
+    const auto scale = vectors.scale(d, count);
+    const auto z =
+        keep<T>(vectors.difference(d, count) * scale.inverse_std, count);
+    const auto pull = keep<T>(weight * z * scale.inverse_std, count);
+    if (out.x) {
+      store<T>(out.x + d, load<T>(out.x + d, count) - pull, count);
+    }
+    if (out.mu && !one_mean) put<kWrites, T>(out.mu + d, pull, count);
+    if (out.mu && one_mean) mean_sum += pull;
+    if (out.scale) {
+      const auto grad = gmm::chain(weight * (z * z - T(1)), scale.slope);
+      if (one_scale) {
+        scale_sum += keep<T>(grad, count);
+      } else {
+        put<kWrites, T>(out.scale + d, grad, count);
+      }
+    }
+  });
+  if (out.mu && one_mean) put_sum<kWrites, T>(out.mu, mean_sum);
+  if (out.scale && one_scale) put_sum<kWrites, T>(out.scale, scale_sum);
+}
+
+// Whatever the component holds: NaN, say, where it is masked.
+template <typename Scalar>
+VTADL_HOST_INLINE void put_zeros(Scalar* to, int64_t size) {
+  if (to) std::memset(static_cast<void*>(to), 0, size * sizeof(Scalar));
+}
+
+template <typename Scalar, typename T = Accumulate<Scalar>>
+gmm::LogSumExp<T> log_sum_exp(const Scalar* values, int64_t count) {
+  T largest = -static_cast<T>(INFINITY);
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, static_cast<T>(values[i]));
+  }
+  const T shift = gmm::log_sum_exp_shift(largest);
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) {
+    sum += gmm::exponential(static_cast<T>(values[i]) - shift);
+  }
+  return {shift, std::log(sum)};
+}
+
+// log_prob of one sample; adds log π_k to its components under kLogSumExp.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+T mix(const GmmProblem& p, const Scalar* logits, T* component) {
+  const auto weights = log_sum_exp(logits, p.components);
+  if (p.mixture == Mixture::kWeighted) {
+    if (std::isinf(weights.log_sum)) return weights.log_sum;  // all masked
+    T sum = 0;
+    for (int64_t k = 0; k < p.components; ++k) {
+      const T pi = weights.share(static_cast<T>(logits[k]));
+      sum += pi == 0 ? T(0) : pi * component[k];
+    }
+    return sum;
+  }
+  for (int64_t k = 0; k < p.components; ++k) {
+    const T log_pi = weights.normalize(static_cast<T>(logits[k]));
+    component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
+  }
+  return log_sum_exp(component, p.components).total();
+}
+
+// The pass over one sample after another.
+template <typename Scalar, ScaleParam kParam>
+class RowPass {
+ public:
+  using T = Accumulate<Scalar>;
+
+  explicit RowPass(const GmmProblem& p) : p_(p) {}
+
+  void forward(const GmmForward& out, int64_t n) const {
+    T* component = static_cast<T*>(out.component_log_prob) + n * p_.components;
+    const Sample sample(p_, n);
+    for (int64_t k = 0; k < p_.components; ++k) {
+      component[k] =
+          log_normal<Scalar, kParam>(vectors(sample, k), p_.features);
+    }
+    if (p_.mixture == Mixture::kNone) return;
+    static_cast<T*>(out.log_prob)[n] = mix(p_, sample.logits, component);
+  }
+
+  // Writes the weights, the gradients of the logits and of x, and those of
+  // parameters that nothing shares.
+  void backward(const GmmBackward& out, int64_t n, const OwnParts& own) const {
+    const Sample sample(p_, n);
+    const T* weight = weigh(out, n, sample.logits);
+    RowGrads<T, Scalar> grads{at<T>(out.grad_x, n * p_.features), nullptr,
+                              nullptr};
+    if (grads.x) std::fill_n(grads.x, p_.features, T(0));
+    if (!grads.x && !own.mu && !own.scale) return;
+    for (int64_t k = 0; k < p_.components; ++k) {
+      if (own.mu) grads.mu = at<Scalar>(out.grad_mu, p_.mu.offset(n, k));
+      if (own.scale) {
+        grads.scale = at<Scalar>(out.grad_scale, p_.scale.offset(n, k));
+      }
+      if (weight[k] != 0) {
+        component_grads<true>(p_, vectors(sample, k), weight[k], grads);
+      } else {
+        put_zeros(grads.mu, p_.mu.size);
+        put_zeros(grads.scale, p_.scale.size);
+      }
+    }
+  }
+
+  // Adds to the sums over samples, from weights that have been written; null
+  // where they are not wanted.
+  void add_shared(const GmmBackward& in, int64_t n, T* mu, T* scale) const {
+    const Sample sample(p_, n);
+    const T* weight = static_cast<const T*>(in.weight) + n * p_.components;
+    for (int64_t k = 0; k < p_.components; ++k) {
+      if (weight[k] == 0) continue;
+      const RowGrads<T, T> sums{
+          nullptr, mu ? mu + p_.mu.offset(0, k) : nullptr,
+          scale ? scale + p_.scale.offset(0, k) : nullptr};
+      component_grads<false>(p_, vectors(sample, k), weight[k], sums);
+    }
+  }
+
+ private:
+  // Where the rows of one sample begin.
+  struct Sample {
+    const Scalar *x, *logits;
+    int64_t mu_row, scale_row;
+
+    Sample(const GmmProblem& p, int64_t n)
+        : x(static_cast<const Scalar*>(p.x) + p.x_rows.row(n) * p.features),
+          logits(static_cast<const Scalar*>(p.logits) +
+                 p.logits_rows.row(n) * p.components),
+          mu_row(p.mu.rows.row(n)),
+          scale_row(p.scale.rows.row(n)) {}
+  };
+
+  template <typename Element>
+  static Element* at(void* base, int64_t offset) {
+    return base ? static_cast<Element*>(base) + offset : nullptr;
+  }
+
+  FeatureVectors<Scalar, kParam> vectors(const Sample& sample,
+                                         int64_t k) const {
+    return {
+        p_, sample.x,
+        static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(sample.mu_row, k),
+        static_cast<const Scalar*>(p_.scale.data) +
+            p_.scale.offset(sample.scale_row, k)};
+  }
+
+  const T* weigh(const GmmBackward& out, int64_t n,
+                 const Scalar* logits) const {
+    const int64_t first = n * p_.components;
+    T* weight = static_cast<T*>(out.weight) + first;
+    if (p_.mixture == Mixture::kNone) {
+      std::copy_n(static_cast<const T*>(out.grad) + first, p_.components,
+                  weight);
+      return weight;
+    }
+    const T grad = out.grad ? static_cast<const T*>(out.grad)[n]
+                            : static_cast<T>(out.constant_grad);
+    const T log_prob = static_cast<const T*>(out.log_prob)[n];
+    const T* component = static_cast<const T*>(out.component_log_prob) + first;
+    T* grad_logits = at<T>(out.grad_logits, first);
+    const auto weights = log_sum_exp(logits, p_.components);
+    for (int64_t k = 0; k < p_.components; ++k) {
+      const T pi = weights.share(static_cast<T>(logits[k]));
+      const auto part =
+          gmm::component_grad(p_.mixture, pi, component[k], log_prob);
+      weight[k] = grad * part.weight;
+      if (grad_logits) grad_logits[k] = grad * part.logit;
+    }
+    return weight;
+  }
+
+  const GmmProblem& p_;
+};
+
+// Either pass may be null.
+template <typename Scalar, ScaleParam kParam>
+void run_rows(const GmmProblem& p, const GmmForward* forward,
+              const GmmBackward* backward, const OwnParts& own) {
+  const RowPass<Scalar, kParam> pass(p);
+  const int64_t cost = p.components * p.features;
+  parallel_for(p.samples, std::max<int64_t>(1, kGrain / cost),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t n = begin; n < end; ++n) {
+                   if (forward) pass.forward(*forward, n);
+                   if (backward) pass.backward(*backward, n, own);
+                 }
+               });
+}
+
+}  // namespace
+}  // namespace vtadl::VTADL_CPU_CAPABILITY

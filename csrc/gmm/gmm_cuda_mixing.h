@@ -1,0 +1,181 @@
+// From the components' log-probabilities to the samples', and back. A group of
+// lanes per sample: few lanes for few components.
+#pragma once
+
+#include "gmm/gmm_cuda_device.h"
+
+namespace vtadl::gmm {
+
+// Over a group of `width` lanes; all lanes of the warp have to take part.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ LogSumExp<T> group_log_sum_exp(const Scalar* values, int64_t count,
+                                          int width) {
+  const int lane = lane_of(width);
+  T maximum = -static_cast<T>(INFINITY);
+  for (int64_t i = lane; i < count; i += width) {
+    const T value = static_cast<T>(values[i]);
+    maximum = value > maximum ? value : maximum;
+  }
+  const T shift = log_sum_exp_shift(warp_max(maximum, width));
+  T sum = 0;
+  for (int64_t i = lane; i < count; i += width) {
+    sum += exponential(static_cast<T>(values[i]) - shift);
+  }
+  return {shift, std::log(warp_sum(sum, width))};
+}
+
+// The log-probability of a sample from its logits and the log N_k, to which it
+// adds log π_k under kLogSumExp.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ T mix_sample(Mixture mixture, const Scalar* logits, T* component,
+                        int64_t count, int width) {
+  const auto weights = group_log_sum_exp(logits, count, width);
+  T sum = 0;
+  for (int64_t k = lane_of(width); k < count; k += width) {
+    const T logit = static_cast<T>(logits[k]);
+    if (mixture == Mixture::kWeighted) {
+      const T pi = weights.share(logit);
+      sum += pi == 0 ? T(0) : pi * component[k];
+    } else {
+      const T log_pi = weights.normalize(logit);
+      component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
+    }
+  }
+  if (mixture == Mixture::kLogSumExp) {
+    // Each lane reads back only what it wrote itself.
+    return group_log_sum_exp(component, count, width).total();
+  }
+  const T weighted = warp_sum(sum, width);
+  return std::isinf(weights.log_sum) ? weights.log_sum
+                                     : weighted;  // all masked
+}
+
+// log_prob. Moves 3 N·K elements, and finds again what it has just read in the
+// cache. Few registers: at least half of the threads that a multiprocessor
+// holds.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__global__ void mix_kernel(GmmForward p, SampleRange samples, int width) {
+  const GroupStride group(width);
+  const int64_t warp_first = group.warp_first(width);
+  for (int64_t offset = 0; warp_first + offset < samples.count;
+       offset += group.step) {
+    const int64_t i = group.first + offset;
+    const bool in_use = i < samples.count;
+    const int64_t n = samples.first + (in_use ? i : 0);
+    const T log_prob =
+        mix_sample(p.mixture, sample_logits<Scalar>(p, n),
+                   static_cast<T*>(p.component_log_prob) + n * p.components,
+                   in_use ? p.components : 0, width);
+    if (in_use && lane_of(width) == 0) {
+      static_cast<T*>(p.log_prob)[n] = log_prob;
+    }
+  }
+}
+
+// What the gradients need to know of a sample to weigh its components.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+struct SampleGrad {
+  const Scalar* logits;
+  const T* component;
+  LogSumExp<T> weights;
+  T grad, log_prob;
+
+  // For a group of `width` lanes; all lanes of the warp have to take part. Its
+  // sample has `count` components to weigh: all, or none.
+  __device__ SampleGrad(const GmmBackward& p, int64_t n, int64_t count,
+                        int width, T log_prob)
+      : logits(sample_logits<Scalar>(p, n)),
+        component(static_cast<const T*>(p.component_log_prob) +
+                  n * p.components),
+        weights(group_log_sum_exp(logits, count, width)),
+        grad(p.grad ? static_cast<const T*>(p.grad)[n]
+                    : static_cast<T>(p.constant_grad)),
+        log_prob(log_prob) {}
+
+  // Of the loss, with respect to log N_k and logits_k.
+  __device__ ComponentGrad<T> of(Mixture mixture, int64_t k) const {
+    const T pi = weights.share(static_cast<T>(logits[k]));
+    const auto part = component_grad(mixture, pi, component[k], log_prob);
+    return {grad * part.weight, grad * part.logit};
+  }
+};
+
+// The weight of each component in the gradients, and the logits' gradient.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ void weigh_sample(const SampleGrad<Scalar>& sample,
+                             const GmmBackward& p, int64_t n, int64_t count,
+                             int width) {
+  for (int64_t k = lane_of(width); k < count; k += width) {
+    const int64_t at = n * p.components + k;
+    const auto grad = sample.of(p.mixture, k);
+    static_cast<T*>(p.weight)[at] = grad.weight;
+    if (p.grad_logits) static_cast<T*>(p.grad_logits)[at] = grad.logit;
+  }
+}
+
+// Moves at most 4 N·K elements. Few registers: at least half of the threads
+// that a multiprocessor holds.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__global__ void weigh_kernel(GmmBackward p, SampleRange samples, int width) {
+  const GroupStride group(width);
+  const int64_t warp_first = group.warp_first(width);
+  for (int64_t offset = 0; warp_first + offset < samples.count;
+       offset += group.step) {
+    const int64_t i = group.first + offset;
+    const bool in_use = i < samples.count;
+    const int64_t n = samples.first + (in_use ? i : 0);
+    const int64_t count = in_use ? p.components : 0;
+    const SampleGrad<Scalar> sample(p, n, count, width,
+                                    static_cast<const T*>(p.log_prob)[n]);
+    weigh_sample(sample, p, n, count, width);
+  }
+}
+
+// The same weight for all components of all samples: what constant_grad means
+// under kNone. Writes N·K elements. Full occupancy.
+template <typename T>
+__global__ void weigh_alike_kernel(GmmBackward p) {
+  const GroupStride thread(1);
+  for (int64_t i = thread.first; i < p.samples * p.components;
+       i += thread.step) {
+    static_cast<T*>(p.weight)[i] = static_cast<T>(p.constant_grad);
+  }
+}
+
+// ----------------------------------------------------------------- launchers
+
+// Lanes for a sample, and the blocks that gives for some samples.
+struct MixingShape {
+  int width;
+  LaunchShape launch;
+};
+
+inline MixingShape mixing_shape(const GmmProblem& p, int64_t samples) {
+  constexpr int64_t kComponentsPerLane = 4;
+  const int width =
+      power_of_two(ceil_div(p.components, kComponentsPerLane), kWarp);
+  return {width, {grid_size(ceil_div(samples * width, kBlock)), kBlock}};
+}
+
+template <typename Scalar>
+void mix(const GmmForward& p, const SampleRange& samples, void* stream) {
+  if (p.mixture == Mixture::kNone) return;
+  const MixingShape shape = mixing_shape(p, samples.count);
+  launch("gmm mix_kernel", mix_kernel<Scalar>, shape.launch, stream, p, samples,
+         shape.width);
+}
+
+template <typename Scalar>
+void weigh(const GmmBackward& p, const SampleRange& samples, void* stream) {
+  if (p.mixture != Mixture::kNone) {
+    const MixingShape shape = mixing_shape(p, samples.count);
+    launch("gmm weigh_kernel", weigh_kernel<Scalar>, shape.launch, stream, p,
+           samples, shape.width);
+  } else if (!p.grad) {
+    launch("gmm weigh_alike_kernel", weigh_alike_kernel<Accumulate<Scalar>>,
+           {grid_size(ceil_div(p.samples * p.components, kBlock)), kBlock},
+           stream, p);
+  }
+}
+
+}  // namespace vtadl::gmm
