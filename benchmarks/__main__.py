@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -12,23 +13,35 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import gmm, ssim
-from benchmarks.measure import Result, environment, measure
+from benchmarks.measure import WARM_MEMORY, Result, environment, measure
 
 RESULTS = Path(__file__).parent / "results"
+OPERATORS = {"gmm": gmm, "ssim": ssim}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--output", type=Path, help="a JSON file; by default in benchmarks/results")
+    parser.add_argument(
+        "--warm", action="store_true", help="keep freed memory, so that results cost no page faults"
+    )
+    parser.add_argument("--only", choices=OPERATORS, help="one operator alone")
     arguments = parser.parse_args()
+    if arguments.warm and not WARM_MEMORY.items() <= os.environ.items():
+        # The allocator reads its settings when the process starts.
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], os.environ | WARM_MEMORY
+        )
     torch.manual_seed(0)
     results = []
-    for operator in (gmm, ssim):
-        for case in track(operator.cases(arguments.device), description=operator.__name__):
-            results += measure(case, operator.PROVIDERS)
+    for name, operator in OPERATORS.items():
+        if arguments.only in (None, name):
+            for case in track(operator.cases(arguments.device), description=name):
+                results += measure(case)
     print_table(results)
-    output = arguments.output or RESULTS / f"{arguments.device.type}.json"
+    name = f"{arguments.device.type}-warm" if arguments.warm else arguments.device.type
+    output = arguments.output or RESULTS / f"{name}.json"
     write(output, results, environment(arguments.device))
     print(f"written to {output}")
 

@@ -1,10 +1,8 @@
 """`gmm_nll` against PyTorch's ways to the same number."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 import vtadl_ext
 from benchmarks.measure import Case
@@ -12,37 +10,71 @@ from benchmarks.measure import Case
 
 def mixture_same_family(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
     components = Independent(Normal(mu, scale.exp(), validate_args=False), 1, validate_args=False)
-    mixture = MixtureSameFamily(
-        Categorical(logits=logits, validate_args=False), components, validate_args=False
-    )
-    return -mixture.log_prob(x).mean()
+    return _mixture_nll(x, logits, components)
 
 
-PROVIDERS: dict[str, Callable[..., Tensor]] = {
+def mixture_same_family_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
+    return _mixture_nll(x, logits, MultivariateNormal(mu, scale_tril=scale_tril, validate_args=False))
+
+
+def _mixture_nll(x: Tensor, logits: Tensor, components: torch.distributions.Distribution) -> Tensor:
+    weights = Categorical(logits=logits, validate_args=False)
+    return -MixtureSameFamily(weights, components, validate_args=False).log_prob(x).mean()
+
+
+def gmm_nll_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
+    return vtadl_ext.gmm_nll(x, logits, mu, scale_tril=scale_tril)
+
+
+def reference_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
+    return vtadl_ext.reference.gmm_nll(x, logits, mu, scale_tril=scale_tril)
+
+
+DIAGONAL = {
     "vtadl_ext": vtadl_ext.gmm_nll,
     "eager": vtadl_ext.reference.gmm_nll,
-    "compiled": torch.compile(vtadl_ext.reference.gmm_nll),
+    "compiled": torch.compile(vtadl_ext.reference.gmm_nll, dynamic=False),
     "MixtureSameFamily": mixture_same_family,
+}
+TRIANGULAR = {
+    "vtadl_ext": gmm_nll_tril,
+    "eager": reference_tril,
+    "compiled": torch.compile(reference_tril, dynamic=False),
+    "MixtureSameFamily": mixture_same_family_tril,
 }
 
 
 def cases(device: torch.device) -> list[Case]:
-    """Samples, components and features; parameters for each sample or shared by all."""
+    def case(
+        name: str,
+        x: tuple[int, ...],
+        logits: tuple[int, ...],
+        mu: tuple[int, ...],
+        *,
+        tril: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> Case:
+        scale = 0.1 * torch.randn(*mu, mu[-1]) + torch.eye(mu[-1]) if tril else 0.1 * torch.randn(mu)
+        tensors = (torch.randn(x), torch.randn(logits), torch.randn(mu), scale)
+        return Case(
+            f"{name}: x {list(x)}, mu {list(mu)}",
+            tuple(tensor.to(device, dtype) for tensor in tensors),
+            reference_tril if tril else vtadl_ext.reference.gmm_nll,
+            TRIANGULAR if tril else DIAGONAL,
+        )
 
-    def case(name: str, samples: int, components: int, features: int, shared: bool = False) -> Case:
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(shape, device=device)
-
-        rows = () if shared else (samples,)
-        mu = draw(*rows, components, features)
-        tensors = (draw(samples, features), draw(*rows, components), mu, 0.1 * torch.randn_like(mu))
-        return Case(f"{name}: N={samples} K={components} D={features}", tensors, vtadl_ext.reference.gmm_nll)
+    def per_sample(name: str, samples: int, components: int, features: int, **options: object) -> Case:
+        rows = (samples, components)
+        return case(name, (samples, features), rows, (*rows, features), **options)
 
     return [
-        case("wide head", 512, 150, 512),
-        case("narrow head", 512, 10, 512),
-        case("world model", 65536, 5, 1),
-        case("handwriting", 65536, 20, 2),
-        case("shared mixture", 16384, 64, 64, shared=True),
-        case("tiny", 8, 4, 2),
+        per_sample("wide head", 512, 150, 512),
+        per_sample("wide head, bfloat16", 512, 150, 512, dtype=torch.bfloat16),
+        per_sample("narrow head", 512, 10, 512),
+        per_sample("world model", 65536, 5, 1),
+        per_sample("handwriting", 65536, 20, 2),
+        per_sample("handwriting, full covariance", 65536, 20, 2, tril=True),
+        case("shared mixture", (65536, 64), (64,), (64, 64)),
+        case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
+        per_sample("tiny", 8, 4, 2),
     ]

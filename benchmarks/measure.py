@@ -1,5 +1,6 @@
 """What all benchmarks share: agreement with the reference, timing, the environment."""
 
+import os
 import platform
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -12,14 +13,24 @@ from torch.utils.benchmark import Timer
 import vtadl_ext
 
 Function = Callable[..., Tensor]
+ROUNDS = 21
+
+# With these glibc keeps freed memory: fresh results then cost no page faults, as in a training loop whose
+# allocator has warmed up.
+WARM_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 32),
+}
 
 
 class Case(NamedTuple):
-    """Arguments of an operator, in float32, and the reference for its value and gradients."""
+    """Arguments of an operator, the reference for its value and gradients, and who computes them."""
 
     name: str
     tensors: tuple[Tensor, ...]
     reference: Function
+    providers: dict[str, Function]
 
 
 class Result(NamedTuple):
@@ -41,16 +52,21 @@ def forward_backward(function: Function, tensors: tuple[Tensor, ...]) -> tuple[T
     return torch.autograd.grad(function(*tensors), tensors)
 
 
-def measure(case: Case, providers: dict[str, Function], tolerance: float = 1e-3) -> Iterator[Result]:
-    """Times the forward pass, and the forward and backward pass, of each provider."""
+def measure(case: Case) -> Iterator[Result]:
+    """Times the forward pass, and the forward and backward pass, of each provider that agrees."""
+    torch.compiler.reset()
     wanted = _value_and_grads(case.reference, [tensor.double() for tensor in case.tensors])
     leaves = tuple(tensor.clone().requires_grad_() for tensor in case.tensors)
-    for provider, function in providers.items():
-        torch.compiler.reset()
-        error = _error(_value_and_grads(function, case.tensors), wanted)
-        for run in (forward, forward_backward):
-            quantiles = _time(run, function, leaves) if error < tolerance else None
-            yield Result(case.name, provider, run.__name__, error, quantiles)
+    errors = {
+        name: _error(_value_and_grads(function, case.tensors), wanted)
+        for name, function in case.providers.items()
+    }
+    tolerance = 2e-2 if case.tensors[0].dtype in (torch.bfloat16, torch.float16) else 1e-3
+    timed = {name: case.providers[name] for name, error in errors.items() if error < tolerance}
+    for run in (forward, forward_backward):
+        times = _time(run, timed, leaves)
+        for name, error in errors.items():
+            yield Result(case.name, name, run.__name__, error, times.get(name))
 
 
 def _value_and_grads(function: Function, tensors: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
@@ -65,14 +81,40 @@ def _error(got: list[Tensor], wanted: list[Tensor]) -> float:
     return max(error if error == error else float("inf") for error in errors)
 
 
-def _time(run: Callable[..., object], function: Function, tensors: tuple[Tensor, ...]) -> dict[str, float]:
-    timer = Timer(
-        "run(function, tensors)",
-        globals={"run": run, "function": function, "tensors": tensors},
-        num_threads=torch.get_num_threads(),
-    )
-    times = torch.tensor(timer.blocked_autorange(min_run_time=1.0).times, dtype=torch.float64)
+def _time(
+    run: Callable[..., object], providers: dict[str, Function], tensors: tuple[Tensor, ...]
+) -> dict[str, dict[str, float]]:
+    """Quantiles of the providers, which take turns: what slows the machine down meets all of them."""
+    timers = {
+        name: Timer(
+            "run(function, tensors)",
+            globals={"run": run, "function": function, "tensors": tensors},
+            num_threads=torch.get_num_threads(),
+        )
+        for name, function in providers.items()
+    }
+    # As many calls as take a few milliseconds; the first ones of all are not counted.
+    calls = {}
+    for name, timer in timers.items():
+        timer.timeit(1)
+        calls[name] = max(1, int(5e-3 / timer.timeit(1).mean))
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(ROUNDS):
+        for name, timer in timers.items():
+            times[name].append(timer.timeit(calls[name]).mean)
+    return {name: _quantiles(torch.tensor(values, dtype=torch.float64)) for name, values in times.items()}
+
+
+def _quantiles(times: Tensor) -> dict[str, float]:
     return {name: float(times.quantile(q)) for name, q in (("20%", 0.2), ("50%", 0.5), ("80%", 0.8))}
+
+
+def read_bandwidth(device: torch.device) -> float:
+    """Bytes per second that a sum over a large tensor reads: what a kernel that reads once can reach."""
+    numbers = torch.ones(1 << 26, device=device)
+    timer = Timer("numbers.sum()", globals={"numbers": numbers}, num_threads=torch.get_num_threads())
+    timer.timeit(2)
+    return numbers.nbytes / min(timer.timeit(1).mean for _ in range(ROUNDS))
 
 
 def environment(device: torch.device) -> dict[str, object]:
@@ -82,6 +124,8 @@ def environment(device: torch.device) -> dict[str, object]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "read_bandwidth": read_bandwidth(device),
+        "warm_memory": WARM_MEMORY.items() <= os.environ.items(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "vtadl_ext": dict(vtadl_ext.build_info()),

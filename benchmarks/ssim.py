@@ -40,6 +40,6 @@ def cases(device: torch.device) -> list[Case]:
     def case(*shape: int) -> Case:
         x = torch.rand(shape, device=device)
         y = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
-        return Case(" x ".join(map(str, shape)), (x, y), vtadl_ext.reference.ssim)
+        return Case(" x ".join(map(str, shape)), (x, y), vtadl_ext.reference.ssim, PROVIDERS)
 
     return [case(8, 3, 512, 512), case(1, 1, 64, 64)]
