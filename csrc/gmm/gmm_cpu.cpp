@@ -1,24 +1,11 @@
 // Mixture likelihood on the CPU. Compiled once per instruction set.
-#include "gmm/gmm_cpu_lanes.h"
+#include "gmm/gmm_cpu_lane_pass.h"
+#include "gmm/gmm_cpu_plan.h"
 #include "gmm/gmm_cpu_rows.h"
 #include "gmm/gmm_cpu_shared.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
-
-// From here on vectors of features beat vectors of samples.
-constexpr int64_t kManyFeatures = 16;
-// Samples that share a mixture before it is worth reading it once for all.
-constexpr int64_t kManySamples = 16;
-
-bool is_shared(const GmmProblem& p) {
-  return p.mu.rows == p.scale.rows && p.mu.rows.repeats >= kManySamples;
-}
-
-// Whether each sample and component has a gradient of its own.
-bool is_own(const GmmProblem& p, const GmmParameter& parameter) {
-  return parameter.rows.repeats == 1 && parameter.components == p.components;
-}
 
 template <typename Scalar, ScaleParam kParam>
 void run_parameter(const GmmBackward& p, bool of_mu) {
@@ -37,21 +24,16 @@ void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
   constexpr bool kTril = kParam == ScaleParam::kTril;
   if (is_shared(p)) return run_shared<Scalar, kTril>(p, forward, backward);
-  const bool mu_wanted = backward && backward->grad_mu;
-  const bool scale_wanted = backward && backward->grad_scale;
-  const bool sums_mu = mu_wanted && !is_own(p, p.mu);
-  const bool sums_scale = scale_wanted && !is_own(p, p.scale);
-  const OwnParts own{mu_wanted && !sums_mu, scale_wanted && !sums_scale,
-                     sums_mu || sums_scale};
+  const GradPlan plan = plan_grads(p, backward);
   if constexpr (kTril) {
-    run_lanes<Scalar, true>(p, forward, backward, own);
+    run_lanes<Scalar, true>(p, forward, backward, plan);
   } else if (p.features < kManyFeatures) {
-    run_lanes<Scalar, false>(p, forward, backward, own);
+    run_lanes<Scalar, false>(p, forward, backward, plan);
   } else {
-    run_rows<Scalar, kParam>(p, forward, backward, own);
+    run_rows<Scalar, kParam>(p, forward, backward, plan);
   }
-  if (sums_mu) run_parameter<Scalar, kParam>(*backward, true);
-  if (sums_scale) run_parameter<Scalar, kParam>(*backward, false);
+  if (plan.summed_mu) run_parameter<Scalar, kParam>(*backward, true);
+  if (plan.summed_scale) run_parameter<Scalar, kParam>(*backward, false);
 }
 
 void run(const GmmProblem& p, const GmmForward* forward,

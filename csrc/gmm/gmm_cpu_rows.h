@@ -8,8 +8,7 @@
 #include "common/memory.h"
 #include "common/parallel.h"
 #include "common/simd_memory.h"
-#include "gmm/gmm.h"
-#include "gmm/gmm_cpu_lanes.h"
+#include "gmm/gmm_cpu_plan.h"
 #include "gmm/gmm_math.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
@@ -187,16 +186,16 @@ class RowPass {
 
   // Writes the weights, the gradients of the logits and of x, and those of
   // parameters that nothing shares.
-  void backward(const GmmBackward& out, int64_t n, const OwnParts& own) const {
+  void backward(const GmmBackward& out, int64_t n, const GradPlan& plan) const {
     const Sample sample(p_, n);
     const T* weight = weigh(out, n, sample.logits);
     RowGrads<T, Scalar> grads{at<T>(out.grad_x, n * p_.features), nullptr,
                               nullptr};
     if (grads.x) std::fill_n(grads.x, p_.features, T(0));
-    if (!grads.x && !own.mu && !own.scale) return;
+    if (!grads.x && !plan.any_own()) return;
     for (int64_t k = 0; k < p_.components; ++k) {
-      if (own.mu) grads.mu = at<Scalar>(out.grad_mu, p_.mu.offset(n, k));
-      if (own.scale) {
+      if (plan.own_mu) grads.mu = at<Scalar>(out.grad_mu, p_.mu.offset(n, k));
+      if (plan.own_scale) {
         grads.scale = at<Scalar>(out.grad_scale, p_.scale.offset(n, k));
       }
       if (weight[k] != 0) {
@@ -281,14 +280,14 @@ class RowPass {
 // Either pass may be null.
 template <typename Scalar, ScaleParam kParam>
 void run_rows(const GmmProblem& p, const GmmForward* forward,
-              const GmmBackward* backward, const OwnParts& own) {
+              const GmmBackward* backward, const GradPlan& plan) {
   const RowPass<Scalar, kParam> pass(p);
   const int64_t cost = p.components * p.features;
   parallel_for(p.samples, std::max<int64_t>(1, kGrain / cost),
                [&](int64_t begin, int64_t end) {
                  for (int64_t n = begin; n < end; ++n) {
                    if (forward) pass.forward(*forward, n);
-                   if (backward) pass.backward(*backward, n, own);
+                   if (backward) pass.backward(*backward, n, plan);
                  }
                });
 }

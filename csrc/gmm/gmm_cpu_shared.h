@@ -2,7 +2,7 @@
 // added in the same order whatever the number of threads.
 #pragma once
 
-#include "gmm/gmm_cpu_lanes.h"
+#include "gmm/gmm_cpu_lane_pass.h"
 #include "gmm/gmm_cpu_rows.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {

@@ -192,27 +192,32 @@ __global__ void few_features_kernel(GmmForwardBackward p,
 
 // ----------------------------------------------------------------- launchers
 
-// Calls body with the number of features as a constant.
-template <typename Body>
+// Calls body with the number of features as a constant. Not for doubles, which
+// serve checks more than training: their kernels take nvcc longest.
+template <typename Scalar, typename Body>
 void dispatch_few_features(int64_t features, const Body& body) {
-  switch (features) {
-    case 1:
-      return body(std::integral_constant<int, 1>());
-    case 2:
-      return body(std::integral_constant<int, 2>());
-    case 3:
-      return body(std::integral_constant<int, 3>());
-    default:
-      return body(std::integral_constant<int, kFewFeatures>());
+  if constexpr (sizeof(Scalar) < sizeof(double)) {
+    switch (features) {
+      case 1:
+        return body(std::integral_constant<int, 1>());
+      case 2:
+        return body(std::integral_constant<int, 2>());
+      case 3:
+        return body(std::integral_constant<int, 3>());
+      default:
+        return body(std::integral_constant<int, kFewFeatures>());
+    }
   }
 }
 
 inline bool has_few_features(const GmmForward& p) {
-  return p.features <= kFewFeatures && aligned({p.x, p.mu.data, p.scale.data});
+  return p.dtype != DType::kFloat64 && p.features <= kFewFeatures &&
+         aligned({p.x, p.mu.data, p.scale.data});
 }
 
 inline bool has_few_features(const GmmBackward& p) {
-  return p.features <= kFewFeatures && p.mixture != Mixture::kNone &&
+  return p.dtype != DType::kFloat64 && p.features <= kFewFeatures &&
+         p.mixture != Mixture::kNone &&
          aligned(
              {p.x, p.mu.data, p.scale.data, p.grad_x, p.grad_mu, p.grad_scale});
 }
@@ -220,7 +225,7 @@ inline bool has_few_features(const GmmBackward& p) {
 template <typename Scalar>
 void few_features_forward(const GmmForward& p, void* stream) {
   const MixingShape shape = mixing_shape(p, p.samples);
-  dispatch_few_features(p.features, [&](auto features) {
+  dispatch_few_features<Scalar>(p.features, [&](auto features) {
     launch("gmm few_features_forward_kernel",
            few_features_forward_kernel<Scalar, decltype(features)::value>,
            shape.launch, stream, p, shape.width,
@@ -231,7 +236,7 @@ void few_features_forward(const GmmForward& p, void* stream) {
 template <typename Scalar>
 void few_features_backward(const GmmBackward& p, void* stream) {
   const MixingShape shape = mixing_shape(p, p.samples);
-  dispatch_few_features(p.features, [&](auto features) {
+  dispatch_few_features<Scalar>(p.features, [&](auto features) {
     launch("gmm few_features_backward_kernel",
            few_features_backward_kernel<Scalar, decltype(features)::value>,
            shape.launch, stream, p, FewFeaturesGrads<Scalar>(p), shape.width,
@@ -242,7 +247,7 @@ void few_features_backward(const GmmBackward& p, void* stream) {
 template <typename Scalar>
 void few_features_forward_backward(const GmmForwardBackward& p, void* stream) {
   const MixingShape shape = mixing_shape(p.forward, p.forward.samples);
-  dispatch_few_features(p.forward.features, [&](auto features) {
+  dispatch_few_features<Scalar>(p.forward.features, [&](auto features) {
     launch("gmm few_features_kernel",
            few_features_kernel<Scalar, decltype(features)::value>, shape.launch,
            stream, p, FewFeaturesGrads<Scalar>(p.backward), shape.width,

@@ -1,0 +1,167 @@
+// The density of one component and its gradients, for vectors of samples.
+#pragma once
+
+#include <type_traits>
+
+#include "gmm/gmm_cpu_lanes.h"
+#include "gmm/gmm_math.h"
+
+namespace vtadl::VTADL_CPU_CAPABILITY {
+namespace {
+
+// The parameters of a component, activated. Value: Lanes<T> where each sample
+// has its own, T where all samples of a block share them. The steps from one
+// feature to the next are 0 where all features share a parameter.
+template <typename Value>
+struct Component {
+  const Value* mean;
+  const Value* inverse_std;  // under kTril of the diagonal
+  const Value* slope;        // null under kTril
+  const Value* factor;       // [D, D], under kTril only
+  const Value* log_det;
+  int64_t mean_step, scale_step;
+};
+
+template <typename T>
+VTADL_HOST_INLINE Vector<T> vector_of(const Lanes<T>& lanes, int v) {
+  return lanes.v[v];
+}
+template <typename T>
+VTADL_HOST_INLINE T vector_of(const T& value, int) {
+  return value;
+}
+
+// Gradients of a component's parameters. Sum: Lanes<T> for each sample apart,
+// Vector<T> for sums over the samples. Null where they are not wanted.
+template <typename Sum>
+struct ComponentGrads {
+  Sum* mean;
+  Sum* scale;
+  int64_t mean_step, scale_step;
+};
+
+template <typename T>
+VTADL_HOST_INLINE void add(const Vector<T> (&values)[kVectors], Lanes<T>& to) {
+  for (int v = 0; v < kVectors; ++v) to.v[v] += values[v];
+}
+template <typename T>
+VTADL_HOST_INLINE void add(const Vector<T> (&values)[kVectors], Vector<T>& to) {
+  to += (values[0] + values[1]) + (values[2] + values[3]);
+}
+
+template <typename T, typename Value>
+VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
+                                             const Component<Value>& c,
+                                             int64_t features) {
+  Lanes<T> distance{};
+  for (int64_t d = 0; d < features; ++d) {
+    const Value& mean = c.mean[d * c.mean_step];
+    const Value& inverse_std = c.inverse_std[d * c.scale_step];
+    for (int v = 0; v < kVectors; ++v) {
+      const auto z =
+          (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
+      distance.v[v] += z * z;
+    }
+  }
+  return distance;
+}
+
+template <typename T, typename Value, typename Sum>
+VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
+                                      const Component<Value>& c,
+                                      int64_t features, const Lanes<T>& weight,
+                                      Lanes<T>* grad_x,
+                                      const ComponentGrads<Sum>& out) {
+  constexpr bool kOwnSlope = std::is_same_v<Value, Lanes<T>>;
+  for (int64_t d = 0; d < features; ++d) {
+    const Value& mean = c.mean[d * c.mean_step];
+    const Value& inverse_std = c.inverse_std[d * c.scale_step];
+    Vector<T> mean_grad[kVectors], scale_grad[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const Vector<T> w = weight.v[v];
+      const auto z =
+          (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
+      const auto pull = w * z;
+      // Without weight nothing counts, whatever the component holds.
+      mean_grad[v] =
+          select(w != 0, pull * vector_of<T>(inverse_std, v), Vector<T>{});
+      scale_grad[v] = select(w != 0, pull * z - w, Vector<T>{});
+      if constexpr (kOwnSlope) {
+        scale_grad[v] =
+            gmm::chain(scale_grad[v], c.slope[d * c.scale_step].v[v]);
+      }
+      if (grad_x) grad_x[d].v[v] -= mean_grad[v];
+    }
+    if (out.mean) add<T>(mean_grad, out.mean[d * out.mean_step]);
+    if (out.scale) add<T>(scale_grad, out.scale[d * out.scale_step]);
+  }
+}
+
+// y = factor⁻¹·(x - mean), one vector of samples.
+template <typename T, typename Value>
+VTADL_HOST_INLINE void whiten(const Lanes<T>* x, const Component<Value>& c,
+                              int64_t features, int v, Vector<T>* y) {
+  for (int64_t i = 0; i < features; ++i) {
+    Vector<T> rest = x[i].v[v] - vector_of<T>(c.mean[i * c.mean_step], v);
+    for (int64_t j = 0; j < i; ++j) {
+      rest -= vector_of<T>(c.factor[i * features + j], v) * y[j];
+    }
+    y[i] = rest * vector_of<T>(c.inverse_std[i], v);
+  }
+}
+
+template <typename T, typename Value>
+VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
+                                         const Component<Value>& c,
+                                         int64_t features) {
+  Lanes<T> distance{};
+  for (int v = 0; v < kVectors; ++v) {
+    Vector<T> y[kMaxTrilFeatures];
+    whiten<T>(x, c, features, v, y);
+    for (int64_t i = 0; i < features; ++i) distance.v[v] += y[i] * y[i];
+  }
+  return distance;
+}
+
+template <typename T, typename Value, typename Sum>
+VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
+                                  int64_t features, const Lanes<T>& weight,
+                                  Lanes<T>* grad_x,
+                                  const ComponentGrads<Sum>& out) {
+  // u = factor⁻ᵀ·y; y and u of all vectors.
+  Lanes<T> y[kMaxTrilFeatures], u[kMaxTrilFeatures];
+  for (int v = 0; v < kVectors; ++v) {
+    Vector<T> one[kMaxTrilFeatures];
+    whiten<T>(x, c, features, v, one);
+    for (int64_t i = features - 1; i >= 0; --i) {
+      Vector<T> rest = one[i];
+      for (int64_t j = i + 1; j < features; ++j) {
+        rest -= vector_of<T>(c.factor[j * features + i], v) * u[j].v[v];
+      }
+      u[i].v[v] = rest * vector_of<T>(c.inverse_std[i], v);
+      y[i].v[v] = one[i];
+    }
+  }
+  for (int64_t i = 0; i < features; ++i) {
+    Vector<T> pull[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const Vector<T> w = weight.v[v];
+      pull[v] = select(w != 0, w * u[i].v[v], Vector<T>{});
+      if (grad_x) grad_x[i].v[v] -= pull[v];
+    }
+    if (out.mean) add<T>(pull, out.mean[i * out.mean_step]);
+    for (int64_t j = 0; out.scale && j <= i; ++j) {
+      Vector<T> grad[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> w = weight.v[v];
+        grad[v] = pull[v] * y[j].v[v];
+        if (i == j) grad[v] -= w * vector_of<T>(c.inverse_std[i], v);
+        grad[v] = select(w != 0, grad[v], Vector<T>{});
+      }
+      add<T>(grad, out.scale[i * features + j]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vtadl::VTADL_CPU_CAPABILITY

@@ -1,0 +1,45 @@
+// Which of the passes suits a problem, and what it writes.
+#pragma once
+
+#include "gmm/gmm.h"
+
+namespace vtadl::VTADL_CPU_CAPABILITY {
+namespace {
+
+using std::int64_t;
+
+// From here on vectors of features beat vectors of samples.
+constexpr int64_t kManyFeatures = 16;
+// Samples that share a mixture before it is worth reading it once for all.
+constexpr int64_t kManySamples = 16;
+
+bool is_shared(const GmmProblem& p) {
+  return p.mu.rows == p.scale.rows && p.mu.rows.repeats >= kManySamples;
+}
+
+// How the wanted gradients of mu and scale come about: the pass over the
+// samples writes its own for each sample and component, or weights, from which
+// another pass sums over what shares a parameter.
+struct GradPlan {
+  bool own_mu = false, own_scale = false;
+  bool summed_mu = false, summed_scale = false;
+
+  bool any_own() const { return own_mu || own_scale; }
+  bool any_summed() const { return summed_mu || summed_scale; }
+};
+
+GradPlan plan_grads(const GmmProblem& p, const GmmBackward* backward) {
+  const auto is_own = [&](const GmmParameter& parameter) {
+    return parameter.rows.repeats == 1 && parameter.components == p.components;
+  };
+  GradPlan plan;
+  if (backward == nullptr) return plan;
+  if (backward->grad_mu) (is_own(p.mu) ? plan.own_mu : plan.summed_mu) = true;
+  if (backward->grad_scale) {
+    (is_own(p.scale) ? plan.own_scale : plan.summed_scale) = true;
+  }
+  return plan;
+}
+
+}  // namespace
+}  // namespace vtadl::VTADL_CPU_CAPABILITY
