@@ -361,24 +361,26 @@ class GMMLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, divisor: int, *arguments: Any) -> Tensor:
         inputs, options = arguments[:4], arguments[4:]
-        log_prob, *ctx.grads = _ops.gmm_forward_backward(
+        log_prob, *grads = _ops.gmm_forward_backward(
             -1 / max(divisor, 1), *inputs, *options, *ctx.needs_input_grad[1:5]
         )
-        ctx.save_for_backward(*inputs)
-        ctx.divisor, ctx.options = divisor, options
+        ctx.save_for_backward(*inputs, *grads)
+        ctx.divisor, ctx.options, ctx.grads_are_taken = divisor, options, False
         return -(log_prob.sum() / divisor)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:5]
-        inputs, grads, ctx.grads = ctx.saved_tensors, ctx.grads, None
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        inputs, grads = saved[:4], saved[4:]
         alone = not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
-        if grads is None or not alone:
+        if ctx.grads_are_taken or not alone:
             with torch.no_grad():
                 results = _ops.gmm_forward(*inputs, *ctx.options)
             sample_grad = (-grad / ctx.divisor).expand(results[0].shape)
             grads = _backward("gmm", sample_grad, *results, *inputs, *ctx.options, *needed)
         else:
+            ctx.grads_are_taken = True
             for wanted, need in zip(grads, needed, strict=True):
                 if need:
                     _ops.scale_(wanted, grad)

@@ -28,7 +28,7 @@ def gmm_nll(
     log_pi, log_normal = _log_components(x, logits, mu, scale, scale_tril, scale_param, min_std)
     # Impossible samples leave the computation before infinities meet: there is no way down from there.
     if mixture == "weighted":
-        impossible = ((log_pi > -math.inf) & (log_normal == -math.inf)).any(-1, keepdim=True)
+        impossible = ((log_pi.exp() > 0) & (log_normal == -math.inf)).any(-1, keepdim=True)
         log_prob = (log_pi.exp() * log_normal.masked_fill(impossible, 0)).sum(-1)
     else:
         joint = log_pi + log_normal

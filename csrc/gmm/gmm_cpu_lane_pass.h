@@ -190,7 +190,7 @@ class LanePass {
     for (int64_t k = 0; k < p_.components; ++k) {
       const auto log_pi = room_.log_pi[k].v[v];
       auto& component = room_.component[k].v[v];
-      component = select(is_infinite(log_pi), log_pi, component + log_pi);
+      component = select(log_pi == -INFINITY, log_pi, component + log_pi);
     }
     return log_sum_exp<T>(room_.component, p_.components, v).total();
   }
@@ -208,7 +208,7 @@ class LanePass {
 
   Vector<T> weight_of(int64_t k, int v) const {
     const auto log_pi = room_.log_pi[k].v[v];
-    return select(is_infinite(log_pi), Vector<T>{}, gmm::exponential(log_pi));
+    return select(log_pi == -INFINITY, Vector<T>{}, gmm::exponential(log_pi));
   }
 
   void weigh_mixture(const GmmBackward& out, const Block<T>& block) {

@@ -13,8 +13,15 @@ constexpr int64_t kManyFeatures = 16;
 // Samples that share a mixture before it is worth reading it once for all.
 constexpr int64_t kManySamples = 16;
 
+// A larger mixture needs vectors of sums too large for a few samples.
+constexpr int64_t kLargeMixture = 1 << 15;  // parameters
+
 bool is_shared(const GmmProblem& p) {
-  return p.mu.rows == p.scale.rows && p.mu.rows.repeats >= kManySamples;
+  const int64_t repeats = p.mu.rows.repeats;
+  const bool too_few = p.features >= kManyFeatures &&
+                       p.components * p.features > kLargeMixture &&
+                       repeats < 16 * p.features;
+  return p.mu.rows == p.scale.rows && repeats >= kManySamples && !too_few;
 }
 
 // How the wanted gradients of mu and scale come about: the pass over the

@@ -150,7 +150,7 @@ template <typename Scalar, typename T = Accumulate<Scalar>>
 T mix(const GmmProblem& p, const Scalar* logits, T* component) {
   const auto weights = log_sum_exp(logits, p.components);
   if (p.mixture == Mixture::kWeighted) {
-    if (std::isinf(weights.log_sum)) return weights.log_sum;  // all masked
+    if (weights.log_sum == -INFINITY) return -INFINITY;  // all masked
     T sum = 0;
     for (int64_t k = 0; k < p.components; ++k) {
       const T pi = weights.share(static_cast<T>(logits[k]));
@@ -160,7 +160,7 @@ T mix(const GmmProblem& p, const Scalar* logits, T* component) {
   }
   for (int64_t k = 0; k < p.components; ++k) {
     const T log_pi = weights.normalize(static_cast<T>(logits[k]));
-    component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
+    component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
   }
   return log_sum_exp(component, p.components).total();
 }

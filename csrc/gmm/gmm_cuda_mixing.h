@@ -38,7 +38,7 @@ __device__ T mix_sample(Mixture mixture, const Scalar* logits, T* component,
       sum += pi == 0 ? T(0) : pi * component[k];
     } else {
       const T log_pi = weights.normalize(logit);
-      component[k] = std::isinf(log_pi) ? log_pi : component[k] + log_pi;
+      component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
     }
   }
   if (mixture == Mixture::kLogSumExp) {
@@ -46,8 +46,8 @@ __device__ T mix_sample(Mixture mixture, const Scalar* logits, T* component,
     return group_log_sum_exp(component, count, width).total();
   }
   const T weighted = warp_sum(sum, width);
-  return std::isinf(weights.log_sum) ? weights.log_sum
-                                     : weighted;  // all masked
+  return weights.log_sum == -INFINITY ? weights.log_sum
+                                      : weighted;  // all masked
 }
 
 // log_prob. Moves 3 N·K elements, and finds again what it has just read in the

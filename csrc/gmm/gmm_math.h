@@ -139,14 +139,14 @@ struct LogSumExp {
 
   VTADL_INLINE T total() const { return shift + log_sum; }
 
-  // l - log Σ exp(l), where l may be -inf.
+  // l - log Σ exp(l), where l may be -inf; not a number where it is +inf.
   VTADL_INLINE T normalize(T l) const {
-    return select(is_infinite(l), l, (l - shift) - log_sum);
+    return select(l == -INFINITY, l, (l - shift) - log_sum);
   }
 
   // exp(l) / Σ exp(l): the weight of a component, or a responsibility.
   VTADL_INLINE T share(T l) const {
-    return select(is_infinite(l), T{}, exponential(normalize(l)));
+    return select(l == -INFINITY, T{}, exponential(normalize(l)));
   }
 };
 

@@ -373,3 +373,32 @@ def test_float32_sums_over_many_samples_keep_their_digits(device):
     inputs = random_mixture((3000, 2), (2,), (2, 2), (2, 2), device=device)
     inputs["x"] = inputs["x"].abs() + 3  # all gradients of mu have one sign
     check_gmm(inputs, reduction="sum")
+
+
+@MIXTURES
+@LEADING
+@pytest.mark.parametrize("features", [2, 20])
+@pytest.mark.parametrize("samples", [3, 40])
+def test_an_infinite_logit_is_an_error_that_shows(device, samples, features, tensors, mixture):
+    inputs = tensors(samples, 4, features, device=device)
+    inputs["logits"][..., 1] = INF
+    for reduction in ("none", "mean"):
+        value, grads = evaluate(inputs, mixture=mixture, reduction=reduction)
+        assert value.isnan().all()
+        for name, grad in grads.items():
+            assert grad.isnan().any(), name
+
+
+@MIXTURES
+@pytest.mark.parametrize("features", [2, 20])
+def test_a_component_whose_weight_underflows_is_as_good_as_masked(device, mixture, features):
+    inputs = per_sample(3, 2, features, device=device)
+    inputs["logits"][:] = torch.tensor([0.0, -200.0], device=device)
+    inputs["mu"][:, 1] = 1e30
+    value, grads = evaluate(inputs, mixture=mixture)
+    alone = {name: tensor if name == "x" else tensor[:, :1] for name, tensor in inputs.items()}
+    expected, expected_grads = evaluate(alone, mixture=mixture)
+    assert_close("value", value, expected, 1e-6)
+    assert_close("gradient of x", grads["x"], expected_grads["x"], 1e-5)
+    for name in ("mu", "scale"):
+        assert torch.equal(grads[name][:, 1], torch.zeros_like(grads[name][:, 1])), name
