@@ -8,52 +8,94 @@
 
 namespace vtadl {
 
-// Pairs of planes (one channel of one image each), contiguous. `Accumulate` is
-// float32, or float64 where dtype is float64.
+// Steps, in elements, from one to the next along each dimension of
+// [batch, channels, height, width]; 0 where all share an element.
+struct ImageStrides {
+  std::int64_t batch, channel, row, column;
+};
+
+// Pairs of images, one channel after the other. `Accumulate` is float32, or
+// float64 where dtype is float64.
 struct SsimProblem {
   static constexpr int kMaxTaps = 31;
 
   DType dtype;
-  std::int64_t planes, height, width;
+  std::int64_t batch, channels, height, width;
+  std::int64_t border;      // pixels of value 0 around the images
   int taps;                 // side of the window, odd
   double window[kMaxTaps];  // weights along each axis: symmetric, with sum 1
-  double c1, c2;
-  const void* x;  // [planes, height, width]
+  double data_range, k1, k2;
+  bool luminance;  // whether the index has its factor of the means
+  const void* x;
   const void* y;
+  const bool* mask;  // valid pixels, none of them in the border; null: all are
+  ImageStrides x_strides, y_strides, mask_strides;
 
-  // Windows that lie inside the image.
-  VTADL_INLINE std::int64_t map_height() const { return height - taps + 1; }
-  VTADL_INLINE std::int64_t map_width() const { return width - taps + 1; }
-
-  // Sums of the map are taken over tiles first.
-  static constexpr std::int64_t kTileHeight = 16, kTileWidth = 64;
-
-  VTADL_INLINE std::int64_t tile_rows() const {
-    return divide_up(map_height(), kTileHeight);
+  VTADL_INLINE std::int64_t planes() const { return batch * channels; }
+  VTADL_INLINE std::int64_t padded_height() const {
+    return height + 2 * border;
   }
-  VTADL_INLINE std::int64_t tile_columns() const {
-    return divide_up(map_width(), kTileWidth);
+  VTADL_INLINE std::int64_t padded_width() const { return width + 2 * border; }
+
+  // Windows that lie inside the images and their border.
+  VTADL_INLINE std::int64_t map_height() const {
+    return padded_height() - taps + 1;
+  }
+  VTADL_INLINE std::int64_t map_width() const {
+    return padded_width() - taps + 1;
+  }
+
+  // First element of a plane.
+  VTADL_INLINE std::int64_t plane_offset(const ImageStrides& strides,
+                                         std::int64_t plane) const {
+    return plane / channels * strides.batch + plane % channels * strides.channel;
   }
 };
 
+// What is summed over a plane.
+struct SsimSums {
+  static constexpr int kIndex = 0;           // the map
+  static constexpr int kWindows = 1;         // those with a valid pixel
+  static constexpr int kSquaredErrors = 2;   // (x - y)² over the pixels
+  static constexpr int kAbsoluteErrors = 3;  // |x - y|
+  static constexpr int kCount = 4;
+};
+
+// The map, or sums over its parts, of which each device has as many as its
+// function below says. Windows without a valid pixel count for nothing and are
+// 0 in the map.
 struct SsimForward : SsimProblem {
-  void* map;        // [planes, map_height, map_width], Accumulate; or null
-  void* tile_sums;  // [planes, tiles], Accumulate; or null
+  void* map;    // [batch, channels, map_height, map_width], Accumulate; or null
+  void* sums;   // [planes, parts, SsimSums::kCount], Accumulate; or null
+  bool errors;  // whether the sums of errors are wanted; else they are 0
 };
 
 struct SsimBackward : SsimProblem {
-  const void* grad;  // Accumulate: of the map, or [planes]: of its sums
-  bool grad_of_map;
-  void* grad_x;  // [planes, height, width]; null where not asked for
+  const void* grad;  // Accumulate: of the map, or of the sums of each plane
+  bool grad_of_map;  // else [planes, SsimSums::kCount]
+  double constant_grad[SsimSums::kCount];  // of the sums, where grad is null
+  bool errors;   // whether the sums of errors have gradients
+  void* grad_x;  // of the images' dtype; null where not asked for
   void* grad_y;
+  ImageStrides grad_x_strides, grad_y_strides;
+};
+
+// Both at once, with constant gradients of the sums.
+struct SsimForwardBackward {
+  SsimForward forward;
+  SsimBackward backward;
 };
 
 struct SsimCpuKernels {
+  std::int64_t (*parts)(const SsimProblem&);
   void (*forward)(const SsimForward&);
   void (*backward)(const SsimBackward&);
+  void (*forward_backward)(const SsimForwardBackward&);
 };
 
+std::int64_t ssim_parts_cuda(const SsimProblem&);
 void ssim_forward_cuda(const SsimForward&, void* stream);
 void ssim_backward_cuda(const SsimBackward&, void* stream);
+void ssim_forward_backward_cuda(const SsimForwardBackward&, void* stream);
 
 }  // namespace vtadl

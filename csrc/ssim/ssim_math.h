@@ -3,9 +3,14 @@
 
 #include <cstdint>
 
+#include "common/simd.h"
 #include "ssim/ssim.h"
 
 namespace vtadl::ssim {
+
+// In the functions below T is a float or a double, on the host also a vector.
+// Pixels are in units of the data range, less a pivot taken near the window,
+// which keeps the variances from cancelling.
 
 // The weights in the type of the sums.
 template <typename T>
@@ -19,24 +24,10 @@ struct Window {
 };
 
 // Four statistics of a window, or derivatives with respect to them: with pivots
-// px and py, E[x-px], E[y-py], E[(x-px)² + (y-py)²] and E[(x-px)(y-py)]. The
-// pivots, taken near the window, keep the variances from cancelling.
+// px and py, E[x-px], E[y-py], E[(x-px)² + (y-py)²] and E[(x-px)(y-py)]. Under
+// a mask E is the mean over valid pixels.
 constexpr int kMeanX = 0, kMeanY = 1, kSquares = 2, kProduct = 3;
 constexpr int kStatistics = 4;
-
-template <typename T>
-VTADL_INLINE T statistic(int which, T x, T y) {
-  switch (which) {
-    case kMeanX:
-      return x;
-    case kMeanY:
-      return y;
-    case kSquares:
-      return x * x + y * y;
-    default:
-      return x * y;
-  }
-}
 
 // The pixels whose mean is the pivot of a region, on a grid of 4 x 4.
 constexpr int kPivotPixels = 16;
@@ -49,10 +40,16 @@ VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
   return (2 * (which % 4) + 1) * width / 8;
 }
 
-// What is the same for all windows of a tile.
-template <typename T>
+// Under a mask: the weight of the valid pixels below which a window has none.
+// Float32 holds smaller weights, but not their products.
+constexpr double kLeastWeight = 1e-12;
+
+// What is the same for all windows of a region.
+template <typename S>
 struct Constants {
-  T c1, c2, pivot_x, pivot_y;
+  S c1, c2;
+  bool luminance;
+  S pivot_x, pivot_y;
 };
 
 template <typename T>
@@ -63,29 +60,50 @@ struct Similarity {
 
 template <typename T>
 VTADL_INLINE Similarity<T> similarity(T dx, T dy, T squares, T product,
-                                      const Constants<T>& c) {
-  const T mean_x = dx + c.pivot_x, mean_y = dy + c.pivot_y;
+                                      const Constants<ScalarOf<T>>& c) {
+  using S = ScalarOf<T>;
   const T raw_variances = squares - dx * dx - dy * dy;
-  const bool clamped = raw_variances < 0;
-  const T variances = clamped ? T(0) : raw_variances;
+  const auto clamped = raw_variances < S(0);
+  const T variances = select(clamped, T{}, raw_variances);
   const T covariance = product - dx * dy;
-
-  const T luminance = 2 * mean_x * mean_y + c.c1;
-  const T structure = 2 * covariance + c.c2;
-  const T luminance_norm = mean_x * mean_x + mean_y * mean_y + c.c1;
+  const T structure = S(2) * covariance + c.c2;
   const T structure_norm = variances + c.c2;
-  const T scale = 1 / (luminance_norm * structure_norm);
+
+  const T mean_x = dx + c.pivot_x, mean_y = dy + c.pivot_y;
+  T luminance = broadcast<T>(1), luminance_norm = broadcast<T>(1);
+  if (c.luminance) {
+    luminance = S(2) * mean_x * mean_y + c.c1;
+    luminance_norm = mean_x * mean_x + mean_y * mean_y + c.c1;
+  }
+  const T scale = S(1) / (luminance_norm * structure_norm);
   const T value = luminance * structure * scale;
 
-  const T by_variances = clamped ? T(0) : -value / structure_norm;
-  const T by_covariance = 2 * luminance * scale;
-  const T pull = 2 * structure * scale, shrink = 2 * value / luminance_norm;
+  const T by_variances =
+      select(clamped, T{}, -value * (luminance_norm * scale));
+  const T by_covariance = S(2) * luminance * scale;
+  T pull{}, shrink{};
+  if (c.luminance) {
+    pull = S(2) * structure * scale;
+    shrink = S(2) * value * (structure_norm * scale);
+  }
   return {value,
           {pull * mean_y - shrink * mean_x - by_covariance * dy -
-               2 * by_variances * dx,
+               S(2) * by_variances * dx,
            pull * mean_x - shrink * mean_y - by_covariance * dx -
-               2 * by_variances * dy,
+               S(2) * by_variances * dy,
            by_variances, by_covariance}};
+}
+
+// The derivatives `grad` by the statistics as they are with other pivots, which
+// are larger by `x` and `y`. A pixel's own is
+//   grad[kMeanX] + 2 (x-px) grad[kSquares] + (y-py) grad[kProduct]
+// summed over the windows that hold it, and the same with x and y exchanged.
+template <typename T>
+VTADL_INLINE void move_pivots(T& grad_mean_x, T& grad_mean_y, T grad_squares,
+                              T grad_product, ScalarOf<T> x, ScalarOf<T> y) {
+  using S = ScalarOf<T>;
+  grad_mean_x += S(2) * x * grad_squares + y * grad_product;
+  grad_mean_y += S(2) * y * grad_squares + x * grad_product;
 }
 
 }  // namespace vtadl::ssim
