@@ -28,7 +28,7 @@ VTADL_HOST_INLINE int64_t tiles_across(const SsimProblem& p) {
 template <typename T, int kPlanes>
 struct PassRoom {
   alignas(64) T rows[kTileRows][kReadColumns];
-  alignas(64) T columns[kPlanes][kReadColumns][kTileRows];
+  alignas(64) T columns[kReadColumns][kTileRows];
   alignas(64) T means[kPlanes][kTileColumns][kTileRows];
   alignas(64) T values[kTileColumns][kTileRows];
   alignas(64) T upstream[kTileColumns][kTileRows];
@@ -71,11 +71,22 @@ class Pass {
     for (int64_t i = first; i < band.end; ++i) {
       is_first_row_ = i == first;
       is_own_row_ = i >= band.begin;
-      for (int64_t j = 0; j < tiles_across(p_); ++j) run_tile(band.plane, i, j);
+      for (int64_t j = 0; j < tiles_across(p_); ++j) {
+        prefetch_after(band.plane, i, j);
+        run_tile(band.plane, i, j);
+      }
     }
   }
 
  private:
+  VTADL_HOST_INLINE void prefetch_after(int64_t plane, int64_t tile_row,
+                                        int64_t tile_column) {
+    const bool wraps = tile_column + 1 == tiles_across(p_);
+    Tile<Scalar, kMasked>::prefetch(
+        p_, {plane, (tile_row + wraps) * kTileRows,
+             wraps ? 0 : (tile_column + 1) * kTileColumns});
+  }
+
   void run_tile(int64_t plane, int64_t tile_row, int64_t tile_column) {
     at_ = {plane, tile_row * kTileRows, tile_column * kTileColumns};
     tile_column_ = tile_column;
@@ -107,13 +118,13 @@ class Pass {
     const int64_t columns = Tile::columns_read(p_);
     for (int s = 0; s < Tile::kPlanes; ++s) {
       for (int64_t j = 0; j < columns; j += kLanes<T>) {
-        blur<kTaps>(window_, tile_->plane(s) + j, kReadColumns, kTileRows,
+        blur<kTaps>(window_, tile_->row(s, 0) + j, kReadColumns, kTileRows,
                     room_->rows[0] + j, kReadColumns);
       }
       transpose(room_->rows[0], kReadColumns, kTileRows, columns,
-                room_->columns[s][0], kTileRows);
+                room_->columns[0], kTileRows);
       for (int64_t i = 0; i < kTileRows; i += kLanes<T>) {
-        blur<kTaps>(window_, room_->columns[s][0] + i, kTileRows, kTileColumns,
+        blur<kTaps>(window_, room_->columns[0] + i, kTileRows, kTileColumns,
                     room_->means[s][0] + i, kTileRows);
       }
     }
@@ -155,7 +166,7 @@ class Pass {
     const auto result =
         ssim::similarity(means[0], means[1], means[2], means[3], constants);
     const auto value = select(counted == 0, Vector<T>{}, result.value);
-    store<T>(&room_->values[j][i], value);
+    if (forward_ && forward_->map) store<T>(&room_->values[j][i], value);
     index += value;
     windows += counted;
     if (!backward_) return;
@@ -231,9 +242,9 @@ class Pass {
       if (!is_needed(s)) continue;
       for (int64_t i = 0; i < kTileRows; i += kLanes<T>) {
         blur<kTaps>(window_, room_->grads[s][0] + i, kTileRows, kTileColumns,
-                    room_->columns[s][0] + i, kTileRows);
+                    room_->columns[0] + i, kTileRows);
       }
-      transpose(room_->columns[s][0], kTileRows, kTileColumns, kTileRows,
+      transpose(room_->columns[0], kTileRows, kTileColumns, kTileRows,
                 room_->spread[s][halo_], kTileColumns);
       for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
         blur<kTaps>(window_, room_->spread[s][0] + j, kTileColumns, kTileRows,

@@ -28,6 +28,74 @@ struct Pivots {
   T x, y;
 };
 
+// One plane of images or masks, as a tile sees it: (0, 0) is the tile's first
+// pixel, and the image reaches from the first to before the end.
+template <typename Scalar>
+struct Plane {
+  int64_t first_row, first_column, end_row, end_column;
+
+  VTADL_HOST_INLINE Plane(const SsimProblem& p, const void* images,
+                          const ImageStrides& strides, const TilePlace& at)
+      : first_row(p.border - at.top),
+        first_column(p.border - at.left),
+        end_row(first_row + p.height),
+        end_column(first_column + p.width),
+        first_(static_cast<const Scalar*>(images) +
+               p.plane_offset(strides, at.plane)),
+        strides_(strides) {}
+
+  const Scalar* pixel(int64_t i, int64_t j) const {
+    return first_ + (i - first_row) * strides_.row +
+           (j - first_column) * strides_.column;
+  }
+
+  // The tile's first pixel, or the one of the image that is nearest to it.
+  int64_t nearest_row() const {
+    return std::clamp<int64_t>(0, first_row, end_row - 1);
+  }
+  int64_t nearest_column() const {
+    return std::clamp<int64_t>(0, first_column, end_column - 1);
+  }
+
+  // A row that vectors can be read from: zeros behind `count`.
+  struct Row {
+    const Scalar* from;
+    int64_t count;
+
+    template <typename T>
+    VTADL_HOST_INLINE Vector<T> at(int64_t j) const {
+      if (j >= count) return Vector<T>{};
+      return load<T>(from + j,
+                     static_cast<int>(std::min<int64_t>(count - j, kLanes<T>)));
+    }
+  };
+
+  // In place, or in `room` where zeros come first or pixels lie apart.
+  VTADL_HOST_INLINE Row row(int64_t i, int64_t columns, Scalar* room) const {
+    if (i < first_row || i >= end_row) return {nullptr, 0};
+    const int64_t begin = std::clamp<int64_t>(first_column, 0, columns);
+    const int64_t end = std::clamp<int64_t>(end_column, begin, columns);
+    if (begin == 0 && strides_.column == 1) return {pixel(i, 0), end};
+    std::fill_n(room, begin, Scalar(0.0f));
+    for (int64_t j = begin; j < end; ++j) room[j] = *pixel(i, j);
+    return {room, end};
+  }
+
+  // Of a mask: 1 for valid pixels.
+  template <typename T>
+  VTADL_HOST_INLINE void weights(int64_t i, int64_t columns, T* to) const {
+    for (int64_t j = 0; j < columns; ++j) {
+      const bool inside =
+          i >= first_row && i < end_row && j >= first_column && j < end_column;
+      to[j] = inside && *pixel(i, j) ? T(1) : T(0);
+    }
+  }
+
+ private:
+  const Scalar* first_;
+  ImageStrides strides_;
+};
+
 // Under a mask there is a fifth statistic: the weight of the valid pixels.
 constexpr int kWeight = ssim::kStatistics;
 
@@ -39,36 +107,45 @@ class Tile {
 
   // Reads the tile; what lies outside of the image is 0, and masked.
   void read(const SsimProblem& p, const TilePlace& at) {
+    const Plane<Scalar> x(p, p.x, p.x_strides, at);
+    const Plane<Scalar> y(p, p.y, p.y_strides, at);
+    const Plane<bool> mask(p, p.mask, p.mask_strides, at);
     unit_ = static_cast<T>(1 / p.data_range);
-    pivots_ = {pivot(p, p.x, p.x_strides, at), pivot(p, p.y, p.y_strides, at)};
+    pivots_ = {pivot(x, mask), pivot(y, mask)};
     for (int64_t i = 0; i < kTileRows + p.taps - 1; ++i) {
-      read_row(p, p.x, p.x_strides, at, i, pivots_.x, planes_[ssim::kMeanX][i]);
-      read_row(p, p.y, p.y_strides, at, i, pivots_.y, planes_[ssim::kMeanY][i]);
-      if constexpr (kMasked) apply_mask(p, at, i);
-      multiply(i, columns_read(p));
+      read_row(i, columns_read(p), x, y, mask);
     }
-  }
-
-  // Whole vectors.
-  static int64_t columns_read(const SsimProblem& p) {
-    return divide_up(kTileColumns + p.taps - 1, kLanes<T>) * kLanes<T>;
   }
 
   // Reads x - y of the tile's own pixels, 0 outside of the image.
   void read_differences(const SsimProblem& p, const TilePlace& at) {
-    const int64_t left = at.left - p.border;
-    const int64_t begin = std::clamp<int64_t>(-left, 0, kTileColumns);
-    const int64_t end =
-        std::clamp<int64_t>(p.width - left, begin, kTileColumns);
+    const Plane<Scalar> x(p, p.x, p.x_strides, at);
+    const Plane<Scalar> y(p, p.y, p.y_strides, at);
     for (int64_t i = 0; i < kTileRows; ++i) {
-      const int64_t row = at.top + i - p.border;
-      std::fill_n(differences_[i], kTileColumns, T(0));
-      if (row < 0 || row >= p.height) continue;
-      const Scalar* x = pixel(p, p.x, p.x_strides, at.plane, row, left + begin);
-      const Scalar* y = pixel(p, p.y, p.y_strides, at.plane, row, left + begin);
-      for (int64_t j = 0; j < end - begin; ++j) {
-        differences_[i][begin + j] = static_cast<T>(x[j * p.x_strides.column]) -
-                                     static_cast<T>(y[j * p.y_strides.column]);
+      Scalar x_room[kReadColumns], y_room[kReadColumns];
+      const auto x_row = x.row(i, kTileColumns, x_room);
+      const auto y_row = y.row(i, kTileColumns, y_room);
+      for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
+        store<T>(differences_[i] + j,
+                 x_row.template at<T>(j) - y_row.template at<T>(j));
+      }
+    }
+  }
+
+  // Asks for the pixels of a tile ahead of time: its rows lie too far apart
+  // for the processor to foresee them. (GCC drops calls of functions that do
+  // no more than that.)
+  VTADL_HOST_INLINE static void prefetch(const SsimProblem& p,
+                                         const TilePlace& at) {
+    const Plane<Scalar> x(p, p.x, p.x_strides, at);
+    const Plane<Scalar> y(p, p.y, p.y_strides, at);
+    const int64_t rows = std::min(x.end_row, kTileRows + p.taps - 1);
+    const int64_t columns = std::min(x.end_column, columns_read(p));
+    constexpr int64_t kLine = 64 / sizeof(Scalar);
+    for (int64_t i = x.nearest_row(); i < rows; ++i) {
+      for (int64_t j = x.nearest_column(); j < columns; j += kLine) {
+        __builtin_prefetch(x.pixel(i, j));
+        __builtin_prefetch(y.pixel(i, j));
       }
     }
   }
@@ -77,107 +154,62 @@ class Tile {
   Pivots<T> pivots() const { return {pivots_.x * unit_, pivots_.y * unit_}; }
   T unit() const { return unit_; }
 
+  // Whole vectors.
+  static int64_t columns_read(const SsimProblem& p) {
+    return divide_up(kTileColumns + p.taps - 1, kLanes<T>) * kLanes<T>;
+  }
   const T* row(int statistic, int64_t i) const { return planes_[statistic][i]; }
-  const T* plane(int statistic) const { return planes_[statistic][0]; }
   const T* differences(int64_t i) const { return differences_[i]; }
 
  private:
-  static const Scalar* pixel(const SsimProblem& p, const void* image,
-                             const ImageStrides& strides, int64_t plane,
-                             int64_t row, int64_t column) {
-    return static_cast<const Scalar*>(image) + p.plane_offset(strides, plane) +
-           row * strides.row + column * strides.column;
-  }
-
-  static bool is_valid(const SsimProblem& p, int64_t plane, int64_t row,
-                       int64_t column) {
-    if (!kMasked) return true;
-    const ImageStrides& s = p.mask_strides;
-    return p.mask[p.plane_offset(s, plane) + row * s.row + column * s.column];
+  void read_row(int64_t i, int64_t columns, const Plane<Scalar>& x,
+                const Plane<Scalar>& y, const Plane<bool>& mask) {
+    Scalar x_room[kReadColumns], y_room[kReadColumns];
+    const auto x_row = x.row(i, columns, x_room);
+    const auto y_row = y.row(i, columns, y_room);
+    T weight[kReadColumns];
+    if constexpr (kMasked) mask.weights(i, columns, weight);
+    for (int64_t j = 0; j < columns; j += kLanes<T>) {
+      auto of_x = (x_row.template at<T>(j) - pivots_.x) * unit_;
+      auto of_y = (y_row.template at<T>(j) - pivots_.y) * unit_;
+      if constexpr (kMasked) {
+        const auto valid = load<T>(weight + j);
+        of_x = select(valid == 0, Vector<T>{}, of_x);
+        of_y = select(valid == 0, Vector<T>{}, of_y);
+        store<T>(planes_[kWeight][i] + j, valid);
+      }
+      store<T>(planes_[ssim::kMeanX][i] + j, of_x);
+      store<T>(planes_[ssim::kMeanY][i] + j, of_y);
+      store<T>(planes_[ssim::kSquares][i] + j, of_x * of_x + of_y * of_y);
+      store<T>(planes_[ssim::kProduct][i] + j, of_x * of_y);
+    }
   }
 
   // Mean of some pixels of the tile, or under a mask of all valid ones; 0 where
   // that is no number, lest it spoil windows that hold none of them.
-  static T pivot(const SsimProblem& p, const void* image,
-                 const ImageStrides& strides, const TilePlace& at) {
-    const int64_t top = clamp_row(p, at.top), left = clamp_column(p, at.left);
-    const int64_t height = std::min(kTileRows, p.height - top);
-    const int64_t width = std::min(kTileColumns, p.width - left);
+  static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask) {
+    const int64_t top = image.nearest_row(), left = image.nearest_column();
+    const int64_t height = std::min(kTileRows, image.end_row) - top;
+    const int64_t width = std::min(kTileColumns, image.end_column) - left;
     T sum = 0, count = 0;
-    const auto add = [&](int64_t i, int64_t j) {
-      if (!is_valid(p, at.plane, top + i, left + j)) return;
-      sum += static_cast<T>(
-          *pixel(p, image, strides, at.plane, top + i, left + j));
-      count += 1;
-    };
     if constexpr (kMasked) {
-      for (int64_t i = 0; i < height; ++i) {
-        for (int64_t j = 0; j < width; ++j) add(i, j);
+      for (int64_t i = top; i < top + height; ++i) {
+        for (int64_t j = left; j < left + width; ++j) {
+          if (!*mask.pixel(i, j)) continue;
+          sum += static_cast<T>(*image.pixel(i, j));
+          count += 1;
+        }
       }
     } else {
+      count = ssim::kPivotPixels;
       for (int s = 0; s < ssim::kPivotPixels; ++s) {
-        add(ssim::pivot_row(s, height), ssim::pivot_column(s, width));
+        sum +=
+            static_cast<T>(*image.pixel(top + ssim::pivot_row(s, height),
+                                        left + ssim::pivot_column(s, width)));
       }
     }
     const T mean = sum / std::max(count, T(1));
     return std::isfinite(mean) ? mean : T(0);
-  }
-
-  // The first pixel of the image in the tile, or the last one before it.
-  static int64_t clamp_row(const SsimProblem& p, int64_t top) {
-    return std::clamp<int64_t>(top - p.border, 0, p.height - 1);
-  }
-  static int64_t clamp_column(const SsimProblem& p, int64_t left) {
-    return std::clamp<int64_t>(left - p.border, 0, p.width - 1);
-  }
-
-  void read_row(const SsimProblem& p, const void* image,
-                const ImageStrides& strides, const TilePlace& at, int64_t i,
-                T pivot, T* out) const {
-    const int64_t columns = columns_read(p);
-    const int64_t row = at.top + i - p.border, left = at.left - p.border;
-    const bool inside = row >= 0 && row < p.height;
-    const int64_t begin =
-        std::clamp<int64_t>(inside ? -left : columns, 0, columns);
-    const int64_t end = std::clamp<int64_t>(p.width - left, begin, columns);
-    std::fill_n(out, begin, -pivot * unit_);
-    std::fill(out + end, out + columns, -pivot * unit_);
-    if (begin == end) return;
-    const Scalar* from = pixel(p, image, strides, at.plane, row, left + begin);
-    out += begin;
-    if (strides.column == 1) {
-      for_each_vector<T>(end - begin, [&](int64_t j, int count) {
-        store<T>(out + j, (load<T>(from + j, count) - pivot) * unit_, count);
-      });
-    } else {
-      for (int64_t j = 0; j < end - begin; ++j) {
-        out[j] = (static_cast<T>(from[j * strides.column]) - pivot) * unit_;
-      }
-    }
-  }
-
-  void apply_mask(const SsimProblem& p, const TilePlace& at, int64_t i) {
-    T* x = planes_[ssim::kMeanX][i];
-    T* y = planes_[ssim::kMeanY][i];
-    T* weight = planes_[kWeight][i];
-    const int64_t row = at.top + i - p.border, left = at.left - p.border;
-    for (int64_t j = 0; j < columns_read(p); ++j) {
-      const bool inside =
-          row >= 0 && row < p.height && left + j >= 0 && left + j < p.width;
-      const bool valid = inside && is_valid(p, at.plane, row, left + j);
-      weight[j] = valid ? T(1) : T(0);
-      x[j] = valid ? x[j] : T(0);
-      y[j] = valid ? y[j] : T(0);
-    }
-  }
-
-  void multiply(int64_t i, int64_t columns) {
-    for (int64_t j = 0; j < columns; j += kLanes<T>) {
-      const auto x = load<T>(planes_[ssim::kMeanX][i] + j);
-      const auto y = load<T>(planes_[ssim::kMeanY][i] + j);
-      store<T>(planes_[ssim::kSquares][i] + j, x * x + y * y);
-      store<T>(planes_[ssim::kProduct][i] + j, x * y);
-    }
   }
 
   T unit_;
