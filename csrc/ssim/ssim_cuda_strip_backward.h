@@ -5,8 +5,8 @@
 
 namespace vtadl::ssim {
 
-constexpr int kBackwardBlocks =
-    2;  // of a multiprocessor: its registers suffice
+// Blocks that the registers of a multiprocessor suffice for.
+constexpr int kBackwardBlocks = 2;
 
 // Derivatives by the statistics; those by the mean of y only where both images
 // need a gradient.
@@ -14,18 +14,27 @@ constexpr int kBySquares = 0, kByProduct = 1, kByMeanX = 2, kByMeanY = 3;
 template <bool kBoth>
 constexpr int kMaps = kBoth ? 4 : 3;
 
-// The gradients that the windows of a thread's columns are given, in units of
-// the data range; 0 for windows that do not exist.
-struct Upstream {
+// The windows of a thread's columns, row after row: the gradients that they are
+// given and the derivatives by their statistics.
+class OwnWindows {
+ public:
   const Inside inside;  // what of the region's windows is in the map
+  const Inside owned;   // whose values the tile sums
 
-  __device__ Upstream(const SsimBackward& p, const Tile& tile, int rows,
-                      int columns, float scale)
+  __device__ OwnWindows(const SsimBackward& p, const Tile& tile, int rows,
+                        int columns, float scale)
       : inside(tile.top - kHalo + p.border, tile.left - kHalo + p.border, rows,
                columns, p.map_height(), p.map_width()),
-        scale_(scale),
-        map_width_(p.map_width()) {
-    if (p.grad_of_map) {
+        owned(inside.without_halo(tile)),
+        is_map_(p.grad_of_map),
+        map_width_(p.map_width()),
+        scale_(scale) {
+    VTADL_UNROLL
+    for (int k = 0; k < kColumns; ++k) {
+      is_inside_[k] = inside.holds_column(own_column(k));
+      is_owned_[k] = owned.holds_column(own_column(k));
+    }
+    if (is_map_) {
       const int64_t row = tile.plane * p.map_height() + tile.top - kHalo +
                           p.border + inside.row_begin;
       from_ = static_cast<const float*>(p.grad) + row * map_width_ + tile.left -
@@ -35,22 +44,48 @@ struct Upstream {
     }
   }
 
-  // Row i, and then one after the other.
-  __device__ void load(int i, float (&grads)[kColumns]) {
+  // Row i, and then one after the other; 0 for windows that do not exist.
+  __device__ void load_grads(int i) {
     const bool row_is_inside = inside.holds_row(i);
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
-      const bool exists = row_is_inside && inside.holds_column(own_column(k));
-      grads[k] = exists ? scale_ : 0.0f;
-      if (exists && from_) grads[k] *= from_[k];
+      const bool exists = row_is_inside && is_inside_[k];
+      grads_[k] = exists ? scale_ : 0.0f;
+      if (exists && is_map_) grads_[k] *= from_[k];
     }
-    if (from_) from_ += map_width_;
+    if (is_map_) from_ += map_width_;
+  }
+
+  // For row i, whose gradients and means came last: to shared memory. Returns
+  // the sum of the values that the tile owns.
+  template <bool kBoth>
+  __device__ float differentiate(int i, const WindowMeans& windows,
+                                 const Constants<float>& constants,
+                                 float* maps) const {
+    float sum = 0, by[kMaps<kBoth>][kColumns];
+    VTADL_UNROLL
+    for (int k = 0; k < kColumns; ++k) {
+      const Similarity<float> index = windows.similarity(k, constants);
+      by[kBySquares][k] = grads_[k] * index.grad[kSquares];
+      by[kByProduct][k] = grads_[k] * index.grad[kProduct];
+      by[kByMeanX][k] = grads_[k] * index.grad[kMeanX];
+      if constexpr (kBoth) by[kByMeanY][k] = grads_[k] * index.grad[kMeanY];
+      sum += is_owned_[k] ? index.value : 0.0f;
+    }
+    VTADL_UNROLL
+    for (int m = 0; m < kMaps<kBoth>; ++m) {
+      store_pair(maps + m * row_room(blockDim.x), by[m][0], by[m][1]);
+    }
+    return owned.holds_row(i) ? sum : 0.0f;
   }
 
  private:
-  float scale_;
-  const float* from_ = nullptr;  // null where all windows are given the same
+  const bool is_map_;  // else all windows are given the same
   const int64_t map_width_;
+  float scale_;  // in units of the data range
+  const float* from_ = nullptr;
+  bool is_inside_[kColumns], is_owned_[kColumns];
+  float grads_[kColumns];
 };
 
 // Sums over the windows that hold the pixels of a thread's columns, as row
@@ -86,32 +121,6 @@ struct PixelSums {
            x * sums[kByProduct][k];
   }
 };
-
-// The derivatives of row i of the windows, to shared memory. Returns the sum of
-// the values that the tile owns.
-template <bool kBoth>
-__device__ float differentiate(const WindowMeans& windows, int i,
-                               const float (&grads)[kColumns],
-                               const Constants<float>& constants,
-                               const Inside& owned, float* maps) {
-  float sum = 0, by[kMaps<kBoth>][kColumns];
-  VTADL_UNROLL
-  for (int k = 0; k < kColumns; ++k) {
-    const Similarity<float> index = windows.similarity(k, constants);
-    by[kBySquares][k] = grads[k] * index.grad[kSquares];
-    by[kByProduct][k] = grads[k] * index.grad[kProduct];
-    by[kByMeanX][k] = grads[k] * index.grad[kMeanX];
-    if constexpr (kBoth) by[kByMeanY][k] = grads[k] * index.grad[kMeanY];
-    sum += owned.holds_column(own_column(k)) ? index.value : 0.0f;
-  }
-  VTADL_UNROLL
-  for (int m = 0; m < kMaps<kBoth>; ++m) {
-    float* row = maps + m * row_room(blockDim.x);
-    *reinterpret_cast<float2*>(row + own_column(0)) =
-        make_float2(by[m][0], by[m][1]);
-  }
-  return owned.holds_row(i) ? sum : 0.0f;
-}
 
 // The pixels of a thread's columns, row after row when their last window is
 // known, and their gradients. Where one image needs them it is x.
@@ -196,37 +205,36 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
                                 tile.left - kHalo, height, room);
     const Units<float> units = region.units(p);
     const Constants<float> constants = units.constants(p);
-    Upstream upstream(p, tile, height - kHalo, room - kHalo, units.scale);
-    const Inside owned = upstream.inside.without_halo(tile);
-    const int begin = upstream.inside.row_begin;
+    OwnWindows windows(p, tile, height - kHalo, room - kHalo, units.scale);
     OwnPixels<Scalar, kBoth> pixels(p, region, tile, tiling.width_of(tile));
+    const int begin = windows.inside.row_begin;
     float sums[SsimSums::kCount] = {};
-    WindowMeans windows;
+    WindowMeans means;
     PixelSums<kBoth> by;
     RowShare<Scalar> share(region, begin);
     share.load(region, begin);
     for (int i = begin; i <= height; ++i) {
-      float* row = rows + i % 2 * kImages * room;
+      const int odd = i & 1, last = i - kHalo, done = last - 1;
+      float* row = rows + odd * kImages * room;
+      float* last_maps = maps + odd * kMaps<kBoth> * room;
+      const float* done_maps = maps + (1 - odd) * kMaps<kBoth> * room;
       share.store(units, row);
       __syncthreads();
       share.load(region, i + 1);
-      const int last = i - kHalo, done = last - 1;
-      float grads[kColumns];
-      if (last >= begin) upstream.load(last, grads);
+      if (last >= begin) windows.load_grads(last);
       if (done >= kHalo) pixels.load_next(region);
-      if (done >= begin) by.push(window, maps + done % 2 * kMaps<kBoth> * room);
+      if (done >= begin) by.push(window, done_maps);
       if (done >= kHalo) pixels.store_grads(units, by, sums);
-      windows.push(window, row);
+      means.push(window, row);
       if (last >= begin) {
         sums[SsimSums::kIndex] +=
-            differentiate<kBoth>(windows, last, grads, constants, owned,
-                                 maps + last % 2 * kMaps<kBoth> * room);
+            windows.differentiate<kBoth>(last, means, constants, last_maps);
       }
     }
     if (sums_of_tiles) {
       block_sums(sums, rows);
       sums[SsimSums::kWindows] =
-          static_cast<float>(owned.rows() * owned.columns());
+          static_cast<float>(windows.owned.rows() * windows.owned.columns());
       if (!errors) {
         sums[SsimSums::kSquaredErrors] = sums[SsimSums::kAbsoluteErrors] = 0;
       }

@@ -5,7 +5,8 @@
 
 namespace vtadl::ssim {
 
-constexpr int kForwardBlocks = 4;  // of a multiprocessor: its registers suffice
+// Blocks that the registers of a multiprocessor suffice for.
+constexpr int kForwardBlocks = 4;
 
 // The map, sums over its tiles, or both. Moves 2 elements per pixel, and of
 // shared memory 56 bytes; a quarter of the threads that a multiprocessor holds.
@@ -19,38 +20,39 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
+    // The errors of the halo are the last tile's; beyond it all pixels are 0.
     const bool is_last_row = tile.top + height == tiling.height;
     const bool is_last_column = tile.left + width == tiling.width;
+    const int error_rows = !p.errors     ? 0
+                           : is_last_row ? height + kHalo
+                                         : height;
     const Region<Scalar> region(p, tile.plane, tile.top - p.border,
                                 tile.left - p.border, height + kHalo,
                                 width + kHalo);
     const Units<float> units = region.units(p);
     const Constants<float> constants = units.constants(p);
     float sums[SsimSums::kCount] = {};
-    WindowMeans windows;
+    WindowMeans means;
     RowShare<Scalar> share(region, 0);
     share.load(region, 0);
     for (int i = 0; i < height + kHalo; ++i) {
-      float* row = rows + i % 2 * kImages * room;
+      float* row = rows + (i & 1) * kImages * room;
       share.store(units, row);
-      if (p.errors && (i < height || is_last_row)) {
-        share.add_errors(is_last_column ? room : width, sums);
-      }
+      if (i < error_rows) share.add_errors(is_last_column, sums);
       __syncthreads();
       share.load(region, i + 1);
-      windows.push(window, row);
+      means.push(window, row);
       if (i < kHalo) continue;
-      const int64_t row_of_map =
-          tile.plane * tiling.height + tile.top + i - kHalo;
+      const int64_t map_row = tile.plane * tiling.height + tile.top + i - kHalo;
       VTADL_UNROLL
       for (int k = 0; k < kColumns; ++k) {
         const int j = own_column(k);
         if (j >= width) break;
-        const float value = windows.similarity(k, constants).value;
+        const float value = means.similarity(k, constants).value;
         sums[SsimSums::kIndex] += value;
         if (p.map) {
-          static_cast<float*>(
-              p.map)[row_of_map * tiling.width + tile.left + j] = value;
+          const int64_t to = map_row * tiling.width + tile.left + j;
+          static_cast<float*>(p.map)[to] = value;
         }
       }
     }

@@ -92,64 +92,84 @@ struct Region {
   }
 };
 
-// A thread's share of the rows, on its way to shared memory: every
-// blockDim.x-th pixel.
-template <typename Scalar>
-struct RowShare {
-  static constexpr int kCount = kColumns + 1;  // the last one for the halo
-  Scalar x[kCount], y[kCount];
+// A thread's column k in the block's.
+__device__ inline int own_column(int k) { return threadIdx.x * kColumns + k; }
 
+// Values of a thread's columns, to a row in shared memory.
+__device__ inline void store_pair(float* row, float first, float second) {
+  *reinterpret_cast<float2*>(row + own_column(0)) = make_float2(first, second);
+}
+
+// A thread's share of the rows, on its way to shared memory: its columns and,
+// for the first threads, a pixel of the halo beyond the last thread's.
+template <typename Scalar>
+class RowShare {
+ public:
   __device__ RowShare(const Region<Scalar>& region, int first_row)
-      : from_x_(region.x.at(region.top + first_row, region.left + column(0))),
-        from_y_(region.y.at(region.top + first_row, region.left + column(0))) {
+      : from_x_(
+            region.x.at(region.top + first_row, region.left + own_column(0))),
+        from_y_(
+            region.y.at(region.top + first_row, region.left + own_column(0))) {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
       is_inside_[k] = region.inside.holds_column(column(k));
     }
   }
 
-  __device__ static int column(int k) { return threadIdx.x + k * blockDim.x; }
-
   // Row i, and then one after the other.
   __device__ void load(const Region<Scalar>& region, int i) {
     const bool row_is_inside = region.inside.holds_row(i);
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      const int64_t step = k * blockDim.x;
+      if (k == kColumns && !has_halo()) break;
+      const int64_t step = column(k) - own_column(0);
       const bool is_inside = row_is_inside && is_inside_[k];
       const Scalar zero = static_cast<Scalar>(0.0f);
-      x[k] = is_inside ? from_x_[step * region.x.column_stride] : zero;
-      y[k] = is_inside ? from_y_[step * region.y.column_stride] : zero;
+      x_[k] = is_inside ? from_x_[step * region.x.column_stride] : zero;
+      y_[k] = is_inside ? from_y_[step * region.y.column_stride] : zero;
     }
     from_x_ += region.x.row_stride;
     from_y_ += region.y.row_stride;
   }
 
-  __device__ void store(const Units<float>& units, float* row) const {
-    const int room = row_room(blockDim.x);
+  __device__ void store(const Units<float>& units, float* row_x) const {
+    float* row_y = row_x + row_room(blockDim.x);
+    float x[kCount], y[kCount];
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      const int j = column(k);
-      if (j >= room) break;
-      row[j] = units.x(static_cast<float>(x[k]));
-      row[room + j] = units.y(static_cast<float>(y[k]));
+      x[k] = units.x(static_cast<float>(x_[k]));
+      y[k] = units.y(static_cast<float>(y_[k]));
+    }
+    store_pair(row_x, x[0], x[1]);
+    store_pair(row_y, y[0], y[1]);
+    if (has_halo()) {
+      row_x[column(kColumns)] = x[kColumns];
+      row_y[column(kColumns)] = y[kColumns];
     }
   }
 
-  // Of the pixels in front of column `end`.
-  __device__ void add_errors(int end, float (&sums)[SsimSums::kCount]) const {
+  // Of the pixels in the threads' columns, and maybe those in the halo.
+  __device__ void add_errors(bool halo, float (&sums)[SsimSums::kCount]) const {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      if (column(k) >= end) break;
-      ssim::add_errors(static_cast<float>(x[k]), static_cast<float>(y[k]),
+      if (k == kColumns && !(halo && has_halo())) break;
+      ssim::add_errors(static_cast<float>(x_[k]), static_cast<float>(y_[k]),
                        sums);
     }
   }
 
  private:
+  static constexpr int kCount = kColumns + 1;
+
+  __device__ static bool has_halo() { return threadIdx.x < kHalo; }
+  __device__ static int column(int k) {
+    return k < kColumns ? own_column(k) : kColumns * blockDim.x + threadIdx.x;
+  }
+
   const Scalar* from_x_;  // the next row, which may lie outside
   const Scalar* from_y_;
   bool is_inside_[kCount];
+  Scalar x_[kCount], y_[kCount];
 };
 
 // ------------------------------------------------------------- weighted sums
@@ -164,9 +184,6 @@ __device__ inline void load_reach(const float* row, float (&values)[kReach]) {
     values[j + 1] = pair.y;
   }
 }
-
-// A thread's column k in the block's.
-__device__ inline int own_column(int k) { return threadIdx.x * kColumns + k; }
 
 // Adds value j of the reach to the sums of the windows that hold it.
 __device__ inline void add_weighted(const Window<float>& window, int j,

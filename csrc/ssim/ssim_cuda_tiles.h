@@ -8,6 +8,9 @@ namespace vtadl::ssim {
 constexpr int kBlock = 256;
 constexpr int kTileHeight = 16, kTileWidth = 32;  // of the map
 
+// Blocks that the registers of a multiprocessor suffice for.
+constexpr int kTileBlocks = 2;
+
 // -------------------------------------------------------------------- pixels
 
 // The pixels that a block looks at; those of an invalid pixel are 0, whatever
@@ -187,7 +190,7 @@ __device__ void add_tile_errors(const Pixels<Scalar>& pixels,
 
 // The map, the sums of its tiles, or both.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void __launch_bounds__(kBlock, 4)
+__global__ void __launch_bounds__(kBlock, kTileBlocks)
     tile_forward_kernel(SsimForward p, const __grid_constant__ Window<T> window,
                         Tiling tiling) {
   const int halo = window.taps - 1;
@@ -272,7 +275,7 @@ __device__ void differentiate(const SsimBackward& p, const Windows<T>& windows,
 // windows that touch it are computed anew, with one pivot: no other block's
 // results are needed.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void __launch_bounds__(kBlock, 4)
+__global__ void __launch_bounds__(kBlock, kTileBlocks)
     tile_backward_kernel(SsimBackward p,
                          const __grid_constant__ Window<T> window,
                          Tiling tiling) {
