@@ -150,23 +150,36 @@ struct ErrorGrads {
 
 // ------------------------------------------------------------ pixels' values
 
+// The problem's constants in the type of the sums: 1 over the data range, k1²,
+// k2². Made on the host, for a GPU is slow with doubles.
+template <typename T>
+struct Scale {
+  T scale, c1, c2;
+  bool luminance;
+
+  explicit Scale(const SsimProblem& p)
+      : scale(static_cast<T>(1 / p.data_range)),
+        c1(static_cast<T>(p.k1 * p.k1)),
+        c2(static_cast<T>(p.k2 * p.k2)),
+        luminance(p.luminance) {}
+};
+
 // Pixels in units of the data range, less a pivot for each image.
 template <typename T>
 struct Units {
   T scale, pivot_x, pivot_y;
 
   // A mean that is no number would spoil windows that hold none of its pixels.
-  __device__ Units(const SsimProblem& p, T mean_x, T mean_y)
-      : scale(static_cast<T>(1 / p.data_range)),
+  __device__ Units(T scale, T mean_x, T mean_y)
+      : scale(scale),
         pivot_x(std::isfinite(mean_x) ? mean_x : T(0)),
         pivot_y(std::isfinite(mean_y) ? mean_y : T(0)) {}
 
   __device__ T x(T pixel) const { return (pixel - pivot_x) * scale; }
   __device__ T y(T pixel) const { return (pixel - pivot_y) * scale; }
 
-  __device__ Constants<T> constants(const SsimProblem& p) const {
-    return {static_cast<T>(p.k1 * p.k1), static_cast<T>(p.k2 * p.k2),
-            p.luminance, pivot_x * scale, pivot_y * scale};
+  __device__ Constants<T> constants(const Scale<T>& of) const {
+    return {of.c1, of.c2, of.luminance, pivot_x * scale, pivot_y * scale};
   }
 };
 

@@ -191,6 +191,7 @@ template <typename Scalar, bool kBoth>
 __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
     strip_backward_kernel(SsimBackward p,
                           const __grid_constant__ Window<float> window,
+                          const __grid_constant__ Scale<float> scale,
                           Tiling tiling, void* sums_of_tiles, bool errors,
                           int64_t parts) {
   const int room = row_room(blockDim.x);
@@ -203,15 +204,15 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
     const int height = tiling.height_of(tile) + 2 * kHalo;
     const Region<Scalar> region(p, tile.plane, tile.top - kHalo,
                                 tile.left - kHalo, height, room);
-    const Units<float> units = region.units(p);
-    const Constants<float> constants = units.constants(p);
+    const Units<float> units = region.units(scale.scale);
+    const Constants<float> constants = units.constants(scale);
     OwnWindows windows(p, tile, height - kHalo, room - kHalo, units.scale);
     OwnPixels<Scalar, kBoth> pixels(p, region, tile, tiling.width_of(tile));
     const int begin = windows.inside.row_begin;
     float sums[SsimSums::kCount] = {};
     WindowMeans means;
     PixelSums<kBoth> by;
-    RowShare<Scalar> share(region, begin);
+    RowShare<Scalar> share(region);
     share.load(region, begin);
     for (int i = begin; i <= height; ++i) {
       const int odd = i & 1, last = i - kHalo, done = last - 1;
@@ -264,7 +265,8 @@ void strip_backward_of(const SsimBackward& p, void* sums, bool errors,
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
          {grid_size(tiling), threads,
           2 * (kImages + kMaps<kBoth>)*row_room(threads) * sizeof(float)},
-         stream, p, Window<float>(p), tiling, sums, errors, parts);
+         stream, p, Window<float>(p), Scale<float>(p), tiling, sums, errors,
+         parts);
 }
 
 // SSIM does not tell its images apart: the one that needs a gradient is x.

@@ -14,6 +14,7 @@ template <typename Scalar>
 __global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
     strip_forward_kernel(SsimForward p,
                          const __grid_constant__ Window<float> window,
+                         const __grid_constant__ Scale<float> scale,
                          Tiling tiling, int64_t parts) {
   const int room = row_room(blockDim.x);
   float* rows = shared_memory<float>();  // [2, kImages, room]
@@ -29,11 +30,11 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
     const Region<Scalar> region(p, tile.plane, tile.top - p.border,
                                 tile.left - p.border, height + kHalo,
                                 width + kHalo);
-    const Units<float> units = region.units(p);
-    const Constants<float> constants = units.constants(p);
+    const Units<float> units = region.units(scale.scale);
+    const Constants<float> constants = units.constants(scale);
     float sums[SsimSums::kCount] = {};
     WindowMeans means;
-    RowShare<Scalar> share(region, 0);
+    RowShare<Scalar> share(region);
     share.load(region, 0);
     for (int i = 0; i < height + kHalo; ++i) {
       float* row = rows + (i & 1) * kImages * room;
@@ -83,7 +84,7 @@ void strip_forward(const SsimForward& p, int64_t parts, void* stream) {
   launch("ssim strip_forward_kernel", strip_forward_kernel<Scalar>,
          {grid_size(tiling), threads,
           2 * kImages * row_room(threads) * sizeof(float)},
-         stream, p, Window<float>(p), tiling, parts);
+         stream, p, Window<float>(p), Scale<float>(p), tiling, parts);
 }
 
 }  // namespace vtadl::ssim

@@ -76,7 +76,7 @@ struct Region {
         inside(top, left, rows, columns, p.height, p.width) {}
 
   // The pivots are the means of some pixels. For all lanes of a warp.
-  __device__ Units<float> units(const SsimProblem& p) const {
+  __device__ Units<float> units(float scale) const {
     const int which = threadIdx.x % kPivotPixels;
     const int64_t row =
         top + inside.row_begin + pivot_row(which, inside.rows());
@@ -88,7 +88,7 @@ struct Region {
       sum_x += __shfl_xor_sync(kFullMask, sum_x, offset);
       sum_y += __shfl_xor_sync(kFullMask, sum_y, offset);
     }
-    return {p, sum_x / kPivotPixels, sum_y / kPivotPixels};
+    return {scale, sum_x / kPivotPixels, sum_y / kPivotPixels};
   }
 };
 
@@ -105,28 +105,31 @@ __device__ inline void store_pair(float* row, float first, float second) {
 template <typename Scalar>
 class RowShare {
  public:
-  __device__ RowShare(const Region<Scalar>& region, int first_row)
-      : from_x_(
-            region.x.at(region.top + first_row, region.left + own_column(0))),
-        from_y_(
-            region.y.at(region.top + first_row, region.left + own_column(0))) {
+  __device__ explicit RowShare(const Region<Scalar>& region)
+      : from_x_(region.x.at(region.top + region.inside.row_begin,
+                            region.left + own_column(0))),
+        from_y_(region.y.at(region.top + region.inside.row_begin,
+                            region.left + own_column(0))) {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      is_inside_[k] = region.inside.holds_column(column(k));
+      is_inside_[k] =
+          region.inside.holds_column(column(k)) && (k < kColumns || has_halo());
     }
   }
 
   // Row i, and then one after the other.
   __device__ void load(const Region<Scalar>& region, int i) {
-    const bool row_is_inside = region.inside.holds_row(i);
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      if (k == kColumns && !has_halo()) break;
+      x_[k] = y_[k] = static_cast<Scalar>(0.0f);
+    }
+    if (!region.inside.holds_row(i)) return;
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
       const int64_t step = column(k) - own_column(0);
-      const bool is_inside = row_is_inside && is_inside_[k];
-      const Scalar zero = static_cast<Scalar>(0.0f);
-      x_[k] = is_inside ? from_x_[step * region.x.column_stride] : zero;
-      y_[k] = is_inside ? from_y_[step * region.y.column_stride] : zero;
+      if (!is_inside_[k]) continue;
+      x_[k] = from_x_[step * region.x.column_stride];
+      y_[k] = from_y_[step * region.y.column_stride];
     }
     from_x_ += region.x.row_stride;
     from_y_ += region.y.row_stride;
@@ -166,7 +169,7 @@ class RowShare {
     return k < kColumns ? own_column(k) : kColumns * blockDim.x + threadIdx.x;
   }
 
-  const Scalar* from_x_;  // the next row, which may lie outside
+  const Scalar* from_x_;  // the next row of the images
   const Scalar* from_y_;
   bool is_inside_[kCount];
   Scalar x_[kCount], y_[kCount];
@@ -216,23 +219,13 @@ struct WindowMeans {
   float means[kStatistics][kColumns];
 
   __device__ void push(const Window<float>& window, const float* row) {
-    float x[kReach], y[kReach], sums[kStatistics][kColumns] = {};
+    float x[kReach], y[kReach];
     load_reach(row, x);
     load_reach(row + row_room(blockDim.x), y);
-    VTADL_UNROLL
-    for (int j = 0; j < kReach; ++j) {
-      add_weighted(window, j, x[j], sums[kMeanX]);
-      add_weighted(window, j, y[j], sums[kMeanY]);
-      add_weighted(window, j, x[j] * x[j] + y[j] * y[j], sums[kSquares]);
-      add_weighted(window, j, x[j] * y[j], sums[kProduct]);
-    }
-    VTADL_UNROLL
-    for (int s = 0; s < kStatistics; ++s) {
-      VTADL_UNROLL
-      for (int k = 0; k < kColumns; ++k) {
-        means[s][k] = running[s][k].push(window, sums[s][k]);
-      }
-    }
+    push(window, kMeanX, [&](int j) { return x[j]; });
+    push(window, kMeanY, [&](int j) { return y[j]; });
+    push(window, kSquares, [&](int j) { return x[j] * x[j] + y[j] * y[j]; });
+    push(window, kProduct, [&](int j) { return x[j] * y[j]; });
   }
 
   // Of the windows that end with the row that came last.
@@ -240,6 +233,18 @@ struct WindowMeans {
                                           const Constants<float>& c) const {
     return ssim::similarity(means[kMeanX][k], means[kMeanY][k],
                             means[kSquares][k], means[kProduct][k], c);
+  }
+
+ private:
+  template <typename Value>
+  __device__ void push(const Window<float>& window, int s, const Value& value) {
+    float sums[kColumns] = {};
+    VTADL_UNROLL
+    for (int j = 0; j < kReach; ++j) add_weighted(window, j, value(j), sums);
+    VTADL_UNROLL
+    for (int k = 0; k < kColumns; ++k) {
+      means[s][k] = running[s][k].push(window, sums[k]);
+    }
   }
 };
 

@@ -24,7 +24,7 @@ class Pixels {
 
   // (0, 0) is at `top`, `left` of the images with their border. The pivots are
   // the means of the valid pixels among the first height × width.
-  __device__ Pixels(const SsimProblem& p, int64_t plane, int64_t top,
+  __device__ Pixels(const SsimProblem& p, T scale, int64_t plane, int64_t top,
                     int64_t left, int height, int width, T* room)
       : masked(p.mask != nullptr),
         x_(p, p.x, p.x_strides, plane),
@@ -34,7 +34,7 @@ class Pixels {
         left_(left - p.border),
         height_(p.height),
         width_(p.width),
-        units_(p, T(0), T(0)) {
+        units_(scale, T(0), T(0)) {
     T sums[4] = {};
     for (int item = threadIdx.x; item < height * width; item += kBlock) {
       const int i = item / width, j = item % width;
@@ -43,11 +43,11 @@ class Pixels {
       add_finite(raw_y(i, j), sums[2], sums[3]);
     }
     block_sums(sums, room);
-    units_ = {p, sums[0] / sums[1], sums[2] / sums[3]};
+    units_ = {scale, sums[0] / sums[1], sums[2] / sums[3]};
   }
 
-  __device__ Constants<T> constants(const SsimProblem& p) const {
-    return units_.constants(p);
+  __device__ Constants<T> constants(const Scale<T>& scale) const {
+    return units_.constants(scale);
   }
 
   __device__ bool is_inside(int i, int j) const {
@@ -192,13 +192,13 @@ __device__ void add_tile_errors(const Pixels<Scalar>& pixels,
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kTileBlocks)
     tile_forward_kernel(SsimForward p, const __grid_constant__ Window<T> window,
-                        Tiling tiling) {
+                        const __grid_constant__ Scale<T> scale, Tiling tiling) {
   const int halo = window.taps - 1;
   T* room = shared_memory<T>();  // [kTileHeight, kTileWidth + halo]
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
-    const Pixels<Scalar> pixels(p, tile.plane, tile.top, tile.left,
+    const Pixels<Scalar> pixels(p, scale.scale, tile.plane, tile.top, tile.left,
                                 height + halo, width + halo, room);
     __syncthreads();
     const Windows<T> windows(window, pixels, height, width, room,
@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kBlock, kTileBlocks)
     for (int at = threadIdx.x; at < height * width; at += kBlock) {
       const bool counts = windows.counts(at);
       const T value =
-          counts ? windows.similarity(at, pixels.constants(p)).value : T(0);
+          counts ? windows.similarity(at, pixels.constants(scale)).value : T(0);
       sums[SsimSums::kIndex] += value;
       sums[SsimSums::kWindows] += counts;
       const int64_t row = tile.plane * tiling.height + tile.top + at / width;
@@ -238,34 +238,36 @@ void tile_forward(const SsimForward& p, void* stream) {
   launch("ssim tile_forward_kernel", tile_forward_kernel<Scalar>,
          {grid_size(tiling), kBlock,
           (room + maps * kTileHeight * kTileWidth) * sizeof(T)},
-         stream, p, Window<T>(p), tiling);
+         stream, p, Window<T>(p), Scale<T>(p), tiling);
 }
 
 // ------------------------------------------------------------------ backward
 
 // From the statistics of the windows to the derivatives by them, in place.
 template <typename T>
-__device__ void differentiate(const SsimBackward& p, const Windows<T>& windows,
+__device__ void differentiate(const SsimBackward& p, T scale,
+                              const Windows<T>& windows,
                               const Constants<T>& constants, int64_t plane,
                               int64_t top, int64_t left, int side) {
   const int64_t height = p.map_height(), width = p.map_width();
   const T same =
-      p.grad_of_map ? T(1) : grad_of_sum<T>(p, plane, SsimSums::kIndex);
+      scale *
+      (p.grad_of_map ? T(1) : grad_of_sum<T>(p, plane, SsimSums::kIndex));
   for (int at = threadIdx.x; at < windows.size; at += kBlock) {
     const int64_t row = top + at / side, column = left + at % side;
     const bool counts = row >= 0 && row < height && column >= 0 &&
                         column < width && windows.counts(at);
-    T scale = same / static_cast<T>(p.data_range);
+    T grad = same;
     if (counts && p.grad_of_map) {
-      scale *= static_cast<const T*>(
+      grad *= static_cast<const T*>(
           p.grad)[(plane * height + row) * width + column];
     }
-    if (windows.weights) scale /= windows.weights[at];
+    if (windows.weights) grad /= windows.weights[at];
     const Similarity<T> index = windows.similarity(at, constants);
     VTADL_UNROLL
     for (int s = 0; s < kStatistics; ++s) {
       windows.means[s * windows.size + at] =
-          counts ? scale * index.grad[s] : T(0);
+          counts ? grad * index.grad[s] : T(0);
     }
   }
   __syncthreads();
@@ -278,6 +280,7 @@ template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kTileBlocks)
     tile_backward_kernel(SsimBackward p,
                          const __grid_constant__ Window<T> window,
+                         const __grid_constant__ Scale<T> scale,
                          Tiling tiling) {
   const int side = tiling.tile_height, halo = window.taps - 1;
   const int reach = side + halo;  // a side of the windows' region
@@ -286,13 +289,13 @@ __global__ void __launch_bounds__(kBlock, kTileBlocks)
     const Tile tile = tiling.tile(round);
     const int64_t top = tile.top + p.border - halo;
     const int64_t left = tile.left + p.border - halo;
-    const Pixels<Scalar> pixels(p, tile.plane, top, left, reach + halo,
-                                reach + halo, room);
+    const Pixels<Scalar> pixels(p, scale.scale, tile.plane, top, left,
+                                reach + halo, reach + halo, room);
     __syncthreads();
     const Windows<T> windows(window, pixels, reach, reach, room,
                              room + reach * (reach + halo));
-    differentiate(p, windows, pixels.constants(p), tile.plane, top, left,
-                  reach);
+    differentiate(p, scale.scale, windows, pixels.constants(scale), tile.plane,
+                  top, left, reach);
     const ErrorGrads<T> errors(p, tile.plane);
     T of_x = 0, of_y = 0;
     for (int s = 0; s < kStatistics; ++s) {
@@ -350,7 +353,7 @@ void tile_backward(const SsimBackward& p, void* stream) {
   const Tiling tiling{p.planes(), p.height, p.width, side, side};
   launch("ssim tile_backward_kernel", tile_backward_kernel<Scalar>,
          {grid_size(tiling), kBlock, tile_backward_bytes(p, side, sizeof(T))},
-         stream, p, Window<T>(p), tiling);
+         stream, p, Window<T>(p), Scale<T>(p), tiling);
 }
 
 }  // namespace vtadl::ssim
