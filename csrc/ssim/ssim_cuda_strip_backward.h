@@ -44,14 +44,14 @@ class OwnWindows {
     }
   }
 
-  // Row i, and then one after the other; 0 for windows that do not exist.
+  // Row i, and then one after the other.
   __device__ void load_grads(int i) {
     const bool row_is_inside = inside.holds_row(i);
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
-      const bool exists = row_is_inside && is_inside_[k];
-      grads_[k] = exists ? scale_ : 0.0f;
-      if (exists && is_map_) grads_[k] *= from_[k];
+      exists_[k] = row_is_inside && is_inside_[k];
+      grads_[k] = scale_;
+      if (exists_[k] && is_map_) grads_[k] *= from_[k];
     }
     if (is_map_) from_ += map_width_;
   }
@@ -66,10 +66,13 @@ class OwnWindows {
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
       const Similarity<float> index = windows.similarity(k, constants);
-      by[kBySquares][k] = grads_[k] * index.grad[kSquares];
-      by[kByProduct][k] = grads_[k] * index.grad[kProduct];
-      by[kByMeanX][k] = grads_[k] * index.grad[kMeanX];
-      if constexpr (kBoth) by[kByMeanY][k] = grads_[k] * index.grad[kMeanY];
+      const auto derivative = [&](int s) {
+        return exists_[k] ? grads_[k] * index.grad[s] : 0.0f;
+      };
+      by[kBySquares][k] = derivative(kSquares);
+      by[kByProduct][k] = derivative(kProduct);
+      by[kByMeanX][k] = derivative(kMeanX);
+      if constexpr (kBoth) by[kByMeanY][k] = derivative(kMeanY);
       sum += is_owned_[k] ? index.value : 0.0f;
     }
     VTADL_UNROLL
@@ -85,6 +88,7 @@ class OwnWindows {
   float scale_;  // in units of the data range
   const float* from_ = nullptr;
   bool is_inside_[kColumns], is_owned_[kColumns];
+  bool exists_[kColumns];  // the window in the row that came last
   float grads_[kColumns];
 };
 
@@ -185,8 +189,7 @@ class OwnPixels {
 
 // Moves 3 elements per pixel, 4 for both images, and the gradients of the
 // windows if each has its own; of shared memory 140 bytes, or 168. An eighth of
-// the threads that a multiprocessor holds, with some 200 registers each: what
-// the threads sum, they keep.
+// the threads that a multiprocessor holds, with some 250 registers each.
 template <typename Scalar, bool kBoth>
 __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
     strip_backward_kernel(SsimBackward p,
@@ -262,9 +265,10 @@ void strip_backward_of(const SsimBackward& p, void* sums, bool errors,
                        int64_t parts, void* stream) {
   const int threads = backward_threads(p);
   const Tiling tiling = backward_tiling(p);
+  const std::size_t rows = kImages + kMaps<kBoth>;
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
          {grid_size(tiling), threads,
-          2 * (kImages + kMaps<kBoth>)*row_room(threads) * sizeof(float)},
+          2 * rows * row_room(threads) * sizeof(float)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, sums, errors,
          parts);
 }

@@ -43,11 +43,11 @@ struct Inside {
   __device__ bool holds_column(int j) const {
     return j >= column_begin && j < column_end;
   }
-  // Of windows, those that no tile above or to the left has.
+  // Of windows, those that no tile above or to the left has: maybe none.
   __device__ Inside without_halo(const Tile& tile) const {
     Inside result = *this;
-    if (tile.top > 0) result.row_begin = kHalo;
-    if (tile.left > 0) result.column_begin = kHalo;
+    if (tile.top > 0) result.row_begin = min(kHalo, row_end);
+    if (tile.left > 0) result.column_begin = min(kHalo, column_end);
     return result;
   }
 

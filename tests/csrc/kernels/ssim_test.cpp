@@ -403,6 +403,7 @@ void test_ssim() {
       {"small images", 3, 2, 13, 12, 11},
       {"channels last", 2, 3, 20, 31, 11, 0, false, true, 1, last},
       {"several tiles", 1, 1, 45, 290, 11},
+      {"last tile without a window", 1, 1, 18, 742, 11},
       {"border", 1, 2, 38, 255, 11, 5, false, true, 255},
       {"wide border", 1, 1, 9, 12, 11, 12},
       {"image within the border", 1, 1, 3, 4, 11, 10},
