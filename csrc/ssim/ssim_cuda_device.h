@@ -133,7 +133,7 @@ struct ErrorGrads {
   T squared, absolute;
 
   __device__ ErrorGrads(const SsimBackward& p, int64_t plane)
-      : wanted(p.errors), squared(0), absolute(0) {
+      : wanted(p.errors && !p.grad_of_map), squared(0), absolute(0) {
     if (!wanted) return;
     squared = grad_of_sum<T>(p, plane, SsimSums::kSquaredErrors);
     absolute = grad_of_sum<T>(p, plane, SsimSums::kAbsoluteErrors);
