@@ -117,12 +117,12 @@ struct PixelSums {
 
   // Gradients of the pixels in the row of the windows that came last.
   __device__ float of_x(int k, float x, float y) const {
-    return sums[kByMeanX][k] + 2 * x * sums[kBySquares][k] +
-           y * sums[kByProduct][k];
+    return pixel_grad(sums[kByMeanX][k], sums[kBySquares][k],
+                      sums[kByProduct][k], x, y);
   }
   __device__ float of_y(int k, float x, float y) const {
-    return sums[kByMeanY][k] + 2 * y * sums[kBySquares][k] +
-           x * sums[kByProduct][k];
+    return pixel_grad(sums[kByMeanY][k], sums[kBySquares][k],
+                      sums[kByProduct][k], y, x);
   }
 };
 

@@ -43,6 +43,7 @@ struct Inside {
   __device__ bool holds_column(int j) const {
     return j >= column_begin && j < column_end;
   }
+
   // Of windows, those that no tile above or to the left has: maybe none.
   __device__ Inside without_halo(const Tile& tile) const {
     Inside result = *this;
@@ -66,6 +67,7 @@ struct Region {
   const Plane<const Scalar> x, y;
   const int64_t top, left;  // of (0, 0) in the images
   const Inside inside;
+  const Inside bordered;  // as `inside`, with the border
 
   __device__ Region(const SsimProblem& p, int64_t plane, int64_t top,
                     int64_t left, int rows, int columns)
@@ -73,17 +75,23 @@ struct Region {
         y(p, p.y, p.y_strides, plane),
         top(top),
         left(left),
-        inside(top, left, rows, columns, p.height, p.width) {}
+        inside(top, left, rows, columns, p.height, p.width),
+        bordered(top + p.border, left + p.border, rows, columns,
+                 p.padded_height(), p.padded_width()) {}
 
-  // The pivots are the means of some pixels. For all lanes of a warp.
+  // The pivots are the means of some pixels, also of the border: the result is
+  // the same where the images hold it. For all lanes of a warp.
   __device__ Units<float> units(float scale) const {
     const int which = threadIdx.x % kPivotPixels;
-    const int64_t row =
-        top + inside.row_begin + pivot_row(which, inside.rows());
-    const int64_t column =
-        left + inside.column_begin + pivot_column(which, inside.columns());
-    float sum_x = static_cast<float>(*x.at(row, column));
-    float sum_y = static_cast<float>(*y.at(row, column));
+    const auto i = static_cast<int>(bordered.row_begin +
+                                    pivot_row(which, bordered.rows()));
+    const auto j = static_cast<int>(bordered.column_begin +
+                                    pivot_column(which, bordered.columns()));
+    float sum_x = 0, sum_y = 0;
+    if (inside.holds_row(i) && inside.holds_column(j)) {
+      sum_x = static_cast<float>(*x.at(top + i, left + j));
+      sum_y = static_cast<float>(*y.at(top + i, left + j));
+    }
     for (int offset = kPivotPixels / 2; offset > 0; offset /= 2) {
       sum_x += __shfl_xor_sync(kFullMask, sum_x, offset);
       sum_y += __shfl_xor_sync(kFullMask, sum_y, offset);

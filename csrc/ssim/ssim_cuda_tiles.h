@@ -23,7 +23,8 @@ class Pixels {
   const bool masked;
 
   // (0, 0) is at `top`, `left` of the images with their border. The pivots are
-  // the means of the valid pixels among the first height × width.
+  // the means of the valid pixels among the first height × width; without a
+  // mask the border's are among them.
   __device__ Pixels(const SsimProblem& p, T scale, int64_t plane, int64_t top,
                     int64_t left, int height, int width, T* room)
       : masked(p.mask != nullptr),
@@ -38,9 +39,10 @@ class Pixels {
     T sums[4] = {};
     for (int item = threadIdx.x; item < height * width; item += kBlock) {
       const int i = item / width, j = item % width;
-      if (!is_valid(i, j)) continue;
-      add_finite(raw_x(i, j), sums[0], sums[1]);
-      add_finite(raw_y(i, j), sums[2], sums[3]);
+      const bool inside = is_inside(i, j);
+      if (masked ? !is_valid(i, j) : !is_inside(i, j, p.border)) continue;
+      add_finite(inside ? raw_x(i, j) : T(0), sums[0], sums[1]);
+      add_finite(inside ? raw_y(i, j) : T(0), sums[2], sums[3]);
     }
     block_sums(sums, room);
     units_ = {scale, sums[0] / sums[1], sums[2] / sums[3]};
@@ -50,9 +52,11 @@ class Pixels {
     return units_.constants(scale);
   }
 
-  __device__ bool is_inside(int i, int j) const {
+  // Of the images, or of them with a border.
+  __device__ bool is_inside(int i, int j, int64_t border = 0) const {
     const int64_t row = top_ + i, column = left_ + j;
-    return row >= 0 && row < height_ && column >= 0 && column < width_;
+    return row >= -border && row < height_ + border && column >= -border &&
+           column < width_ + border;
   }
   __device__ bool is_valid(int i, int j) const {
     return is_inside(i, j) && (!masked || *mask_.at(top_ + i, left_ + j));
