@@ -19,8 +19,12 @@ extern const ScaleCpuKernels scale_cpu_kernels = {
     [](const ScaleProblem& p) { scale_cuda(p, nullptr); }};
 
 extern const SsimCpuKernels ssim_cpu_kernels = {
+    &ssim_parts_cuda,
     [](const SsimForward& p) { ssim_forward_cuda(p, nullptr); },
-    [](const SsimBackward& p) { ssim_backward_cuda(p, nullptr); }};
+    [](const SsimBackward& p) { ssim_backward_cuda(p, nullptr); },
+    [](const SsimForwardBackward& p) {
+      ssim_forward_backward_cuda(p, nullptr);
+    }};
 
 }  // namespace baseline
 }  // namespace vtadl

@@ -35,6 +35,11 @@ class DeviceMemory {
     array = add(array, count * value_bytes_, true);
   }
 
+  void copy_mask(const bool*& array, std::int64_t count) {
+    array = static_cast<bool*>(
+        add(const_cast<bool*>(array), count * sizeof(bool), false));
+  }
+
   // The same for arrays of the type in which sums are kept.
   void copy_given_sums(const void*& array, std::int64_t count) {
     array = add(const_cast<void*>(array), count * sum_bytes_, false);
@@ -139,13 +144,33 @@ void scale(const ScaleProblem& problem) {
   memory.take_back();
 }
 
+// Elements from the first to the last that the strides reach.
+std::int64_t extent(const SsimProblem& p, const ImageStrides& strides) {
+  return (p.batch - 1) * strides.batch + (p.channels - 1) * strides.channel +
+         (p.height - 1) * strides.row + (p.width - 1) * strides.column + 1;
+}
+
+void copy_inputs(SsimProblem& p, DeviceMemory& memory) {
+  memory.copy(p.x, extent(p, p.x_strides));
+  memory.copy(p.y, extent(p, p.y_strides));
+  memory.copy_mask(p.mask, extent(p, p.mask_strides));
+}
+
+void copy_results(SsimForward& p, DeviceMemory& memory) {
+  memory.copy_sums(p.map, p.planes() * p.map_height() * p.map_width());
+  memory.copy_sums(p.sums, p.planes() * ssim_parts_cuda(p) * SsimSums::kCount);
+}
+
+void copy_results(SsimBackward& p, DeviceMemory& memory) {
+  memory.copy_result(p.grad_x, extent(p, p.grad_x_strides));
+  memory.copy_result(p.grad_y, extent(p, p.grad_y_strides));
+}
+
 void ssim_forward(const SsimForward& problem) {
   SsimForward p = problem;
   DeviceMemory memory(p.dtype);
-  memory.copy(p.x, p.planes * p.height * p.width);
-  memory.copy(p.y, p.planes * p.height * p.width);
-  memory.copy_result(p.map, p.planes * p.map_height() * p.map_width());
-  memory.copy_result(p.tile_sums, p.planes * p.tile_rows() * p.tile_columns());
+  copy_inputs(p, memory);
+  copy_results(p, memory);
   ssim_forward_cuda(p, nullptr);
   memory.take_back();
 }
@@ -154,12 +179,22 @@ void ssim_backward(const SsimBackward& problem) {
   SsimBackward p = problem;
   DeviceMemory memory(p.dtype);
   const std::int64_t windows = p.map_height() * p.map_width();
-  memory.copy(p.x, p.planes * p.height * p.width);
-  memory.copy(p.y, p.planes * p.height * p.width);
-  memory.copy(p.grad, p.planes * (p.grad_of_map ? windows : 1));
-  memory.copy_result(p.grad_x, p.planes * p.height * p.width);
-  memory.copy_result(p.grad_y, p.planes * p.height * p.width);
+  copy_inputs(p, memory);
+  memory.copy_given_sums(
+      p.grad, p.planes() * (p.grad_of_map ? windows : SsimSums::kCount));
+  copy_results(p, memory);
   ssim_backward_cuda(p, nullptr);
+  memory.take_back();
+}
+
+void ssim_forward_backward(const SsimForwardBackward& problem) {
+  SsimForwardBackward p = problem;
+  DeviceMemory memory(p.forward.dtype);
+  copy_inputs(p.forward, memory);
+  copy_results(p.forward, memory);
+  static_cast<SsimProblem&>(p.backward) = p.forward;
+  copy_results(p.backward, memory);
+  ssim_forward_backward_cuda(p, nullptr);
   memory.take_back();
 }
 
@@ -170,7 +205,8 @@ namespace baseline {
 extern const GmmCpuKernels gmm_cpu_kernels = {&gmm_forward, &gmm_backward,
                                               &gmm_forward_backward};
 extern const ScaleCpuKernels scale_cpu_kernels = {&scale};
-extern const SsimCpuKernels ssim_cpu_kernels = {&ssim_forward, &ssim_backward};
+extern const SsimCpuKernels ssim_cpu_kernels = {
+    &ssim_parts_cuda, &ssim_forward, &ssim_backward, &ssim_forward_backward};
 
 }  // namespace baseline
 }  // namespace vtadl

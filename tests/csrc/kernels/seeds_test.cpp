@@ -115,32 +115,52 @@ const GmmCase kGmmCases[] = {
     {"gmm, tril, shared", 200, 5, 8, 2, ScaleParam::kTril},
 };
 
-Results run_ssim() {
+// Each pass, and both at once; 11 taps are for strips, others for tiles.
+Results run_ssim(int taps) {
   SsimProblem p{};
   p.dtype = DType::kFloat32;
-  p.planes = 2;
-  p.height = 20;
-  p.width = 70;
-  p.taps = 11;
-  for (int t = 0; t < p.taps; ++t) p.window[t] = 1.0 / p.taps;
-  p.c1 = 1e-4;
-  p.c2 = 9e-4;
-  const std::int64_t pixels = p.planes * p.height * p.width;
-  const std::int64_t windows = p.planes * p.map_height() * p.map_width();
+  p.batch = 1;
+  p.channels = 2;
+  p.height = 40;
+  p.width = 150;
+  p.border = 1;
+  p.taps = taps;
+  for (int t = 0; t < taps; ++t) p.window[t] = 1.0 / taps;
+  p.data_range = 1;
+  p.k1 = 0.01;
+  p.k2 = 0.03;
+  p.luminance = true;
+  const std::int64_t plane = p.height * p.width, pixels = p.planes() * plane;
+  const std::int64_t windows = p.planes() * p.map_height() * p.map_width();
+  p.x_strides = p.y_strides = {p.channels * plane, plane, p.width, 1};
   Random random(4);
   const auto x = convert<float>(random.normal(pixels, 0.5, 0.2));
   const auto y = convert<float>(random.normal(pixels, 0.5, 0.2));
   const auto grad = convert<float>(random.normal(windows, 0, 1));
   p.x = x.data();
   p.y = y.data();
+  const SsimCpuKernels& kernels = ssim_cpu_kernels_in_use();
+  const std::int64_t sums = p.planes() * kernels.parts(p) * SsimSums::kCount;
   Results r;
   for (const std::int64_t count :
-       {windows, p.planes * p.tile_rows() * p.tile_columns(), pixels, pixels}) {
+       {windows, sums, pixels, pixels, sums, pixels, pixels}) {
     r.push_back(unwritten<float>(count));
   }
-  ssim_cpu_kernels_in_use().forward({p, r[0].data(), r[1].data()});
-  ssim_cpu_kernels_in_use().backward(
-      {p, grad.data(), true, r[2].data(), r[3].data()});
+  SsimBackward backward{};
+  static_cast<SsimProblem&>(backward) = p;
+  backward.grad_x_strides = backward.grad_y_strides = p.x_strides;
+  backward.grad = grad.data();
+  backward.grad_of_map = true;
+  backward.grad_x = r[2].data();
+  backward.grad_y = r[3].data();
+  kernels.forward({p, r[0].data(), r[1].data(), true});
+  kernels.backward(backward);
+  backward.grad = nullptr;
+  backward.grad_of_map = false;
+  backward.constant_grad[SsimSums::kIndex] = 1;
+  backward.grad_x = r[5].data();
+  backward.grad_y = r[6].data();
+  kernels.forward_backward({{p, nullptr, r[4].data(), true}, backward});
   return r;
 }
 
@@ -151,6 +171,7 @@ int main() {
   for (const vtadl::GmmCase& c : vtadl::kGmmCases) {
     vtadl::expect_same_bits(c.name, [&] { return vtadl::run_gmm(c); });
   }
-  vtadl::expect_same_bits("ssim", [] { return vtadl::run_ssim(); });
+  vtadl::expect_same_bits("ssim in strips", [] { return vtadl::run_ssim(11); });
+  vtadl::expect_same_bits("ssim in tiles", [] { return vtadl::run_ssim(7); });
   std::puts("no kernel depends on the order of its threads");
 }

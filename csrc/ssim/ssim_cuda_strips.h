@@ -1,0 +1,298 @@
+// Windows of 11 taps in float32 without a mask: a block owns a strip of columns
+// and goes down a band of rows. What both passes have in common.
+#pragma once
+
+#include "ssim/ssim_cuda_device.h"
+
+namespace vtadl::ssim {
+
+constexpr int kTaps = 11;
+constexpr int kHalo = kTaps - 1;
+constexpr int kColumns = 2;               // of a thread, side by side
+constexpr int kReach = kColumns + kHalo;  // values of a row that they sum
+constexpr int kMaxThreads = 128;
+constexpr int kImages = 2;
+
+// Whether these kernels can work on the problem. Within a wider border would
+// be windows that touch no tile.
+inline bool fits_strips(const SsimProblem& p) {
+  return p.taps == kTaps && p.dtype != DType::kFloat64 && p.mask == nullptr &&
+         p.border < kTaps;
+}
+
+// Values of a row in shared memory: the threads' columns and a halo.
+VTADL_INLINE int row_room(int threads) { return threads * kColumns + kHalo; }
+
+// -------------------------------------------------------------------- pixels
+
+// What of rows × columns values lies in a plane, where (0, 0) is at `top`,
+// `left`.
+struct Inside {
+  int row_begin, row_end, column_begin, column_end;
+
+  __device__ Inside(int64_t top, int64_t left, int rows, int columns,
+                    int64_t height, int64_t width)
+      : row_begin(clamp(-top, rows)),
+        row_end(clamp(height - top, rows)),
+        column_begin(clamp(-left, columns)),
+        column_end(clamp(width - left, columns)) {}
+
+  __device__ bool holds_row(int i) const {
+    return i >= row_begin && i < row_end;
+  }
+  __device__ bool holds_column(int j) const {
+    return j >= column_begin && j < column_end;
+  }
+
+  // Of windows, those that no tile above or to the left has: maybe none.
+  __device__ Inside without_halo(const Tile& tile) const {
+    Inside result = *this;
+    if (tile.top > 0) result.row_begin = min(kHalo, row_end);
+    if (tile.left > 0) result.column_begin = min(kHalo, column_end);
+    return result;
+  }
+
+  __device__ int rows() const { return row_end - row_begin; }
+  __device__ int columns() const { return column_end - column_begin; }
+
+ private:
+  __device__ static int clamp(int64_t value, int limit) {
+    return static_cast<int>(smaller(value < 0 ? 0 : value, limit));
+  }
+};
+
+// The pixels that a block looks at; those in the border and beyond are 0.
+template <typename Scalar>
+struct Region {
+  const Plane<const Scalar> x, y;
+  const int64_t top, left;  // of (0, 0) in the images
+  const Inside inside;
+  const Inside bordered;  // as `inside`, with the border
+
+  __device__ Region(const SsimProblem& p, int64_t plane, int64_t top,
+                    int64_t left, int rows, int columns)
+      : x(p, p.x, p.x_strides, plane),
+        y(p, p.y, p.y_strides, plane),
+        top(top),
+        left(left),
+        inside(top, left, rows, columns, p.height, p.width),
+        bordered(top + p.border, left + p.border, rows, columns,
+                 p.padded_height(), p.padded_width()) {}
+
+  // The pivots are the means of some pixels, also of the border: the result is
+  // the same where the images hold it. For all lanes of a warp.
+  __device__ Units<float> units(float scale) const {
+    const int which = threadIdx.x % kPivotPixels;
+    const auto i = static_cast<int>(bordered.row_begin +
+                                    pivot_row(which, bordered.rows()));
+    const auto j = static_cast<int>(bordered.column_begin +
+                                    pivot_column(which, bordered.columns()));
+    float sum_x = 0, sum_y = 0;
+    if (inside.holds_row(i) && inside.holds_column(j)) {
+      sum_x = static_cast<float>(*x.at(top + i, left + j));
+      sum_y = static_cast<float>(*y.at(top + i, left + j));
+    }
+    for (int offset = kPivotPixels / 2; offset > 0; offset /= 2) {
+      sum_x += __shfl_xor_sync(kFullMask, sum_x, offset);
+      sum_y += __shfl_xor_sync(kFullMask, sum_y, offset);
+    }
+    return {scale, sum_x / kPivotPixels, sum_y / kPivotPixels};
+  }
+};
+
+// A thread's column k in the block's.
+__device__ inline int own_column(int k) { return threadIdx.x * kColumns + k; }
+
+// Values of a thread's columns, to a row in shared memory.
+__device__ inline void store_pair(float* row, float first, float second) {
+  *reinterpret_cast<float2*>(row + own_column(0)) = make_float2(first, second);
+}
+
+// A thread's share of the rows, on its way to shared memory: its columns and,
+// for the first threads, a pixel of the halo beyond the last thread's.
+template <typename Scalar>
+class RowShare {
+ public:
+  __device__ explicit RowShare(const Region<Scalar>& region)
+      : from_x_(region.x.at(region.top + region.inside.row_begin,
+                            region.left + own_column(0))),
+        from_y_(region.y.at(region.top + region.inside.row_begin,
+                            region.left + own_column(0))) {
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      is_inside_[k] =
+          region.inside.holds_column(column(k)) && (k < kColumns || has_halo());
+    }
+  }
+
+  // Row i, and then one after the other.
+  __device__ void load(const Region<Scalar>& region, int i) {
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      x_[k] = y_[k] = static_cast<Scalar>(0.0f);
+    }
+    if (!region.inside.holds_row(i)) return;
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      const int64_t step = column(k) - own_column(0);
+      if (!is_inside_[k]) continue;
+      x_[k] = from_x_[step * region.x.column_stride];
+      y_[k] = from_y_[step * region.y.column_stride];
+    }
+    from_x_ += region.x.row_stride;
+    from_y_ += region.y.row_stride;
+  }
+
+  __device__ void store(const Units<float>& units, float* row_x) const {
+    float* row_y = row_x + row_room(blockDim.x);
+    float x[kCount], y[kCount];
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      x[k] = units.x(static_cast<float>(x_[k]));
+      y[k] = units.y(static_cast<float>(y_[k]));
+    }
+    store_pair(row_x, x[0], x[1]);
+    store_pair(row_y, y[0], y[1]);
+    if (has_halo()) {
+      row_x[column(kColumns)] = x[kColumns];
+      row_y[column(kColumns)] = y[kColumns];
+    }
+  }
+
+  // Of the pixels in the threads' columns, and maybe those in the halo.
+  __device__ void add_errors(bool halo, float (&sums)[SsimSums::kCount]) const {
+    VTADL_UNROLL
+    for (int k = 0; k < kCount; ++k) {
+      if (k == kColumns && !(halo && has_halo())) break;
+      ssim::add_errors(static_cast<float>(x_[k]), static_cast<float>(y_[k]),
+                       sums);
+    }
+  }
+
+ private:
+  static constexpr int kCount = kColumns + 1;
+
+  __device__ static bool has_halo() { return threadIdx.x < kHalo; }
+  __device__ static int column(int k) {
+    return k < kColumns ? own_column(k) : kColumns * blockDim.x + threadIdx.x;
+  }
+
+  const Scalar* from_x_;  // the next row of the images
+  const Scalar* from_y_;
+  bool is_inside_[kCount];
+  Scalar x_[kCount], y_[kCount];
+};
+
+// ------------------------------------------------------------- weighted sums
+
+// What the windows of a thread's columns hold of a row in shared memory.
+__device__ inline void load_reach(const float* row, float (&values)[kReach]) {
+  VTADL_UNROLL
+  for (int j = 0; j < kReach; j += kColumns) {
+    const float2 pair =
+        *reinterpret_cast<const float2*>(row + threadIdx.x * kColumns + j);
+    values[j] = pair.x;
+    values[j + 1] = pair.y;
+  }
+}
+
+// Adds value j of the reach to the sums of the windows that hold it.
+__device__ inline void add_weighted(const Window<float>& window, int j,
+                                    float value, float (&sums)[kColumns]) {
+  VTADL_UNROLL
+  for (int k = 0; k < kColumns; ++k) {
+    if (j >= k && j < k + kTaps) sums[k] += window.weights[j - k] * value;
+  }
+}
+
+// The weighted sum of the last kTaps values. It keeps, instead of the values,
+// what they will add to the sums to come: no value moves between registers.
+struct RunningSum {
+  float pending[kHalo];
+
+  __device__ float push(const Window<float>& window, float value) {
+    const float sum = pending[0] + window.weights[kHalo] * value;
+    VTADL_UNROLL
+    for (int t = 1; t < kHalo; ++t) {
+      pending[t - 1] = pending[t] + window.weights[kHalo - t] * value;
+    }
+    pending[kHalo - 1] = window.weights[0] * value;
+    return sum;
+  }
+};
+
+// The statistics of the windows of a thread's columns, as row after row comes.
+struct WindowMeans {
+  RunningSum running[kStatistics][kColumns] = {};
+  float means[kStatistics][kColumns];
+
+  __device__ void push(const Window<float>& window, const float* row) {
+    float x[kReach], y[kReach];
+    load_reach(row, x);
+    load_reach(row + row_room(blockDim.x), y);
+    push(window, kMeanX, [&](int j) { return x[j]; });
+    push(window, kMeanY, [&](int j) { return y[j]; });
+    push(window, kSquares, [&](int j) { return x[j] * x[j] + y[j] * y[j]; });
+    push(window, kProduct, [&](int j) { return x[j] * y[j]; });
+  }
+
+  // Of the windows that end with the row that came last.
+  __device__ Similarity<float> similarity(int k,
+                                          const Constants<float>& c) const {
+    return ssim::similarity(means[kMeanX][k], means[kMeanY][k],
+                            means[kSquares][k], means[kProduct][k], c);
+  }
+
+ private:
+  template <typename Value>
+  __device__ void push(const Window<float>& window, int s, const Value& value) {
+    float sums[kColumns] = {};
+    VTADL_UNROLL
+    for (int j = 0; j < kReach; ++j) add_weighted(window, j, value(j), sums);
+    VTADL_UNROLL
+    for (int k = 0; k < kColumns; ++k) {
+      means[s][k] = running[s][k].push(window, sums[k]);
+    }
+  }
+};
+
+// ------------------------------------------------------------------- tilings
+
+inline int multiprocessors() {
+  int device = 0, count = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(
+      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+      "cudaDeviceGetAttribute");
+  return count;
+}
+
+// Strips of equal width, of which `overlap` of the threads' columns are no
+// part.
+inline int strip_threads(int64_t width, int overlap) {
+  const int64_t strips = divide_up(width, kMaxThreads * kColumns - overlap);
+  const int64_t columns = divide_up(width, strips) + overlap;
+  return static_cast<int>(divide_up(columns, kColumns * kWarp)) * kWarp;
+}
+
+// Bands of the height that ends first, where each multiprocessor works on
+// `resident` blocks at a time, and a band costs `overlap` rows more than it
+// has.
+inline Tiling strip_tiling(int64_t planes, int64_t height, int64_t width,
+                           int tile_width, int resident, int overlap) {
+  constexpr int kLeastRows = 16, kMostRows = 256, kStep = 8;
+  const int64_t slots = int64_t(multiprocessors()) * resident;
+  Tiling best{};
+  int64_t best_cost = 0;
+  for (int rows = kLeastRows; rows <= kMostRows; rows += kStep) {
+    const Tiling tiling{planes, height, width, rows, tile_width};
+    const int64_t cost = divide_up(tiling.count(), slots) * (rows + overlap);
+    if (rows == kLeastRows || cost < best_cost) {
+      best = tiling;
+      best_cost = cost;
+    }
+  }
+  return best;
+}
+
+}  // namespace vtadl::ssim
