@@ -185,8 +185,12 @@ def ssim(
     if reduction == "map":
         return index
     dims = tuple(range(-1 - spatial_dims(x), 0)) if reduction == "none" else tuple(range(-x.dim(), 0))
-    windows = counted.sum(dims)
-    return (index.sum(dims) / windows.clamp(min=1)).masked_fill(windows == 0, math.nan)
+    return mean_over_windows(index.sum(dims), counted.sum(dims))
+
+
+def mean_over_windows(total: Tensor, windows: Tensor) -> Tensor:
+    """NaN, with gradients 0, where there are none."""
+    return (total / windows.clamp(min=1)).masked_fill(windows == 0, math.nan)
 
 
 def ms_ssim(
@@ -208,13 +212,18 @@ def ms_ssim(
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
         return _index(x, y, taps, data_range, k1, k2, luminance=luminance)[0].mean((-2, -1))
 
-    return _reduce(over_scales(plane_means, x, y, weights).mean(-1), reduction)
+    return ms_ssim_of(plane_means, x, y, weights, reduction)
 
 
-def over_scales(
-    plane_means: Callable[[Tensor, Tensor, bool], Tensor], x: Tensor, y: Tensor, weights: Sequence[float]
+def ms_ssim_of(
+    plane_means: Callable[[Tensor, Tensor, bool], Tensor],
+    x: Tensor,
+    y: Tensor,
+    weights: Sequence[float],
+    reduction: str,
 ) -> Tensor:
-    """Product of the powers of `plane_means` at each scale, ``[N, C]``; with luminance at the last only."""
+    """MS-SSIM by the means of the index over each plane, with luminance or without, ``[*, C]``."""
+    x, y = _widen(x), _widen(y)
     product = None
     for scale, weight in enumerate(weights):
         if scale > 0:
@@ -222,12 +231,12 @@ def over_scales(
         factor = _power(plane_means(x, y, scale == len(weights) - 1), weight)
         product = factor if product is None else product * factor
     assert product is not None
-    return product
+    return _reduce(product if reduction == "mean" else product.mean(-1), reduction)
 
 
 def halve(image: Tensor) -> Tensor:
     """Means of 2 x 2 pixels. An odd size gets a zero before the first pixel, as in pytorch-msssim."""
-    return F.avg_pool2d(_widen(image), 2, padding=(image.shape[-2] % 2, image.shape[-1] % 2))
+    return F.avg_pool2d(image, 2, padding=(image.shape[-2] % 2, image.shape[-1] % 2))
 
 
 class ReconstructionTerms(NamedTuple):
