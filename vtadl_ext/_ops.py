@@ -477,12 +477,12 @@ def ssim_total(
 
 
 def _weighted_total(sums: Tensor, weights: Sequence[float], divisors: Sequence[int]) -> Tensor:
-    first, *others = (
+    terms = [
         weight * (sums[..., i].sum() / divisor)
         for i, (weight, divisor) in enumerate(zip(weights, divisors, strict=True))
         if weight != 0
-    )
-    return sum(others, first)
+    ]
+    return sum(terms[1:], terms[0]) if terms else sums.new_zeros(())
 
 
 class SSIM(torch.autograd.Function):
@@ -523,7 +523,9 @@ class SSIMTotal(torch.autograd.Function):
         return _weighted_total(sums, weights, divisors), sums
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * (5 + len(ctx.options))
         needed = ctx.needs_input_grad[2:4]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         images_and_mask, grads = saved[:3], saved[3:]

@@ -268,7 +268,7 @@ def reconstruction_loss(
     squared, absolute = difference.square().mean(), difference.abs().mean()
     index = _index(x, y, weights, data_range, k1, k2)[0].mean()
     parts = [(mse, squared), (l1, absolute), (ssim, 1 - index)]
-    loss = torch.stack([weight * term for weight, term in parts if weight != 0]).sum()
+    loss = sum((weight * term for weight, term in parts if weight != 0), index.new_zeros(()))
     terms = ReconstructionTerms(squared.detach(), absolute.detach(), index.detach())
     return (loss, terms) if return_terms else loss
 

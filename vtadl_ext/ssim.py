@@ -81,7 +81,7 @@ def ssim(
     check_option("reduction", reduction, _REDUCTIONS)
     # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
-    _check_size(x, smallest, f"window_size = {window_size} and padding = {padding!r}")
+    _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
     if x.dim() == 5 or not _ops.has_kernels(x.device):
         return reference.ssim(x, y, **options, padding=padding, mask=mask, reduction=reduction)
@@ -149,7 +149,7 @@ def ms_ssim(
     _check_weights(weights)
     check_option("reduction", reduction, ("mean", "none"))
     smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
-    _check_size(x, smallest, f"window_size = {window_size} and {len(weights)} weights")
+    _check_size(x, smallest, window_size=window_size, scales=len(weights))
     if not _ops.has_kernels(x.device):
         return reference.ms_ssim(x, y, **options, weights=weights, reduction=reduction)
 
@@ -200,7 +200,7 @@ def reconstruction_loss(
     Args:
         x: images, ``[N, C, H, W]`` or ``[C, H, W]``, not smaller than the window, whatever the weights.
         y: images of the same shape, dtype and device.
-        mse, l1, ssim: weights, 0 or more, and one of them more. A weight of 0 leaves its term out.
+        mse, l1, ssim: weights, 0 or more. A weight of 0 leaves its term out of the loss.
         data_range, window, window_size, window_sigma, k1, k2: as in :func:`ssim`.
         return_terms: whether to return the terms as well.
 
@@ -223,9 +223,7 @@ def reconstruction_loss(
     x, y = _checked_images(x, y, _IMAGES, options)
     for name, weight in (("mse", mse), ("l1", l1), ("ssim", ssim)):
         check_number(name, weight, zero_allowed=True)
-    if mse == l1 == ssim == 0:
-        raise ValueError("one of mse, l1 and ssim must be positive, got 0 for all")
-    _check_size(x, window_size, f"window_size = {window_size}")
+    _check_size(x, window_size, window_size=window_size)
     if not _ops.has_kernels(x.device):
         return reference.reconstruction_loss(
             x, y, mse=mse, l1=l1, ssim=ssim, **options, return_terms=return_terms
@@ -350,11 +348,12 @@ def _check_options(window: str, window_size: int, **numbers: float) -> None:
         check_number(name, value)
 
 
-def _check_size(x: Tensor, smallest: int, cause: str) -> None:
+def _check_size(x: Tensor, smallest: int, **causes: object) -> None:
     sizes = x.shape[2 if x.dim() == 5 else -2 :]
     if min(sizes) < smallest:
         wanted, got = " x ".join([str(smallest)] * len(sizes)), " x ".join(map(str, sizes))
-        raise ValueError(f"x must be at least {wanted} pixels for {cause}, got {got}")
+        reasons = " and ".join(f"{name} = {value!r}" for name, value in causes.items())
+        raise ValueError(f"x must be at least {wanted} pixels for {reasons}, got {got}")
 
 
 def _check_weights(weights: Sequence[float]) -> None:
