@@ -1,10 +1,8 @@
-"""`ssim` and its gradients against the float64 reference, scikit-image and pytorch-msssim."""
+"""`ssim` and its gradients against the float64 reference, and under changes that should not matter."""
 
 import itertools
 
 import pytest
-import pytorch_msssim
-import skimage.metrics
 import torch
 from torch.nn.functional import pad
 
@@ -73,51 +71,6 @@ def test_the_means_are_means_of_the_map(device):
     full = ssim(x, y, reduction="map")
     assert_close("mean", ssim(x, y), full.mean(), 1e-6)
     assert_close("means", ssim(x, y, reduction="none"), full.mean((1, 2, 3)), 1e-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_id)
-@WINDOWS
-@pytest.mark.parametrize("size", [(23, 31), (65, 130)], ids=lambda size: "{}x{}".format(*size))
-def test_values_are_those_of_scikit_image(device, size, window, dtype):
-    images = random_images(3, *size, dtype=dtype, device=device)
-    options = {"gaussian_weights": True, "sigma": 1.5} if window == "gaussian" else {"win_size": 7}
-    expected, expected_map = skimage.metrics.structural_similarity(
-        *(image.double().cpu().numpy() for image in images.values()),
-        **options,
-        use_sample_covariance=False,
-        data_range=1.0,
-        channel_axis=0,
-        full=True,
-    )
-    taps = {"gaussian": 11, "uniform": 7}[window]
-    options = {"window": window, "window_size": taps}
-    expected_map = torch.from_numpy(expected_map)[:, taps // 2 : -(taps // 2), taps // 2 : -(taps // 2)]
-    tolerance = {torch.float64: 1e-11, torch.float32: 1e-6}[dtype]
-    map_tolerance = {torch.float64: 1e-11, torch.float32: 4e-6}[dtype]
-    torch.testing.assert_close(
-        ssim(*images.values(), **options).cpu(), torch.tensor(expected, dtype=dtype), rtol=0, atol=tolerance
-    )
-    torch.testing.assert_close(
-        ssim(*images.values(), **options, reduction="map").cpu(),
-        expected_map.to(dtype),
-        rtol=0,
-        atol=map_tolerance,
-    )
-
-
-@pytest.mark.parametrize("data_range", [1.0, 255.0])
-@pytest.mark.parametrize("window_size", [7, 11])
-def test_values_and_gradients_are_those_of_pytorch_msssim(device, window_size, data_range):
-    images = [image * data_range for image in random_images(2, 3, 33, 40, device=device).values()]
-    value, grads = value_and_grads(
-        lambda x, y: ssim(x, y, data_range=data_range, window_size=window_size, reduction="none"), images
-    )
-    expected, expected_grads = value_and_grads(
-        lambda x, y: pytorch_msssim.ssim(x, y, data_range, False, window_size), images
-    )
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
-    for name, grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
-        assert_close(f"gradient of {name}", grad, expected_grad, 1e-4)
 
 
 def test_same_padding_surrounds_the_image_with_zeros(device):
