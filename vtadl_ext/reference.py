@@ -287,12 +287,13 @@ def window_weights(window: str, size: int, sigma: float) -> list[float]:
 
 
 def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
-    """The image with the border that `padding` asks for: none, zeros, or its reflection."""
+    """The image with the border that `padding` asks for: none, or zeros or its reflection, then widened."""
     if padding == "valid":
         return image
     dims = spatial_dims(image)
-    # Planes, because F.pad reflects no images without channels.
-    planes = image.reshape(-1, 1, *image.shape[-dims:])
+    # Planes, because F.pad reflects no images without channels; wide, because gradients of a pixel and of
+    # its reflections add up.
+    planes = _widen(image).reshape(-1, 1, *image.shape[-dims:])
     border = [window_size // 2] * (2 * dims)
     planes = F.pad(planes, border, mode="constant" if padding == "same" else "reflect")
     return planes.reshape(*image.shape[:-dims], *planes.shape[-dims:])

