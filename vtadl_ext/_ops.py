@@ -31,7 +31,7 @@ INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
 _SUMS = 4
 
 
-def has_kernels(device: torch.device) -> bool:
+def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
     """Whether the binary serves this device; warns once for each kind that it does not."""
     if device.type in _KERNEL_DEVICES:
         return True
@@ -45,7 +45,7 @@ def has_kernels(device: torch.device) -> bool:
         warnings.warn(
             f"this build of vtadl_ext has no kernels for {device.type} tensors{advice}. They run "
             "vtadl_ext.reference, which is slower and takes more memory.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return False
 

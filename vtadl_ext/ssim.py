@@ -76,28 +76,7 @@ def ssim(
         "k1": k1,
         "k2": k2,
     }
-    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, options)
-    check_option("padding", padding, _PADDINGS)
-    check_option("reduction", reduction, _REDUCTIONS)
-    # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
-    smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
-    _check_size(x, smallest, window_size=window_size, padding=padding)
-    check_mask(mask, x)
-    if x.dim() == 5 or not _ops.has_kernels(x.device):
-        return reference.ssim(x, y, **options, padding=padding, mask=mask, reduction=reduction)
-
-    arguments = _for_kernels(x, y, options, padding, mask)
-    if reduction == "map":
-        index = _ops.ssim_map(*arguments)
-        return index.squeeze(0) if x.dim() == 3 else index
-    if reduction == "none":
-        mean = _means_of_images(*arguments)
-        return mean.squeeze(0) if x.dim() == 3 else mean
-    weights = (1.0, 0.0, 0.0, 0.0)  # of the index, among the sums
-    if mask is None:
-        return _ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
-    total, sums = _ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
-    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
+    return _similarity(x, y, options, padding, mask, reduction)
 
 
 def ms_ssim(
@@ -270,13 +249,44 @@ class SSIMLoss(nn.Module):
         _check_options(**self.options)
         check_option("padding", padding, _PADDINGS)
         check_option("reduction", reduction, _REDUCTIONS)
-        self.options |= {"padding": padding, "reduction": reduction}
+        self.padding = padding
+        self.reduction = reduction
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        return 1 - ssim(x, y, mask=mask, **self.options)
+        return 1 + _similarity(x, y, self.options, self.padding, mask, self.reduction, sign=-1.0)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        options = self.options | {"padding": self.padding, "reduction": self.reduction}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def _similarity(
+    x: Tensor,
+    y: Tensor,
+    options: dict[str, Any],
+    padding: str,
+    mask: Tensor | None,
+    reduction: str,
+    *,
+    sign: float = 1.0,
+) -> Tensor:
+    """`sign` times :func:`ssim`: what a loss subtracts has its gradients ready with that sign."""
+    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, options)
+    check_option("padding", padding, _PADDINGS)
+    check_option("reduction", reduction, _REDUCTIONS)
+    window_size = options["window_size"]
+    # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
+    smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
+    _check_size(x, smallest, window_size=window_size, padding=padding)
+    check_mask(mask, x)
+    if x.dim() == 5 or not _ops.has_kernels(x.device, stacklevel=4):
+        return sign * reference.ssim(x, y, **options, padding=padding, mask=mask, reduction=reduction)
+
+    arguments = _for_kernels(x, y, options, padding, mask)
+    if reduction == "mean":
+        return _mean(arguments, sign)
+    result = _ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
+    return sign * (result.squeeze(0) if x.dim() == 3 else result)
 
 
 def _for_kernels(
@@ -313,6 +323,14 @@ def _windows_of_plane(arguments: Sequence[Any]) -> int:
 def _windows(arguments: Sequence[Any]) -> int:
     batch, channels = arguments[0].shape[:2]
     return batch * channels * _windows_of_plane(arguments)  # type: ignore[no-any-return]
+
+
+def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
+    weights = (sign, 0.0, 0.0, 0.0)  # of the index, among the sums
+    if arguments[2] is None:
+        return _ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
+    total, sums = _ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
+    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
 
 
 def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import vtadl_ext
-from vtadl_ext import SSIMLoss, _ops, reference, ssim
+from vtadl_ext import SSIMLoss, _ops, reconstruction_loss, reference, ssim
 
+from .comparison import assert_close, value_and_grads
 from .images import random_images, random_mask
 
 OPTIONS = {
@@ -31,6 +32,35 @@ def test_the_module_is_one_minus_the_function(device, options):
     assert torch.equal(SSIMLoss(**options)(*images.values()), 1 - ssim(**images, **options))
     masked = SSIMLoss(**options)(*images.values(), mask)
     assert torch.equal(masked, 1 - ssim(**images, mask=mask, **options))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none", "map"])
+def test_its_gradients_are_those_of_the_function(device, reduction):
+    images = random_images(2, 3, 14, 15, device=device).values()
+    value, grads = value_and_grads(SSIMLoss(reduction=reduction), images)
+    expected, expected_grads = value_and_grads(lambda x, y: 1 - ssim(x, y, reduction=reduction), images)
+    assert_close("value", value, expected, 1e-6)
+    for name, grad, right in zip("xy", grads, expected_grads, strict=True):
+        assert_close(f"gradient of {name}", grad, right, 1e-6)
+
+
+def test_backward_of_the_mean_multiplies_no_image(device, monkeypatch):
+    factors = []
+
+    class Operators:
+        def __getattr__(self, name):
+            return getattr(actual, name)
+
+        def scale_(self, tensor, factor):
+            factors.append(factor.item())
+
+    actual = _ops._ops
+    monkeypatch.setattr(_ops, "_ops", Operators())
+    x, y = (image.requires_grad_() for image in random_images(2, 3, 14, 15, device=device).values())
+    SSIMLoss()(x, y).backward()
+    ssim(x, y).backward()
+    reconstruction_loss(x, y, mse=3.0, ssim=0.2).backward()
+    assert factors == [1.0] * 6
 
 
 def test_its_text_names_the_options():
@@ -81,7 +111,7 @@ def test_it_exports_with_any_number_of_images(compiled_device):
     ],
 )
 def test_devices_without_kernels_run_the_reference_of_each_function(monkeypatch, name, options, masked):
-    monkeypatch.setattr(_ops, "has_kernels", lambda _: False)
+    monkeypatch.setattr(_ops, "has_kernels", lambda *_, **__: False)
     monkeypatch.setattr(_ops, "_ops", None)
     if masked and name == "ssim":
         options = options | {"mask": random_mask(14, 15)}
