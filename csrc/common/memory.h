@@ -28,6 +28,7 @@ class Scratch {
 
   VTADL_HOST_INLINE T* get() const { return data_; }
   VTADL_HOST_INLINE operator T*() const { return data_; }
+  VTADL_HOST_INLINE T* operator->() const { return data_; }
 
  private:
   T* const data_;

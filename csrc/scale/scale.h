@@ -13,7 +13,7 @@ namespace vtadl {
 struct ScaleProblem {
   DType dtype;
   std::int64_t count;
-  void* values;        // [count], contiguous
+  void* values;        // [count], in any order
   const void* factor;  // one number of type Accumulate
 };
 

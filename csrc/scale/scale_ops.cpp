@@ -9,8 +9,17 @@ VTADL_CPU_KERNEL_TABLE(ScaleCpuKernels, scale_cpu_kernels)
 
 namespace {
 
+// Whether the elements fill the memory from the first to the last of them.
+bool is_dense(const Tensor& tensor) {
+  std::int64_t extent = 1;
+  for (std::int64_t d = 0; d < tensor.dim(); ++d) {
+    extent += (tensor.size(d) - 1) * tensor.stride(d);
+  }
+  return tensor.numel() == 0 || extent == tensor.numel();
+}
+
 void scale_in_place(Tensor tensor, Tensor factor) {
-  STD_TORCH_CHECK(tensor.is_contiguous(), "the tensor must be contiguous");
+  STD_TORCH_CHECK(is_dense(tensor), "the tensor must be dense");
   STD_TORCH_CHECK(
       factor.scalar_type() == accumulate_type(tensor) && factor.numel() == 1,
       "the factor must be one number of the accumulation type");

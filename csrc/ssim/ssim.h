@@ -48,7 +48,8 @@ struct SsimProblem {
   // First element of a plane.
   VTADL_INLINE std::int64_t plane_offset(const ImageStrides& strides,
                                          std::int64_t plane) const {
-    return plane / channels * strides.batch + plane % channels * strides.channel;
+    return plane / channels * strides.batch +
+           plane % channels * strides.channel;
   }
 };
 

@@ -94,16 +94,14 @@ VTADL_INLINE Similarity<T> similarity(T dx, T dy, T squares, T product,
            by_variances, by_covariance}};
 }
 
-// The derivatives `grad` by the statistics as they are with other pivots, which
-// are larger by `x` and `y`. A pixel's own is
-//   grad[kMeanX] + 2 (x-px) grad[kSquares] + (y-py) grad[kProduct]
-// summed over the windows that hold it, and the same with x and y exchanged.
-template <typename T>
-VTADL_INLINE void move_pivots(T& grad_mean_x, T& grad_mean_y, T grad_squares,
-                              T grad_product, ScalarOf<T> x, ScalarOf<T> y) {
-  using S = ScalarOf<T>;
-  grad_mean_x += S(2) * x * grad_squares + y * grad_product;
-  grad_mean_y += S(2) * y * grad_squares + x * grad_product;
+// The gradient of a pixel of value `own` - own pivot, where the other image's
+// is `other` - its pivot, from the sums over the windows that hold it of the
+// derivatives by their statistics. The derivative by a mean, once the pivots
+// have grown by `own` and `other`, is the same expression.
+template <typename T, typename U>
+VTADL_INLINE T pixel_grad(T by_mean, T by_squares, T by_product, U own,
+                          U other) {
+  return by_mean + ScalarOf<T>(2) * own * by_squares + other * by_product;
 }
 
 }  // namespace vtadl::ssim

@@ -1,5 +1,6 @@
 // The SSIM operators: schemas, argument checks, dispatch.
 #include <algorithm>
+#include <optional>
 #include <tuple>
 
 #include "common/cpu_dispatch.h"
@@ -12,81 +13,193 @@ VTADL_CPU_KERNEL_TABLE(SsimCpuKernels, ssim_cpu_kernels)
 
 namespace {
 
-SsimProblem problem_of(const Tensor& x, const Tensor& y,
-                       const std::vector<double>& window, double c1,
-                       double c2) {
+using MaybeTensor = std::optional<Tensor>;
+
+struct Options {
+  std::vector<double> window;
+  double data_range, k1, k2;
+  std::int64_t border;
+  bool luminance;
+};
+
+Shape shape_of(const Tensor& tensor) {
+  const auto sizes = tensor.sizes();
+  return Shape(sizes.begin(), sizes.end());
+}
+
+ImageStrides strides_of(const Tensor& images) {
+  return {images.stride(0), images.stride(1), images.stride(2),
+          images.stride(3)};
+}
+
+void check_images(const Tensor& x, const Tensor& y, const MaybeTensor& mask) {
   check_alike(y, x, "y");
+  STD_TORCH_CHECK(x.dim() == 4 && shape_of(x) == shape_of(y),
+                  "x and y must be images of the same shape [N, C, H, W]");
+  if (!mask) return;
   STD_TORCH_CHECK(
-      x.dim() >= 2 && x.dim() == y.dim() &&
-          std::equal(x.sizes().begin(), x.sizes().end(), y.sizes().begin()),
-      "x and y must be images of the same shape");
-  const auto taps = static_cast<std::int64_t>(window.size());
+      mask->scalar_type() == ScalarType::Bool && shape_of(*mask) == shape_of(x),
+      "mask must be a bool tensor of the images' shape");
+  STD_TORCH_CHECK(mask->is_cuda() == x.is_cuda() &&
+                      mask->get_device_index() == x.get_device_index(),
+                  "mask and x lie on different devices");
+}
+
+void check_window(const Options& options, const Tensor& x) {
+  const auto taps = static_cast<std::int64_t>(options.window.size());
   STD_TORCH_CHECK(taps % 2 == 1 && taps <= SsimProblem::kMaxTaps,
                   "the window must have an odd number of weights up to ",
                   SsimProblem::kMaxTaps);
-  STD_TORCH_CHECK(x.size(-2) >= taps && x.size(-1) >= taps,
+  STD_TORCH_CHECK(options.border >= 0 && options.border <= taps / 2,
+                  "the border must be from 0 to half of the window");
+  STD_TORCH_CHECK(std::min(x.size(-2), x.size(-1)) + 2 * options.border >= taps,
                   "the images are smaller than the window");
-  SsimProblem p;
+}
+
+SsimProblem problem_of(const Tensor& x, const Tensor& y,
+                       const MaybeTensor& mask, const Options& options) {
+  check_images(x, y, mask);
+  check_window(options, x);
+  SsimProblem p{};
   p.dtype = dtype_of(x);
-  p.height = x.size(-2);
-  p.width = x.size(-1);
-  p.planes = x.numel() / (p.height * p.width);
-  p.taps = static_cast<int>(taps);
-  std::copy(window.begin(), window.end(), p.window);
-  p.c1 = c1;
-  p.c2 = c2;
+  p.batch = x.size(0);
+  p.channels = x.size(1);
+  p.height = x.size(2);
+  p.width = x.size(3);
+  p.border = options.border;
+  p.taps = static_cast<int>(options.window.size());
+  std::copy(options.window.begin(), options.window.end(), p.window);
+  p.data_range = options.data_range;
+  p.k1 = options.k1;
+  p.k2 = options.k2;
+  p.luminance = options.luminance;
   p.x = x.const_data_ptr();
   p.y = y.const_data_ptr();
+  p.x_strides = strides_of(x);
+  p.y_strides = strides_of(y);
+  if (mask) {
+    p.mask = static_cast<const bool*>(mask->const_data_ptr());
+    p.mask_strides = strides_of(*mask);
+  }
   return p;
 }
 
-Shape leading(const Tensor& image) {
-  const auto sizes = image.sizes();
-  return Shape(sizes.begin(), sizes.end() - 2);
+// Of the sums of each plane.
+Shape sums_shape(const SsimProblem& p) {
+  return {p.batch, p.channels, SsimSums::kCount};
 }
 
-Shape with(Shape shape, const Shape& last) {
-  shape.insert(shape.end(), last.begin(), last.end());
-  return shape;
+std::int64_t parts_of_a_plane(const Tensor& x, const SsimProblem& p) {
+#ifdef VTADL_WITH_CUDA
+  if (!x.is_cpu()) return ssim_parts_cuda(p);
+#endif
+  (void)x;
+  return ssim_cpu_kernels_in_use().parts(p);
 }
 
-// The map, or its sum over each plane.
-Tensor ssim_forward(Tensor x, Tensor y, std::vector<double> window, double c1,
-                    double c2, bool map) {
-  x = torch::stable::contiguous(x);
-  y = torch::stable::contiguous(y);
-  const SsimProblem p = problem_of(x, y, window, c1, c2);
-  const Shape last = map ? Shape{p.map_height(), p.map_width()}
-                         : Shape{p.tile_rows() * p.tile_columns()};
-  Tensor result = empty(x, with(leading(x), last), accumulate_type(x));
+// The sums of a plane's parts; sum_of_parts() adds them up.
+Tensor empty_parts(const Tensor& x, const SsimProblem& p) {
+  return empty(x,
+               {p.batch, p.channels, parts_of_a_plane(x, p), SsimSums::kCount},
+               accumulate_type(x));
+}
+
+Tensor sum_of_parts(const Tensor& parts) {
+  return torch::stable::sum(parts, Shape{2});
+}
+
+// The gradients' memory: laid out like the images.
+struct Grads {
+  Tensor x, y;
+
+  Grads(const Tensor& x, bool needs_x, const Tensor& y, bool needs_y)
+      : x(empty_grad(x, needs_x)), y(empty_grad(y, needs_y)) {}
+
+  SsimBackward problem(const SsimProblem& p, bool errors) const {
+    SsimBackward backward{};
+    static_cast<SsimProblem&>(backward) = p;
+    backward.errors = errors;
+    if (x.dim() == 4) {
+      backward.grad_x = x.mutable_data_ptr();
+      backward.grad_x_strides = strides_of(x);
+    }
+    if (y.dim() == 4) {
+      backward.grad_y = y.mutable_data_ptr();
+      backward.grad_y_strides = strides_of(y);
+    }
+    return backward;
+  }
+
+ private:
+  static Tensor empty_grad(const Tensor& images, bool needed) {
+    return needed ? torch::stable::empty_like(images)
+                  : empty(images, {0}, images.scalar_type());
+  }
+};
+
+Tensor ssim_forward(Tensor x, Tensor y, MaybeTensor mask,
+                    std::vector<double> window, double data_range, double k1,
+                    double k2, std::int64_t border, bool luminance, bool map,
+                    bool errors) {
+  const SsimProblem p =
+      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  Tensor result =
+      map ? empty(x, {p.batch, p.channels, p.map_height(), p.map_width()},
+                  accumulate_type(x))
+          : empty_parts(x, p);
   run_kernel(
-      x, SsimForward{p, pointer_if(map, result), pointer_if(!map, result)},
+      x,
+      SsimForward{p, pointer_if(map, result), pointer_if(!map, result), errors},
       ssim_cpu_kernels_in_use().forward, VTADL_CUDA_KERNEL(ssim_forward_cuda));
-  return map ? result : torch::stable::sum(result, Shape{-1});
+  return map ? result : sum_of_parts(result);
 }
 
 std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
-                                         std::vector<double> window, double c1,
-                                         double c2, bool map, bool needs_x,
-                                         bool needs_y) {
-  x = torch::stable::contiguous(x);
-  y = torch::stable::contiguous(y);
-  grad = torch::stable::contiguous(grad);
-  const SsimProblem p = problem_of(x, y, window, c1, c2);
+                                         MaybeTensor mask,
+                                         std::vector<double> window,
+                                         double data_range, double k1,
+                                         double k2, std::int64_t border,
+                                         bool luminance, bool map, bool errors,
+                                         bool needs_x, bool needs_y) {
+  const SsimProblem p =
+      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  const Shape wanted =
+      map ? Shape{p.batch, p.channels, p.map_height(), p.map_width()}
+          : sums_shape(p);
   STD_TORCH_CHECK(
-      grad.scalar_type() == accumulate_type(x) &&
-          grad.numel() == p.planes * (map ? p.map_height() * p.map_width() : 1),
+      grad.scalar_type() == accumulate_type(x) && shape_of(grad) == wanted,
       "grad does not fit the result of the forward pass");
-  const Shape shape(x.sizes().begin(), x.sizes().end());
-  Tensor grad_x = empty_if(needs_x, x, shape, x.scalar_type());
-  Tensor grad_y = empty_if(needs_y, x, shape, x.scalar_type());
+  grad = torch::stable::contiguous(grad);
+  const Grads grads(x, needs_x, y, needs_y);
+  SsimBackward backward = grads.problem(p, errors);
+  backward.grad = grad.const_data_ptr();
+  backward.grad_of_map = map;
+  run_kernel(x, backward, ssim_cpu_kernels_in_use().backward,
+             VTADL_CUDA_KERNEL(ssim_backward_cuda));
+  return {grads.x, grads.y};
+}
+
+// The sums, and the gradients of Σ grad · sums over all planes.
+std::tuple<Tensor, Tensor, Tensor> ssim_forward_backward(
+    std::vector<double> grad, Tensor x, Tensor y, MaybeTensor mask,
+    std::vector<double> window, double data_range, double k1, double k2,
+    std::int64_t border, bool luminance, bool errors, bool needs_x,
+    bool needs_y) {
+  STD_TORCH_CHECK(grad.size() == SsimSums::kCount,
+                  "grad must have a number for each of the sums");
+  const SsimProblem p =
+      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  const Tensor parts = empty_parts(x, p);
+  const Grads grads(x, needs_x, y, needs_y);
+  SsimBackward backward = grads.problem(p, errors);
+  std::copy(grad.begin(), grad.end(), backward.constant_grad);
   run_kernel(
       x,
-      SsimBackward{p, grad.const_data_ptr(), map, pointer_if(needs_x, grad_x),
-                   pointer_if(needs_y, grad_y)},
-      ssim_cpu_kernels_in_use().backward,
-      VTADL_CUDA_KERNEL(ssim_backward_cuda));
-  return {grad_x, grad_y};
+      SsimForwardBackward{
+          SsimForward{p, nullptr, parts.mutable_data_ptr(), errors}, backward},
+      ssim_cpu_kernels_in_use().forward_backward,
+      VTADL_CUDA_KERNEL(ssim_forward_backward_cuda));
+  return {sum_of_parts(parts), grads.x, grads.y};
 }
 
 }  // namespace
@@ -94,22 +207,31 @@ std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
 
 STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
   m.def(
-      "ssim_forward(Tensor x, Tensor y, float[] window, float c1, float c2, "
-      "bool map) -> Tensor");
+      "ssim_forward(Tensor x, Tensor y, Tensor? mask, float[] window, "
+      "float data_range, float k1, float k2, int border, bool luminance, "
+      "bool map, bool errors) -> Tensor");
   m.def(
-      "ssim_backward(Tensor grad, Tensor x, Tensor y, float[] window, "
-      "float c1, float c2, bool map, bool needs_x, bool needs_y) -> "
+      "ssim_backward(Tensor grad, Tensor x, Tensor y, Tensor? mask, "
+      "float[] window, float data_range, float k1, float k2, int border, "
+      "bool luminance, bool map, bool errors, bool needs_x, bool needs_y) -> "
       "(Tensor, Tensor)");
+  m.def(
+      "ssim_forward_backward(float[] grad, Tensor x, Tensor y, Tensor? mask, "
+      "float[] window, float data_range, float k1, float k2, int border, "
+      "bool luminance, bool errors, bool needs_x, bool needs_y) -> "
+      "(Tensor sums, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {
   m.impl("ssim_forward", TORCH_BOX(&vtadl::ssim_forward));
   m.impl("ssim_backward", TORCH_BOX(&vtadl::ssim_backward));
+  m.impl("ssim_forward_backward", TORCH_BOX(&vtadl::ssim_forward_backward));
 }
 
 #ifdef VTADL_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CUDA, m) {
   m.impl("ssim_forward", TORCH_BOX(&vtadl::ssim_forward));
   m.impl("ssim_backward", TORCH_BOX(&vtadl::ssim_backward));
+  m.impl("ssim_forward_backward", TORCH_BOX(&vtadl::ssim_forward_backward));
 }
 #endif

@@ -1,0 +1,389 @@
+// One way down a band of an image, tile by tile: from pixels to the index of
+// each window, and on to the gradients of the pixels.
+#pragma once
+
+#include <algorithm>
+
+#include "common/memory.h"
+#include "ssim/ssim_cpu_blur.h"
+#include "ssim/ssim_cpu_tile.h"
+
+namespace vtadl::VTADL_CPU_CAPABILITY {
+namespace {
+
+// The rows of tiles [begin, end) of a plane.
+struct Band {
+  int64_t plane, begin, end;
+};
+
+VTADL_HOST_INLINE int64_t tiles_down(const SsimProblem& p) {
+  return divide_up(p.padded_height(), kTileRows);
+}
+VTADL_HOST_INLINE int64_t tiles_across(const SsimProblem& p) {
+  return divide_up(p.padded_width(), kTileColumns);
+}
+
+// Room for one row of tiles. Arrays [column][row] hold rows side by side, so
+// that the same code sums along either axis.
+template <typename T, int kPlanes>
+struct PassRoom {
+  alignas(64) T rows[kTileRows][kReadColumns];
+  alignas(64) T columns[kPlanes][kReadColumns][kTileRows];
+  alignas(64) T means[kPlanes][kTileColumns][kTileRows];
+  alignas(64) T values[kTileColumns][kTileRows];
+  alignas(64) T upstream[kTileColumns][kTileRows];
+  // Derivatives by the statistics of windows, with those of the tiles to the
+  // left and above that touch the same pixels.
+  alignas(64) T grads[ssim::kStatistics][kReadColumns][kTileRows];
+  alignas(64) T spread[ssim::kStatistics][kReadRows][kTileColumns];
+  alignas(64) T by[ssim::kStatistics][kTileRows][kTileColumns];
+};
+
+// What the next row of tiles needs of this one, for each tile.
+template <typename T>
+struct Carried {
+  Pivots<T> pivots;
+  alignas(64) T spread[ssim::kStatistics][kMaxHalo][kTileColumns];
+};
+
+// Either of forward and backward may be null.
+template <typename Scalar, int kTaps, bool kMasked>
+class Pass {
+ public:
+  using T = Accumulate<Scalar>;
+
+  Pass(const SsimProblem& p, const SsimForward* forward,
+       const SsimBackward* backward)
+      : p_(p),
+        forward_(forward),
+        backward_(backward),
+        window_(p),
+        halo_(p.taps - 1),
+        errors_((forward && forward->errors) || (backward && backward->errors)),
+        tile_(1),
+        room_(1),
+        carried_(backward ? tiles_across(p) : 0) {}
+
+  void run(const Band& band) {
+    // The band's first pixels lie in windows of the rows of tiles above.
+    const int64_t above = backward_ ? divide_up(halo_, kTileRows) : 0;
+    const int64_t first = std::max<int64_t>(0, band.begin - above);
+    for (int64_t i = first; i < band.end; ++i) {
+      is_first_row_ = i == first;
+      is_own_row_ = i >= band.begin;
+      for (int64_t j = 0; j < tiles_across(p_); ++j) run_tile(band.plane, i, j);
+    }
+  }
+
+ private:
+  void run_tile(int64_t plane, int64_t tile_row, int64_t tile_column) {
+    at_ = {plane, tile_row * kTileRows, tile_column * kTileColumns};
+    tile_column_ = tile_column;
+    window_rows_ = within(p_.map_height() - at_.top, kTileRows);
+    window_columns_ = within(p_.map_width() - at_.left, kTileColumns);
+    std::fill_n(sums_, SsimSums::kCount, T(0));
+    const bool has_windows = window_rows_ > 0 && window_columns_ > 0;
+    if (has_windows || backward_) tile_->read(p_, at_);
+    if (backward_) move_column_grads();
+    if (has_windows) {
+      find_means();
+      compare();
+    }
+    if (is_own_row_ && errors_) sum_errors();
+    if (is_own_row_ && forward_) write_results(tile_row, tile_column);
+    if (backward_) {
+      spread_grads();
+      if (is_own_row_) write_grads();
+    }
+  }
+
+  static int64_t within(int64_t count, int64_t most) {
+    return std::clamp<int64_t>(count, 0, most);
+  }
+
+  // Means of the statistics, [column][row].
+  void find_means() {
+    using Tile = Tile<Scalar, kMasked>;
+    const int64_t columns = Tile::columns_read(p_);
+    for (int s = 0; s < Tile::kPlanes; ++s) {
+      for (int64_t j = 0; j < columns; j += kLanes<T>) {
+        blur<kTaps>(window_, tile_->plane(s) + j, kReadColumns, kTileRows,
+                    room_->rows[0] + j, kReadColumns);
+      }
+      transpose(room_->rows[0], kReadColumns, kTileRows, columns,
+                room_->columns[s][0], kTileRows);
+      for (int64_t i = 0; i < kTileRows; i += kLanes<T>) {
+        blur<kTaps>(window_, room_->columns[s][0] + i, kTileRows, kTileColumns,
+                    room_->means[s][0] + i, kTileRows);
+      }
+    }
+  }
+
+  // The index of each window, and its derivatives by the statistics times the
+  // upstream gradient.
+  void compare() {
+    const Pivots<T> pivots = tile_->pivots();
+    const ssim::Constants<T> constants{static_cast<T>(p_.k1 * p_.k1),
+                                       static_cast<T>(p_.k2 * p_.k2),
+                                       p_.luminance, pivots.x, pivots.y};
+    if (backward_) read_upstream();
+    for (int64_t i = 0; i < window_rows_; i += kLanes<T>) {
+      const int rows = static_cast<int>(within(window_rows_ - i, kLanes<T>));
+      Vector<T> index{}, windows{};
+      for (int64_t j = 0; j < window_columns_; ++j) {
+        compare_column(i, j, rows, constants, index, windows);
+      }
+      sums_[SsimSums::kIndex] += sum<T>(index);
+      sums_[SsimSums::kWindows] += sum<T>(windows);
+    }
+  }
+
+  void compare_column(int64_t i, int64_t j, int rows,
+                      const ssim::Constants<T>& constants, Vector<T>& index,
+                      Vector<T>& windows) {
+    Vector<T> means[ssim::kStatistics], inverse = broadcast<Vector<T>>(1);
+    Vector<T> counted = keep<T>(inverse, rows);
+    for (int s = 0; s < ssim::kStatistics; ++s) {
+      means[s] = load<T>(&room_->means[s][j][i]);
+    }
+    if constexpr (kMasked) {
+      const auto weight = load<T>(&room_->means[kWeight][j][i]);
+      counted = select(weight < T(ssim::kLeastWeight), Vector<T>{}, counted);
+      inverse = T(1) / select(counted == 0, inverse, weight);
+      for (auto& mean : means) mean *= inverse;
+    }
+    const auto result =
+        ssim::similarity(means[0], means[1], means[2], means[3], constants);
+    const auto value = select(counted == 0, Vector<T>{}, result.value);
+    store<T>(&room_->values[j][i], value);
+    index += value;
+    windows += counted;
+    if (!backward_) return;
+    const auto upstream = load<T>(&room_->upstream[j][i]) * inverse;
+    for (int s = 0; s < ssim::kStatistics; ++s) {
+      store<T>(&room_->grads[s][halo_ + j][i],
+               select(counted == 0, Vector<T>{}, upstream * result.grad[s]));
+    }
+  }
+
+  // Upstream gradients of the index, [column][row].
+  void read_upstream() {
+    if (!backward_->grad_of_map) {
+      std::fill_n(room_->upstream[0], kTileColumns * kTileRows,
+                  upstream_of(SsimSums::kIndex));
+      return;
+    }
+    const T* from = static_cast<const T*>(backward_->grad) + map_offset();
+    for (int64_t i = 0; i < window_rows_; ++i) {
+      std::copy_n(from + i * p_.map_width(), window_columns_, room_->rows[i]);
+    }
+    transpose(room_->rows[0], kReadColumns, kTileRows, kTileColumns,
+              room_->upstream[0], kTileRows);
+  }
+
+  // Upstream gradient of one of the plane's sums.
+  T upstream_of(int sum) const {
+    if (backward_->grad_of_map) return 0;
+    if (!backward_->grad) return static_cast<T>(backward_->constant_grad[sum]);
+    return static_cast<const T*>(
+        backward_->grad)[at_.plane * SsimSums::kCount + sum];
+  }
+
+  int64_t map_offset() const {
+    return (at_.plane * p_.map_height() + at_.top) * p_.map_width() + at_.left;
+  }
+
+  // Those of the tile to the left touch pixels of this one.
+  void move_column_grads() {
+    const Pivots<T> pivots = tile_->pivots();
+    for (int64_t j = 0; j < halo_ * kTileRows; j += kLanes<T>) {
+      Vector<T> left[ssim::kStatistics] = {};
+      if (tile_column_ > 0) {
+        for (int s = 0; s < ssim::kStatistics; ++s) {
+          left[s] = load<T>(room_->grads[s][kTileColumns] + j);
+        }
+        move_pivots(left, pivots.x - column_pivots_.x,
+                    pivots.y - column_pivots_.y);
+      }
+      for (int s = 0; s < ssim::kStatistics; ++s) {
+        store<T>(room_->grads[s][0] + j, left[s]);
+      }
+    }
+    column_pivots_ = pivots;
+    for (auto& grad : room_->grads) {
+      std::fill_n(grad[halo_], kTileColumns * kTileRows, T(0));
+    }
+  }
+
+  static void move_pivots(Vector<T> (&grads)[ssim::kStatistics], T x, T y) {
+    grads[ssim::kMeanX] =
+        ssim::pixel_grad(grads[ssim::kMeanX], grads[ssim::kSquares],
+                         grads[ssim::kProduct], x, y);
+    grads[ssim::kMeanY] =
+        ssim::pixel_grad(grads[ssim::kMeanY], grads[ssim::kSquares],
+                         grads[ssim::kProduct], y, x);
+  }
+
+  // Sums of the derivatives over the windows that hold each pixel.
+  void spread_grads() {
+    move_row_grads();
+    for (int s = 0; s < ssim::kStatistics; ++s) {
+      if (!is_needed(s)) continue;
+      for (int64_t i = 0; i < kTileRows; i += kLanes<T>) {
+        blur<kTaps>(window_, room_->grads[s][0] + i, kTileRows, kTileColumns,
+                    room_->columns[s][0] + i, kTileRows);
+      }
+      transpose(room_->columns[s][0], kTileRows, kTileColumns, kTileRows,
+                room_->spread[s][halo_], kTileColumns);
+      for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
+        blur<kTaps>(window_, room_->spread[s][0] + j, kTileColumns, kTileRows,
+                    room_->by[s][0] + j, kTileColumns);
+      }
+      std::copy_n(room_->spread[s][kTileRows], halo_ * kTileColumns,
+                  carried_[tile_column_].spread[s][0]);
+    }
+    carried_[tile_column_].pivots = tile_->pivots();
+  }
+
+  bool is_needed(int statistic) const {
+    if (statistic == ssim::kMeanX) return backward_->grad_x;
+    if (statistic == ssim::kMeanY) return backward_->grad_y;
+    return true;
+  }
+
+  // Those of the tiles above touch pixels of this one.
+  void move_row_grads() {
+    const Carried<T>& carried = carried_[tile_column_];
+    const Pivots<T> pivots = tile_->pivots();
+    for (int64_t j = 0; j < halo_ * kTileColumns; j += kLanes<T>) {
+      Vector<T> above[ssim::kStatistics] = {};
+      if (!is_first_row_) {
+        for (int s = 0; s < ssim::kStatistics; ++s) {
+          above[s] = load<T>(carried.spread[s][0] + j);
+        }
+        move_pivots(above, pivots.x - carried.pivots.x,
+                    pivots.y - carried.pivots.y);
+      }
+      for (int s = 0; s < ssim::kStatistics; ++s) {
+        store<T>(room_->spread[s][0] + j, above[s]);
+      }
+    }
+  }
+
+  void write_results(int64_t tile_row, int64_t tile_column) const {
+    if (forward_->sums) {
+      const int64_t parts = tiles_down(p_) * tiles_across(p_);
+      const int64_t part = tile_row * tiles_across(p_) + tile_column;
+      T* to = static_cast<T*>(forward_->sums) +
+              (at_.plane * parts + part) * SsimSums::kCount;
+      std::copy_n(sums_, SsimSums::kCount, to);
+    }
+    if (!forward_->map || window_columns_ == 0) return;
+    transpose(room_->values[0], kTileRows, kTileColumns, kTileRows,
+              room_->rows[0], kReadColumns);
+    T* to = static_cast<T*>(forward_->map) + map_offset();
+    for (int64_t i = 0; i < window_rows_; ++i) {
+      std::copy_n(room_->rows[i], window_columns_, to + i * p_.map_width());
+    }
+  }
+
+  void write_grads() {
+    if (backward_->grad_x) {
+      write_grad(ssim::kMeanX, ssim::kMeanY, 1, backward_->grad_x,
+                 backward_->grad_x_strides);
+    }
+    if (backward_->grad_y) {
+      write_grad(ssim::kMeanY, ssim::kMeanX, -1, backward_->grad_y,
+                 backward_->grad_y_strides);
+    }
+  }
+
+  // Of the image whose mean is the statistic `own`; `sign` is that of its
+  // pixels in the differences.
+  void write_grad(int own, int other, T sign, void* grad,
+                  const ImageStrides& strides) {
+    const int64_t top = at_.top - p_.border, left = at_.left - p_.border;
+    const int64_t first = std::max<int64_t>(0, -left);
+    const int64_t count = within(p_.width - left, kTileColumns) - first;
+    Scalar* plane =
+        static_cast<Scalar*>(grad) + p_.plane_offset(strides, at_.plane);
+    for (int64_t i = 0; i < kTileRows; ++i) {
+      if (top + i < 0 || top + i >= p_.height || count <= 0) continue;
+      for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
+        store<T>(&room_->rows[i][j], grad_of(own, other, sign, i, j));
+      }
+      write_row(
+          room_->rows[i] + first, count,
+          plane + (top + i) * strides.row + (left + first) * strides.column,
+          strides.column);
+    }
+  }
+
+  Vector<T> grad_of(int own, int other, T sign, int64_t i, int64_t j) const {
+    const auto& by = room_->by;
+    auto grad = ssim::pixel_grad(load<T>(&by[own][i][j]),
+                                 load<T>(&by[ssim::kSquares][i][j]),
+                                 load<T>(&by[ssim::kProduct][i][j]),
+                                 load<T>(tile_->row(own, i) + j),
+                                 load<T>(tile_->row(other, i) + j)) *
+                tile_->unit();
+    if constexpr (kMasked) {
+      const auto valid = load<T>(tile_->row(kWeight, i) + j);
+      grad = select(valid == 0, Vector<T>{}, grad);
+    }
+    if (!errors_) return grad;
+    const auto difference = sign * load<T>(tile_->differences(i) + j);
+    const Vector<T> absolute =
+        broadcast<Vector<T>>(upstream_of(SsimSums::kAbsoluteErrors));
+    return grad + T(2) * upstream_of(SsimSums::kSquaredErrors) * difference +
+           select(difference > 0, absolute,
+                  select(difference < 0, -absolute, Vector<T>{}));
+  }
+
+  static void write_row(const T* from, int64_t count, Scalar* to,
+                        int64_t stride) {
+    if (stride == 1) {
+      for_each_vector<T>(count, [&](int64_t j, int some) {
+        store<T>(to + j, load<T>(from + j, some), some);
+      });
+    } else {
+      for (int64_t j = 0; j < count; ++j) {
+        to[j * stride] = static_cast<Scalar>(from[j]);
+      }
+    }
+  }
+
+  void sum_errors() {
+    tile_->read_differences(p_, at_);
+    Vector<T> squared{}, absolute{};
+    for (int64_t i = 0; i < kTileRows; ++i) {
+      for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
+        const auto difference = load<T>(tile_->differences(i) + j);
+        squared += difference * difference;
+        absolute += select(difference < 0, -difference, difference);
+      }
+    }
+    sums_[SsimSums::kSquaredErrors] = sum<T>(squared);
+    sums_[SsimSums::kAbsoluteErrors] = sum<T>(absolute);
+  }
+
+  const SsimProblem& p_;
+  const SsimForward* const forward_;
+  const SsimBackward* const backward_;
+  const ssim::Window<T> window_;
+  const int64_t halo_;
+  const bool errors_;
+  const Scratch<Tile<Scalar, kMasked>> tile_;
+  const Scratch<PassRoom<T, Tile<Scalar, kMasked>::kPlanes>> room_;
+  const Scratch<Carried<T>> carried_;
+
+  // Of the tile at hand.
+  TilePlace at_;
+  int64_t tile_column_, window_rows_, window_columns_;
+  bool is_first_row_, is_own_row_;
+  T sums_[SsimSums::kCount];
+  Pivots<T> column_pivots_;  // of the derivatives in room_->grads
+};
+
+}  // namespace
+}  // namespace vtadl::VTADL_CPU_CAPABILITY
