@@ -273,35 +273,38 @@ def test_inference_mode_is_served(device):
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "mask", "taps", "border"),
+    ("x", "y", "mask", "taps", "border", "message"),
     [
-        ((1, 1, 5, 6), (1, 1, 6, 5), None, 3, 0),
-        ((5, 6), (5, 6), None, 3, 0),
-        ((1, 1, 5, 6), (1, 1, 5, 6), (1, 1, 5, 5), 3, 0),
-        ((1, 1, 5, 6), (1, 1, 5, 6), (5, 6), 3, 0),
-        ((1, 1, 5, 6), (1, 1, 5, 6), None, 2, 0),
-        ((1, 1, 40, 40), (1, 1, 40, 40), None, 33, 0),
-        ((1, 1, 5, 6), (1, 1, 5, 6), None, 7, 0),
-        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, -1),
+        ((1, 1, 5, 6), (1, 1, 6, 5), None, 3, 0, "images of the same shape"),
+        ((5, 6), (5, 6), None, 3, 0, "images of the same shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), (1, 1, 5, 5), 3, 0, "bool tensor of the images' shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), (5, 6), 3, 0, "bool tensor of the images' shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 2, 0, "odd number of weights"),
+        ((1, 1, 40, 40), (1, 1, 40, 40), None, 33, 0, "odd number of weights"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 7, 0, "smaller than the window"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, -1, "the border must be"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, 2, "the border must be"),
     ],
 )
-def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, mask, taps, border):
+def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, mask, taps, border, message):
     mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
-    options = ([1 / taps] * taps, 1.0, 0.01, 0.03, border, True)
-    images = (torch.zeros(x), torch.zeros(y), mask)
-    with pytest.raises(RuntimeError):
-        torch.ops.vtadl_ext.ssim_forward(*images, *options, True, False)
-    with pytest.raises(RuntimeError):
-        torch.ops.vtadl_ext.ssim_forward_backward([1.0, 0.0, 0.0, 0.0], *images, *options, False, True, True)
+    arguments = (torch.zeros(x), torch.zeros(y), mask, [1 / taps] * taps, 1.0, 0.01, 0.03, border, True)
+    operators = torch.ops.vtadl_ext
+    with pytest.raises(RuntimeError, match=message):
+        operators.ssim_forward(*arguments, True, False)
+    with pytest.raises(RuntimeError, match=message):
+        operators.ssim_backward(torch.ones(1, 1, 4), *arguments, False, False, True, True)
+    with pytest.raises(RuntimeError, match=message):
+        operators.ssim_forward_backward([1.0, 0.0, 0.0, 0.0], *arguments, False, True, True)
 
 
 def test_the_raw_operators_refuse_masks_that_are_not_bool():
     x = torch.zeros(1, 1, 5, 6)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="bool tensor of the images' shape"):
         torch.ops.vtadl_ext.ssim_forward(x, x, torch.ones(1, 1, 5, 6), *OPTIONS, True, False)
 
 
-def test_the_raw_backward_operator_refuses_gradients_of_another_result():
+def test_the_raw_operators_refuse_gradients_of_another_result():
     x = torch.zeros(2, 1, 5, 6)
     for upstream, map in [
         (torch.ones(2, 1, 4), True),
@@ -309,11 +312,7 @@ def test_the_raw_backward_operator_refuses_gradients_of_another_result():
         (torch.ones(2, 1), False),
         (torch.ones(2, 1, 4).double(), False),
     ]:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="grad does not fit the result"):
             torch.ops.vtadl_ext.ssim_backward(upstream, x, x, None, *OPTIONS, map, False, True, True)
-
-
-def test_the_raw_operator_refuses_other_numbers_of_gradients():
-    x = torch.zeros(2, 1, 5, 6)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="a number for each of the sums"):
         torch.ops.vtadl_ext.ssim_forward_backward([1.0], x, x, None, *OPTIONS, False, True, True)
