@@ -10,15 +10,20 @@ if torch_version < "2.10":
 from vtadl_ext import reference
 from vtadl_ext._ops import build_info
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
-from vtadl_ext.ssim import ssim
+from vtadl_ext.reference import ReconstructionTerms
+from vtadl_ext.ssim import SSIMLoss, ms_ssim, reconstruction_loss, ssim
 
 __all__ = [
     "GMMNLLLoss",
+    "ReconstructionTerms",
+    "SSIMLoss",
     "build_info",
     "gmm_log_prob",
     "gmm_nll",
     "gmm_responsibilities",
     "gmm_sample",
+    "ms_ssim",
+    "reconstruction_loss",
     "reference",
     "ssim",
 ]

@@ -42,6 +42,25 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensors.values())
 
 
+def check_mask(mask: Tensor | None, x: Tensor) -> None:
+    """A bool tensor that broadcasts to the shape of x, or None."""
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a torch.Tensor or None, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must have dtype torch.bool, True where a pixel is valid, got {mask.dtype}")
+    if mask.layout != torch.strided:
+        raise TypeError(f"mask must be a dense tensor, got layout {mask.layout}")
+    if mask.device != x.device:
+        raise ValueError(f"mask must be on the device of x, {x.device}, got {mask.device}")
+    aligned = zip(reversed(mask.shape), reversed(x.shape), strict=False)
+    if mask.dim() > x.dim() or any(size not in (1, full) for size, full in aligned):
+        raise ValueError(
+            f"mask must broadcast to the shape of x, {list(x.shape)}, got shape {list(mask.shape)}"
+        )
+
+
 def check_option(name: str, value: str, options: Sequence[str]) -> None:
     if value not in options:
         raise ValueError(f"{name} must be {_one_of([repr(option) for option in options])}, got {value!r}")

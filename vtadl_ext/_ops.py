@@ -1,7 +1,7 @@
 """The raw operators of the binary: fake kernels, vmap and autograd."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,8 +26,12 @@ TRIL = len(SCALE_PARAMS)
 MIXTURES = ("logsumexp", "weighted")
 _NO_MIXTURE = len(MIXTURES)
 
+# The sums that the operators make over each pair of planes: SsimSums in csrc/ssim/ssim.h.
+INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
+_SUMS = 4
 
-def has_kernels(device: torch.device) -> bool:
+
+def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
     """Whether the binary serves this device; warns once for each kind that it does not."""
     if device.type in _KERNEL_DEVICES:
         return True
@@ -41,7 +45,7 @@ def has_kernels(device: torch.device) -> bool:
         warnings.warn(
             f"this build of vtadl_ext has no kernels for {device.type} tensors{advice}. They run "
             "vtadl_ext.reference, which is slower and takes more memory.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
     return False
 
@@ -144,9 +148,21 @@ def _(tensor: Tensor, factor: Tensor) -> None:
 
 
 @torch.library.register_fake("vtadl_ext::ssim_forward")
-def _(x: Tensor, y: Tensor, window: Sequence[float], c1: float, c2: float, map: bool) -> Tensor:
-    margin = len(window) - 1
-    last = (x.shape[-2] - margin, x.shape[-1] - margin) if map else ()
+def _(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: Sequence[float],
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
+    map: bool,
+    errors: bool,
+) -> Tensor:
+    grown = 2 * border - len(window) + 1
+    last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (_SUMS,)
     return x.new_empty((*x.shape[:-2], *last), dtype=_accumulate_dtype(x))
 
 
@@ -155,14 +171,44 @@ def _(
     grad: Tensor,
     x: Tensor,
     y: Tensor,
+    mask: Tensor | None,
     window: Sequence[float],
-    c1: float,
-    c2: float,
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
     map: bool,
-    needs_x: bool,
-    needs_y: bool,
-) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if needs_x else (0,)), x.new_empty(x.shape if needs_y else (0,))
+    errors: bool,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    return _empty_ssim_grads(x, y, needs)
+
+
+@torch.library.register_fake("vtadl_ext::ssim_forward_backward")
+def _(
+    grad: Sequence[float],
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: Sequence[float],
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
+    errors: bool,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    sums = x.new_empty((*x.shape[:-2], _SUMS), dtype=_accumulate_dtype(x))
+    return sums, *_empty_ssim_grads(x, y, needs)
+
+
+def _empty_ssim_grads(x: Tensor, y: Tensor, needs: Sequence[bool]) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.empty_like(image) if need else image.new_empty((0,))
+        for image, need in zip((x, y), needs, strict=True)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ vmap
@@ -230,25 +276,32 @@ def _(
     return _claim_batch((grad_x, grad_logits, grad_mu, grad_scale), needed, info.batch_size)
 
 
+def _batch_into_images(
+    info: Any, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None]
+) -> Iterator[Tensor | None]:
+    """The batch as so many more images."""
+    for tensor, dim in zip(tensors, in_dims, strict=True):
+        yield None if tensor is None else _batch_first(tensor, dim, info.batch_size).flatten(0, 1)
+
+
 @torch.library.register_vmap("vtadl_ext::ssim_forward")
 def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
-    images = (
-        _batch_first(image, dim, info.batch_size)
-        for image, dim in zip(arguments[:2], in_dims[:2], strict=True)
-    )
-    return _ops.ssim_forward(*images, *arguments[2:]), 0
+    tensors = _batch_into_images(info, in_dims[:3], arguments[:3])
+    return _ops.ssim_forward(*tensors, *arguments[3:]).unflatten(0, (info.batch_size, -1)), 0
 
 
 @torch.library.register_vmap("vtadl_ext::ssim_backward")
 def _(
     info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    tensors = (
-        _batch_first(tensor, dim, info.batch_size)
-        for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
+    needed = arguments[-2:]
+    tensors = _batch_into_images(info, in_dims[:4], arguments[:4])
+    grads = _ops.ssim_backward(*tensors, *arguments[4:])
+    grads = tuple(
+        grad.unflatten(0, (info.batch_size, -1)) if need else grad
+        for grad, need in zip(grads, needed, strict=True)
     )
-    grads = _ops.ssim_backward(*tensors, *arguments[3:])
-    return _claim_batch(grads, arguments[-2:], info.batch_size)
+    return _claim_batch(grads, needed, info.batch_size)
 
 
 # -------------------------------------------------------------------------------------------------- autograd
@@ -279,6 +332,22 @@ def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
     # torch.compile has no second derivatives, and cannot trace one autograd.Function inside another.
     run = _OnceDifferentiable.forward if torch.compiler.is_compiling() else _OnceDifferentiable.apply
     return run(name, *arguments)
+
+
+def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
+    """Whether a reduced result computes its gradients in the forward pass, while the cache has the data.
+
+    That needs gradients that will be taken, and plain eager mode: the compiler and functorch have backward
+    passes of their own. Half precision would round the gradients before the factor of a loss scaler, which is
+    there to keep them from vanishing, could reach them.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch.is_grad_enabled()
+        and any(tensor.requires_grad for tensor in tensors)
+        and tensors[0].dtype != torch.float16
+        and not functorch_is_active()
+    )
 
 
 def gmm_log_prob(*arguments: Any) -> Tensor:
@@ -387,8 +456,37 @@ class GMMLoss(torch.autograd.Function):
         return None, *_gmm_grads(inputs, needed, grads), None, None, None
 
 
+def ssim_map(*arguments: Any) -> Tensor:
+    """The index of each window."""
+    return SSIM.apply(*arguments, True, False)  # type: ignore[no-any-return]
+
+
+def ssim_sums(*arguments: Any, errors: bool = False) -> Tensor:
+    """Sums over each plane, `[N, C, 4]`, in the order of SsimSums in csrc/ssim/ssim.h."""
+    return SSIM.apply(*arguments, False, errors)  # type: ignore[no-any-return]
+
+
+def ssim_total(
+    weights: Sequence[float], divisors: Sequence[int], *arguments: Any, errors: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Σ weight · sum / divisor over the sums of all planes; and the sums, `[N, C, 4]`, without gradients."""
+    if takes_gradients_along(arguments[:2]):
+        return SSIMTotal.apply(weights, divisors, *arguments, errors)  # type: ignore[no-any-return]
+    sums = ssim_sums(*arguments, errors=errors)
+    return _weighted_total(sums, weights, divisors), sums.detach()
+
+
+def _weighted_total(sums: Tensor, weights: Sequence[float], divisors: Sequence[int]) -> Tensor:
+    terms = [
+        weight * (sums[..., i].sum() / divisor)
+        for i, (weight, divisor) in enumerate(zip(weights, divisors, strict=True))
+        if weight != 0
+    ]
+    return sum(terms[1:], terms[0]) if terms else sums.new_zeros(())
+
+
 class SSIM(torch.autograd.Function):
-    """The map, or its sum over each plane."""
+    """The map, or the sums of each plane."""
 
     generate_vmap_rule = True
 
@@ -398,12 +496,52 @@ class SSIM(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.options = inputs[2:]
+        ctx.save_for_backward(*inputs[:3])
+        ctx.options = inputs[3:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:2]
         grads = _backward("ssim", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        wanted = (grad if need else None for grad, need in zip(grads, needed, strict=True))
-        return *wanted, None, None, None, None
+        return *_wanted(grads, needed), *[None] * (1 + len(ctx.options))
+
+
+class SSIMTotal(torch.autograd.Function):
+    """`ssim_total`, with the gradients computed in the forward pass. What GMMLoss says holds here too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Sequence[float], divisors: Sequence[int], *arguments: Any
+    ) -> tuple[Tensor, Tensor]:
+        images_and_mask, options = arguments[:3], arguments[3:]
+        grad_of_sums = [weight / max(n, 1) for weight, n in zip(weights, divisors, strict=True)]
+        sums, *grads = _ops.ssim_forward_backward(grad_of_sums, *arguments, *ctx.needs_input_grad[2:4])
+        ctx.save_for_backward(*images_and_mask, *grads)
+        ctx.grad_of_sums, ctx.options, ctx.grads_are_taken = grad_of_sums, options, False
+        ctx.mark_non_differentiable(sums)
+        ctx.set_materialize_grads(False)  # zeros for the sums
+        return _weighted_total(sums, weights, divisors), sums
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * (5 + len(ctx.options))
+        needed = ctx.needs_input_grad[2:4]
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        images_and_mask, grads = saved[:3], saved[3:]
+        alone = not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
+        if ctx.grads_are_taken or not alone:
+            grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
+            grad = grad.expand(*images_and_mask[0].shape[:2], _SUMS)
+            *options, errors = ctx.options
+            grads = _backward("ssim", grad, *images_and_mask, *options, False, errors, *needed)
+        else:
+            ctx.grads_are_taken = True
+            for wanted, need in zip(grads, needed, strict=True):
+                if need:
+                    _ops.scale_(wanted, grad)
+        return None, None, *_wanted(grads, needed), *[None] * (1 + len(ctx.options))
+
+
+def _wanted(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))

@@ -70,7 +70,7 @@ def gmm_nll(
         return reference.gmm_nll(**arguments, mixture=mixture, reduction=reduction)
     tensors, options = _for_kernels(arguments)
     kind = _ops.MIXTURES.index(mixture)
-    if reduction != "none" and _takes_gradients_along(tensors):
+    if reduction != "none" and _ops.takes_gradients_along(tensors):
         samples = _ops.gmm_samples(tensors, options[0])
         divisor = math.prod(samples) if reduction == "mean" else 1
         return _ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
@@ -196,22 +196,6 @@ class GMMNLLLoss(nn.Module):
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("scale_param", "min_std", "mixture", "reduction")}
-
-
-def _takes_gradients_along(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether a reduced likelihood computes its gradients in the forward pass, while the cache has the data.
-
-    That needs gradients that will be taken, and plain eager mode: the compiler and functorch have backward
-    passes of their own. Half precision would round the gradients before the factor of a loss scaler, which is
-    there to keep them from vanishing, could reach them.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and torch.is_grad_enabled()
-        and any(tensor.requires_grad for tensor in tensors)
-        and tensors[0].dtype != torch.float16
-        and not _ops.functorch_is_active()
-    )
 
 
 def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[int, float]]:

@@ -1,14 +1,21 @@
-"""Structural similarity of images, fused."""
+"""Structural similarity of images and volumes, fused."""
 
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+from torch import Tensor, nn
 
 from vtadl_ext import _ops, reference
-from vtadl_ext._checks import check_number, check_option, checked_tensors
+from vtadl_ext._checks import check_mask, check_number, check_option, checked_tensors
+from vtadl_ext.reference import ReconstructionTerms
 
 _WINDOWS = ("gaussian", "uniform")
 _PADDINGS = ("valid", "same", "reflect")
 _REDUCTIONS = ("mean", "none", "map")
 _MAX_WINDOW_SIZE = 31
+
+_IMAGES = {3: "[C, H, W]", 4: "[N, C, H, W]"}
+_IMAGES_AND_VOLUMES = {**_IMAGES, 5: "[N, C, D, H, W]"}
 
 
 def ssim(
@@ -22,9 +29,10 @@ def ssim(
     k1: float = 0.01,
     k2: float = 0.03,
     padding: str = "valid",
+    mask: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Structural similarity index of two images or batches of images, 1 where they are equal.
+    r"""Structural similarity index of two images, volumes, or batches of them, 1 where they are equal.
 
     .. math:: \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}
                    {(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)},
@@ -35,7 +43,8 @@ def ssim(
     respect to both images. The result is float32 for half-precision input.
 
     Args:
-        x: images, ``[N, C, H, W]`` or ``[C, H, W]``.
+        x: images, ``[N, C, H, W]`` or ``[C, H, W]``, or volumes, ``[N, C, D, H, W]``, of any strides. Volumes
+            are composed of PyTorch's own operations: slower, and with more memory, than images.
         y: images of the same shape, dtype and device.
         data_range: difference between the largest and the smallest value that a pixel can have.
         window: ``"gaussian"`` or ``"uniform"``.
@@ -44,62 +53,331 @@ def ssim(
         k1, k2: constants of the index.
         padding: ``"valid"``: only windows that lie inside the image; ``"same"``: one window for each pixel,
             with zeros around the image; ``"reflect"``: the same with the image reflected at its border.
+        mask: valid pixels, a bool tensor that broadcasts to the shape of `x`. The others have no influence
+            on any window that holds them, and gradient 0, whatever they hold: the weights of the valid ones
+            are normalised. With padding ``"same"`` what lies outside of the image is not valid either.
+            Windows without a valid pixel are 0 in the map and do not count in the means.
         reduction: ``"mean"``; ``"none"``: the mean of each image; ``"map"``: the index of each window.
 
     Returns:
         A scalar; ``[N]`` (a scalar for ``[C, H, W]``) under ``reduction="none"``; ``[N, C, H', W']`` under
-        ``"map"``, where ``H' = H - window_size + 1`` for valid padding and ``H`` otherwise.
+        ``"map"``, where ``H' = H - window_size + 1`` for valid padding and ``H`` otherwise. The mean of no
+        windows is NaN, with gradients 0.
 
     Raises:
-        TypeError: an argument is no tensor or number, or the images differ in dtype.
+        TypeError: an argument is no tensor or number, the images differ in dtype, or `mask` is not bool.
         ValueError: a shape, device or option does not fit; the message names it.
     """
-    x, y = checked_tensors(x=x, y=y)
-    check_option("window", window, _WINDOWS)
+    options: dict[str, Any] = {
+        "data_range": data_range,
+        "window": window,
+        "window_size": window_size,
+        "window_sigma": window_sigma,
+        "k1": k1,
+        "k2": k2,
+    }
+    return _similarity(x, y, options, padding, mask, reduction)
+
+
+def ms_ssim(
+    x: Tensor,
+    y: Tensor,
+    *,
+    data_range: float = 1.0,
+    window: str = "gaussian",
+    window_size: int = 11,
+    window_sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    weights: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Multi-scale structural similarity of images, 1 where they are equal.
+
+    .. math:: \text{ssim}_M^{w_M} \prod_{s<M} \text{cs}_s^{w_s}
+
+    for each channel, where cs is the factor of :func:`ssim` without means, ssim the whole index, both are
+    means over valid windows, and each scale has half the size of the one before, by 2 x 2 averages (Wang et
+    al., "Multiscale structural similarity for image quality assessment", 2003). Means below 1e-7, negative
+    ones too, make the product 0 with gradients 0, where fractional powers have none that is finite.
+
+    Args:
+        x: images, ``[N, C, H, W]`` or ``[C, H, W]``, with sides of more than
+            ``(window_size - 1) * 2 ** (len(weights) - 1)`` pixels: 161 or more by default.
+        y: images of the same shape, dtype and device.
+        data_range, window, window_size, window_sigma, k1, k2: as in :func:`ssim`.
+        weights: exponent of each scale, from the full size on; their number is that of the scales.
+        reduction: ``"mean"``, or ``"none"``: the mean over the channels of each image.
+
+    Returns:
+        A scalar, or ``[N]`` (a scalar for ``[C, H, W]``) under ``reduction="none"``. It is float32 for
+        half-precision input.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`.
+    """
+    options: dict[str, Any] = {
+        "data_range": data_range,
+        "window": window,
+        "window_size": window_size,
+        "window_sigma": window_sigma,
+        "k1": k1,
+        "k2": k2,
+    }
+    x, y = _checked_images(x, y, _IMAGES, options)
+    _check_weights(weights)
+    check_option("reduction", reduction, ("mean", "none"))
+    smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
+    _check_size(x, smallest, window_size=window_size, scales=len(weights))
+    if not _ops.has_kernels(x.device):
+        return reference.ms_ssim(x, y, **options, weights=weights, reduction=reduction)
+
+    def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
+        arguments = _for_kernels(x, y, options, luminance=luminance)
+        means: Tensor = _ops.ssim_sums(*arguments)[..., _ops.INDEX] / _windows_of_plane(arguments)
+        return means if x.dim() == 4 else means.squeeze(0)
+
+    return reference.ms_ssim_of(plane_means, x, y, weights, reduction)
+
+
+# fmt: off
+@overload
+def reconstruction_loss(
+    x: Tensor, y: Tensor, *, mse: float = ..., l1: float = ..., ssim: float = ...,
+    data_range: float = ..., window: str = ..., window_size: int = ..., window_sigma: float = ...,
+    k1: float = ..., k2: float = ..., return_terms: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def reconstruction_loss(
+    x: Tensor, y: Tensor, *, mse: float = ..., l1: float = ..., ssim: float = ...,
+    data_range: float = ..., window: str = ..., window_size: int = ..., window_sigma: float = ...,
+    k1: float = ..., k2: float = ..., return_terms: Literal[True],
+) -> tuple[Tensor, ReconstructionTerms]: ...
+# fmt: on
+def reconstruction_loss(
+    x: Tensor,
+    y: Tensor,
+    *,
+    mse: float = 1.0,
+    l1: float = 0.0,
+    ssim: float = 1.0,
+    data_range: float = 1.0,
+    window: str = "gaussian",
+    window_size: int = 11,
+    window_sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    return_terms: bool = False,
+) -> Tensor | tuple[Tensor, ReconstructionTerms]:
+    r"""How far a reconstruction is from its image, in one pass over both for all terms and the gradients.
+
+    .. math:: \text{mse} \cdot \overline{(x-y)^2} + \text{l1} \cdot \overline{|x-y|}
+              + \text{ssim} \cdot (1 - \text{SSIM}(x, y))
+
+    with means over all pixels, and the index of :func:`ssim` over valid windows.
+
+    Args:
+        x: images, ``[N, C, H, W]`` or ``[C, H, W]``, not smaller than the window, whatever the weights.
+        y: images of the same shape, dtype and device.
+        mse, l1, ssim: weights, 0 or more. A weight of 0 leaves its term out of the loss.
+        data_range, window, window_size, window_sigma, k1, k2: as in :func:`ssim`.
+        return_terms: whether to return the terms as well.
+
+    Returns:
+        The loss, a scalar. With `return_terms` a pair: the loss, and the unweighted means of squared
+        differences, absolute differences and index as :class:`ReconstructionTerms`, without gradients. All
+        are float32 for half-precision input.
+
+    Raises:
+        TypeError, ValueError: as :func:`ssim`.
+    """
+    options: dict[str, Any] = {
+        "data_range": data_range,
+        "window": window,
+        "window_size": window_size,
+        "window_sigma": window_sigma,
+        "k1": k1,
+        "k2": k2,
+    }
+    x, y = _checked_images(x, y, _IMAGES, options)
+    for name, weight in (("mse", mse), ("l1", l1), ("ssim", ssim)):
+        check_number(name, weight, zero_allowed=True)
+    _check_size(x, window_size, window_size=window_size)
+    if not _ops.has_kernels(x.device):
+        return reference.reconstruction_loss(
+            x, y, mse=mse, l1=l1, ssim=ssim, **options, return_terms=return_terms
+        )
+
+    arguments = _for_kernels(x, y, options)
+    weights = (-ssim, 0.0, mse, l1)  # of the sums, in their order
+    counts = (_windows(arguments), 1, x.numel(), x.numel())
+    errors = return_terms or mse != 0 or l1 != 0
+    total, sums = _ops.ssim_total(weights, counts, *arguments, errors=errors)
+    loss = ssim + total
+    if not return_terms:
+        return loss
+    index, _, squared, absolute = (
+        total / count for total, count in zip(sums.sum((0, 1)).unbind(), counts, strict=True)
+    )
+    return loss, ReconstructionTerms(squared, absolute, index)
+
+
+class SSIMLoss(nn.Module):
+    """1 - :func:`ssim` as a module, with its options fixed."""
+
+    def __init__(
+        self,
+        *,
+        data_range: float = 1.0,
+        window: str = "gaussian",
+        window_size: int = 11,
+        window_sigma: float = 1.5,
+        k1: float = 0.01,
+        k2: float = 0.03,
+        padding: str = "valid",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "data_range": data_range,
+            "window": window,
+            "window_size": window_size,
+            "window_sigma": window_sigma,
+            "k1": k1,
+            "k2": k2,
+        }
+        _check_options(**self.options)
+        check_option("padding", padding, _PADDINGS)
+        check_option("reduction", reduction, _REDUCTIONS)
+        self.padding = padding
+        self.reduction = reduction
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        return 1 + _similarity(x, y, self.options, self.padding, mask, self.reduction, sign=-1.0)
+
+    def extra_repr(self) -> str:
+        options = self.options | {"padding": self.padding, "reduction": self.reduction}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def _similarity(
+    x: Tensor,
+    y: Tensor,
+    options: dict[str, Any],
+    padding: str,
+    mask: Tensor | None,
+    reduction: str,
+    *,
+    sign: float = 1.0,
+) -> Tensor:
+    """`sign` times :func:`ssim`: what a loss subtracts has its gradients ready with that sign."""
+    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, options)
     check_option("padding", padding, _PADDINGS)
     check_option("reduction", reduction, _REDUCTIONS)
-    _check_window_size(window_size)
-    for name, value in (("data_range", data_range), ("window_sigma", window_sigma), ("k1", k1), ("k2", k2)):
-        check_number(name, value)
-    _check_shapes(x, y, window_size, padding)
-    if not _ops.has_kernels(x.device):
-        return reference.ssim(
-            *(x, y),
-            data_range=data_range,
-            window=window,
-            window_size=window_size,
-            window_sigma=window_sigma,
-            k1=k1,
-            k2=k2,
-            padding=padding,
-            reduction=reduction,
-        )
-    x, y = (reference.pad(image, window_size, padding) for image in (x, y))
-    weights = reference.window_weights(window, window_size, window_sigma)
-    c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
-    result: Tensor = _ops.SSIM.apply(x, y, weights, c1, c2, reduction == "map")
-    if reduction == "map":
-        return result
-    windows = (x.shape[-2] - window_size + 1) * (x.shape[-1] - window_size + 1)
-    return (result.mean(-1) if reduction == "none" else result.mean()) / windows
+    window_size = options["window_size"]
+    # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
+    smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
+    _check_size(x, smallest, window_size=window_size, padding=padding)
+    check_mask(mask, x)
+    if x.dim() == 5 or not _ops.has_kernels(x.device, stacklevel=4):
+        return sign * reference.ssim(x, y, **options, padding=padding, mask=mask, reduction=reduction)
+
+    arguments = _for_kernels(x, y, options, padding, mask)
+    if reduction == "mean":
+        return _mean(arguments, sign)
+    result = _ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
+    return sign * (result.squeeze(0) if x.dim() == 3 else result)
 
 
-def _check_window_size(window_size: int) -> None:
+def _for_kernels(
+    x: Tensor,
+    y: Tensor,
+    options: dict[str, Any],
+    padding: str = "valid",
+    mask: Tensor | None = None,
+    *,
+    luminance: bool = True,
+) -> tuple[Any, ...]:
+    """What the operators take: images ``[N, C, H, W]`` and their mask, then the options."""
+    taps = options["window_size"]
+    if padding == "reflect":
+        mask = None if mask is None else reference.pad_mask(mask, x.shape, taps, padding)
+        x, y = (reference.pad(image, taps, padding) for image in (x, y))
+    elif mask is not None:
+        mask = mask.expand(x.shape)
+    if x.dim() == 3:
+        x, y = x.unsqueeze(0), y.unsqueeze(0)
+        mask = None if mask is None else mask.unsqueeze(0)
+    weights = reference.window_weights(options["window"], taps, options["window_sigma"])
+    numbers = (float(options[name]) for name in ("data_range", "k1", "k2"))
+    border = taps // 2 if padding == "same" else 0
+    return x, y, mask, weights, *numbers, border, luminance
+
+
+def _windows_of_plane(arguments: Sequence[Any]) -> int:
+    x, _, _, weights, _, _, _, border, _ = arguments
+    height, width = (size + 2 * border - len(weights) + 1 for size in x.shape[-2:])
+    return height * width  # type: ignore[no-any-return]
+
+
+def _windows(arguments: Sequence[Any]) -> int:
+    batch, channels = arguments[0].shape[:2]
+    return batch * channels * _windows_of_plane(arguments)  # type: ignore[no-any-return]
+
+
+def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
+    weights = (sign, 0.0, 0.0, 0.0)  # of the index, among the sums
+    if arguments[2] is None:
+        return _ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
+    total, sums = _ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
+    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
+
+
+def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:
+    """``[N]``."""
+    sums = _ops.ssim_sums(x, y, mask, *options)
+    total = sums[..., _ops.INDEX].sum(-1)
+    if mask is None:
+        return total / (x.shape[1] * _windows_of_plane((x, y, mask, *options)))
+    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].detach().sum(-1))
+
+
+def _checked_images(
+    x: Tensor, y: Tensor, shapes: dict[int, str], options: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """The images, once they and the options that all functions share fit."""
+    x, y = checked_tensors(x=x, y=y)
+    _check_options(**options)
+    if x.dim() not in shapes:
+        wanted = " or ".join(sorted(shapes.values(), key=len, reverse=True))
+        raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
+    if x.shape != y.shape:
+        raise ValueError(f"y must have the shape of x, {list(x.shape)}, got {list(y.shape)}")
+    return x, y
+
+
+def _check_options(window: str, window_size: int, **numbers: float) -> None:
+    check_option("window", window, _WINDOWS)
     if isinstance(window_size, bool) or not isinstance(window_size, int):
         raise TypeError(f"window_size must be an integer, got {window_size!r}")
     if window_size % 2 == 0 or not 3 <= window_size <= _MAX_WINDOW_SIZE:
         raise ValueError(f"window_size must be odd and from 3 to {_MAX_WINDOW_SIZE}, got {window_size}")
+    for name, value in numbers.items():
+        check_number(name, value)
 
 
-def _check_shapes(x: Tensor, y: Tensor, window_size: int, padding: str) -> None:
-    if x.dim() not in (3, 4):
-        raise ValueError(f"x must have shape [N, C, H, W] or [C, H, W], got {list(x.shape)}")
-    if x.shape != y.shape:
-        raise ValueError(f"y must have the shape of x, {list(x.shape)}, got {list(y.shape)}")
-    # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
-    smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
-    if min(x.shape[-2:]) < smallest:
-        raise ValueError(
-            f"x must be at least {smallest} x {smallest} pixels for window_size = {window_size} and "
-            f"padding = {padding!r}, got {x.shape[-2]} x {x.shape[-1]}"
-        )
+def _check_size(x: Tensor, smallest: int, **causes: object) -> None:
+    sizes = x.shape[2 if x.dim() == 5 else -2 :]
+    if min(sizes) < smallest:
+        wanted, got = " x ".join([str(smallest)] * len(sizes)), " x ".join(map(str, sizes))
+        reasons = " and ".join(f"{name} = {value!r}" for name, value in causes.items())
+        raise ValueError(f"x must be at least {wanted} pixels for {reasons}, got {got}")
+
+
+def _check_weights(weights: Sequence[float]) -> None:
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise TypeError(f"weights must be a sequence of numbers, got {weights!r}")
+    if not weights:
+        raise ValueError("weights must hold one number or more, got none")
+    for i, weight in enumerate(weights):
+        check_number(f"weights[{i}]", weight)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import vtadl_ext
-from vtadl_ext import _ops, gmm_nll, reference, ssim
+from vtadl_ext import _ops, gmm_nll, reconstruction_loss, reference, ssim
 
 from .comparison import DTYPES, assert_close, value_and_grads
-from .images import random_images
+from .images import random_images, random_mask
 from .mixtures import SCALE_PARAMS, per_sample, shared
 
 CAPABILITIES = ["baseline", "avx2", "avx512"]
@@ -41,8 +41,9 @@ def test_the_build_describes_itself():
 
 
 def test_the_public_names_are_there():
-    functions = ["gmm_log_prob", "gmm_nll", "gmm_responsibilities", "gmm_sample", "ssim"]
-    assert sorted(vtadl_ext.__all__) == sorted(["GMMNLLLoss", "build_info", "reference", *functions])
+    of_mixtures = ["GMMNLLLoss", "gmm_log_prob", "gmm_nll", "gmm_responsibilities", "gmm_sample"]
+    of_images = ["ReconstructionTerms", "SSIMLoss", "ms_ssim", "reconstruction_loss", "ssim"]
+    assert sorted(vtadl_ext.__all__) == sorted([*of_mixtures, *of_images, "build_info", "reference"])
     assert all(hasattr(vtadl_ext, name) for name in vtadl_ext.__all__)
 
 
@@ -60,15 +61,24 @@ def cases():
             for mixture in (per_sample, shared):
                 tensors = mixture(20, 5, 37, scale_param=scale_param, dtype=dtype).values()
                 yield gmm_nll, reference.gmm_nll, list(tensors), {"scale_param": scale_param}
-        for window_size in (7, 11):
-            images = list(random_images(2, 20, 75, dtype=dtype).values())
-            yield ssim, reference.ssim, images, {"window_size": window_size, "reduction": "map"}
+        images = list(random_images(2, 3, 20, 75, dtype=dtype).values())
+        channels_last = [image.contiguous(memory_format=torch.channels_last) for image in images]
+        for options in (
+            {"window_size": 7},
+            {"window_size": 11, "padding": "same"},
+            {"window_size": 31, "padding": "same"},
+            {"window_size": 11, "mask": random_mask(2, 1, 20, 75)},
+        ):
+            yield ssim, reference.ssim, images, options | {"reduction": "map"}
+            yield ssim, reference.ssim, channels_last, options | {"reduction": "map"}
+        weights = {"mse": 1e3, "l1": 1e3, "ssim": 1e3}  # so that gradients are no subnormal halves
+        yield reconstruction_loss, reference.reconstruction_loss, images, weights
 
 
 SAVE_RESULTS = """
 import sys, torch
-from vtadl_ext import build_info, gmm_nll, ssim
-functions, results = {"gmm_nll": gmm_nll, "ssim": ssim}, []
+from vtadl_ext import build_info, gmm_nll, reconstruction_loss, ssim
+functions, results = {"gmm_nll": gmm_nll, "reconstruction_loss": reconstruction_loss, "ssim": ssim}, []
 for name, tensors, options in torch.load(sys.argv[1]):
     value = functions[name](*[tensor.requires_grad_() for tensor in tensors], **options)
     upstream = torch.arange(1, value.numel() + 1, dtype=torch.float64).cos().view(value.shape).to(value)

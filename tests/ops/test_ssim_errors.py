@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vtadl_ext import ssim
+from vtadl_ext import ms_ssim, reconstruction_loss, ssim
 
 from .images import random_images
 
@@ -55,10 +55,10 @@ def test_mixed_devices_are_refused(images):
     check_refusal(ValueError, message, images | {"y": images["y"].to("meta")})
 
 
-@pytest.mark.parametrize("shape", [(), (20,), (16, 20), (1, 2, 3, 16, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(), (20,), (16, 20), (1, 2, 3, 4, 16, 20)], ids=str)
 def test_other_numbers_of_dimensions_are_refused(device, shape):
     image = torch.zeros(shape, device=device)
-    message = f"x must have shape [N, C, H, W] or [C, H, W], got {list(shape)}"
+    message = f"x must have shape [N, C, D, H, W] or [N, C, H, W] or [C, H, W], got {list(shape)}"
     check_refusal(ValueError, message, {"x": image, "y": image})
 
 
@@ -133,6 +133,65 @@ def test_numbers_out_of_range_are_refused(images, option, value):
 @pytest.mark.parametrize("value", ["1", None, True, torch.tensor(1.0)], ids=repr)
 def test_numbers_of_other_types_are_refused(images, option, value):
     check_refusal(TypeError, f"{option} must be a number, got {value!r}", images, **{option: value})
+
+
+@pytest.mark.parametrize("value", [[[True]], 1.0, True, np.ones((16, 20), dtype=bool)], ids=repr)
+def test_masks_that_are_no_tensors_are_refused(images, value):
+    message = f"mask must be a torch.Tensor or None, got {type(value).__name__}"
+    check_refusal(TypeError, message, images, mask=value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int64], ids=str)
+def test_masks_of_other_dtypes_are_refused(images, device, dtype):
+    message = f"mask must have dtype torch.bool, True where a pixel is valid, got {dtype}"
+    check_refusal(TypeError, message, images, mask=torch.ones(16, 20, dtype=dtype, device=device))
+
+
+def test_sparse_masks_are_refused(images, device):
+    mask = torch.ones(16, 20, dtype=torch.bool, device=device).to_sparse()
+    check_refusal(TypeError, "mask must be a dense tensor, got layout torch.sparse_coo", images, mask=mask)
+
+
+def test_masks_on_other_devices_are_refused(images, device):
+    message = f"mask must be on the device of x, {images['x'].device}, got meta"
+    check_refusal(ValueError, message, images, mask=torch.ones(16, 20, dtype=torch.bool, device="meta"))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(19,), (20, 16), (2, 16, 20), (2, 3, 16, 21), (1, 2, 3, 16, 20), (1, 1, 1, 1, 1), (0, 3, 16, 20)],
+    ids=str,
+)
+def test_masks_that_do_not_broadcast_are_refused(images, device, shape):
+    message = f"mask must broadcast to the shape of x, [2, 3, 16, 20], got shape {list(shape)}"
+    mask = torch.ones(shape, dtype=torch.bool, device=device)
+    check_refusal(ValueError, message, images, mask=mask)
+
+
+@pytest.mark.parametrize("function", [ms_ssim, reconstruction_loss])
+def test_functions_of_images_alone_refuse_volumes(device, function):
+    volume = torch.zeros(1, 3, 11, 16, 20, device=device)
+    with pytest.raises(
+        ValueError, match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\], got \[1, 3, 11, 16, 20\]"
+    ):
+        function(volume, volume)
+
+
+@pytest.mark.parametrize("function", [ms_ssim, reconstruction_loss])
+@pytest.mark.parametrize(
+    ("error", "message", "change"),
+    [
+        (TypeError, "x must be a torch.Tensor, got NoneType", {"x": None}),
+        (ValueError, "y must have the shape of x, [2, 3, 16, 20], got [2]", {"y": torch.zeros(2)}),
+        (TypeError, "window_size must be an integer, got 3.0", {"window_size": 3.0}),
+        (ValueError, "window must be 'gaussian' or 'uniform', got 'box'", {"window": "box"}),
+        (ValueError, "data_range must be finite and positive, got 0", {"data_range": 0}),
+    ],
+)
+def test_other_functions_of_images_refuse_the_same(images, device, function, error, message, change):
+    arguments = images | {name: value.to(device) if name == "y" else value for name, value in change.items()}
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        function(**arguments)
 
 
 def test_options_go_by_their_names_only(images):

@@ -1,10 +1,6 @@
-"""`ssim` and its gradients against the float64 reference, scikit-image and pytorch-msssim."""
-
-import itertools
+"""`ssim` and its gradients against the float64 reference, and under changes that should not matter."""
 
 import pytest
-import pytorch_msssim
-import skimage.metrics
 import torch
 from torch.nn.functional import pad
 
@@ -75,55 +71,38 @@ def test_the_means_are_means_of_the_map(device):
     assert_close("means", ssim(x, y, reduction="none"), full.mean((1, 2, 3)), 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_id)
 @WINDOWS
-@pytest.mark.parametrize("size", [(23, 31), (65, 130)], ids=lambda size: "{}x{}".format(*size))
-def test_values_are_those_of_scikit_image(device, size, window, dtype):
-    images = random_images(3, *size, dtype=dtype, device=device)
-    options = {"gaussian_weights": True, "sigma": 1.5} if window == "gaussian" else {"win_size": 7}
-    expected, expected_map = skimage.metrics.structural_similarity(
-        *(image.double().cpu().numpy() for image in images.values()),
-        **options,
-        use_sample_covariance=False,
-        data_range=1.0,
-        channel_axis=0,
-        full=True,
-    )
-    taps = {"gaussian": 11, "uniform": 7}[window]
-    options = {"window": window, "window_size": taps}
-    expected_map = torch.from_numpy(expected_map)[:, taps // 2 : -(taps // 2), taps // 2 : -(taps // 2)]
-    tolerance = {torch.float64: 1e-11, torch.float32: 1e-6}[dtype]
-    map_tolerance = {torch.float64: 1e-11, torch.float32: 4e-6}[dtype]
-    torch.testing.assert_close(
-        ssim(*images.values(), **options).cpu(), torch.tensor(expected, dtype=dtype), rtol=0, atol=tolerance
-    )
-    torch.testing.assert_close(
-        ssim(*images.values(), **options, reduction="map").cpu(),
-        expected_map.to(dtype),
-        rtol=0,
-        atol=map_tolerance,
-    )
+@pytest.mark.parametrize("window_size", range(3, 33, 2))
+def test_every_window_size_agrees_with_the_reference(device, window_size, window):
+    images = random_images(1, 1, 33, 36, device=device)
+    check_ssim(images, window_size=window_size, window=window, window_sigma=window_size / 6)
 
 
-@pytest.mark.parametrize("data_range", [1.0, 255.0])
-@pytest.mark.parametrize("window_size", [7, 11])
-def test_values_and_gradients_are_those_of_pytorch_msssim(device, window_size, data_range):
-    images = [image * data_range for image in random_images(2, 3, 33, 40, device=device).values()]
-    value, grads = value_and_grads(
-        lambda x, y: ssim(x, y, data_range=data_range, window_size=window_size, reduction="none"), images
+@pytest.mark.parametrize("window_sigma", [0.05, 0.3, 0.9, 3.0, 20.0, 1e6])
+def test_every_sigma_agrees_with_the_reference(device, window_sigma):
+    # Narrow windows have next to no variance, and gradients to match.
+    tolerances = {"value_tolerance": 1e-5, "grad_tolerance": 5e-5}
+    check_ssim(random_images(2, 19, 24, device=device), window_sigma=window_sigma, **tolerances)
+
+
+@PADDINGS
+@pytest.mark.parametrize("data_range", [1e-6, 1e-3, 255.0, 1e6])
+def test_the_data_range_is_a_unit(device, data_range, padding):
+    images = random_images(2, 19, 24, device=device).values()
+    value, grads = value_and_grads(lambda x, y: ssim(x, y, padding=padding), images)
+    scaled, scaled_grads = value_and_grads(
+        lambda x, y: ssim(x, y, padding=padding, data_range=data_range),
+        [data_range * image for image in images],
     )
-    expected, expected_grads = value_and_grads(
-        lambda x, y: pytorch_msssim.ssim(x, y, data_range, False, window_size), images
-    )
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
-    for name, grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
-        assert_close(f"gradient of {name}", grad, expected_grad, 1e-4)
+    assert_close("value", scaled, value, 4e-6)
+    for name, grad, expected in zip("xy", scaled_grads, grads, strict=True):
+        assert_close(f"gradient of {name}", data_range * grad, expected, 2e-5)
 
 
 def test_same_padding_surrounds_the_image_with_zeros(device):
     x, y = random_images(1, 20, 24, device=device).values()
     bordered = ssim(pad(x, [5] * 4), pad(y, [5] * 4), reduction="map")
-    assert torch.equal(ssim(x, y, padding="same", reduction="map"), bordered)
+    assert_close("map", ssim(x, y, padding="same", reduction="map"), bordered, 1e-6)
 
 
 @PADDINGS
@@ -140,16 +119,6 @@ def test_equal_images_have_index_1_and_no_gradient(device, size, dtype, reductio
     windows = 1 if reduction == "map" else x.numel()
     for grad in grads:
         assert grad.abs().max() * windows < 2e-4
-
-
-@pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=["x", "y"])
-@pytest.mark.parametrize("reduction", ["mean", "map"])
-def test_a_gradient_alone_is_the_same_as_with_the_other(device, reduction, needs):
-    images = random_images(2, 19, 24, device=device).values()
-    _, both = value_and_grads(lambda x, y: ssim(x, y, reduction=reduction), images)
-    _, one = value_and_grads(lambda x, y: ssim(x, y, reduction=reduction), images, needs)
-    for together, alone, need in zip(both, one, needs, strict=True):
-        assert torch.equal(alone, together) if need else alone is None
 
 
 def test_the_index_is_symmetric_with_gradients_exchanged(device):
@@ -233,11 +202,3 @@ def test_images_are_not_changed(device, padding):
     before = {name: image.clone() for name, image in images.items()}
     value_and_grads(lambda x, y: ssim(x, y, padding=padding), images.values())
     assert all(torch.equal(images[name], before[name]) for name in images)
-
-
-def test_the_graph_can_be_used_twice(device):
-    images = [image.requires_grad_() for image in random_images(2, 19, 24, device=device).values()]
-    value = ssim(*images)
-    first = torch.autograd.grad(value, images, retain_graph=True)
-    second = torch.autograd.grad(value, images)
-    assert all(torch.equal(a, b) for a, b in itertools.zip_longest(first, second))

@@ -9,7 +9,7 @@ from torch.func import grad, jacrev, vmap
 from vtadl_ext import ssim
 
 from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
-from .images import check_ssim, random_images
+from .images import check_ssim, random_images, random_mask
 
 PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
 REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
@@ -20,19 +20,30 @@ small = partial(ssim, window_size=3)
 @REDUCTIONS
 def test_gradients_are_those_of_finite_differences(device, reduction, padding):
     images = random_images(1, 4, 3, dtype=torch.float64, device=device).values()
+    mask = random_mask(4, 3, device=device)
+    masked = partial(small, reduction=reduction, padding=padding, mask=mask)
     function = partial(small, reduction=reduction, padding=padding)
-    assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images])
+    assert torch.autograd.gradcheck(masked, [image.requires_grad_() for image in images], nondet_tol=1e-12)
+    assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images], nondet_tol=1e-12)
+
+
+# Window, data range, k1, k2, border and luminance, as the raw operators take them.
+OPTIONS = ([0.25, 0.5, 0.25], 1.0, 0.01, 0.03, 1, True)
 
 
 @pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=str)
-@pytest.mark.parametrize("map", [True, False], ids=["map", "sums"])
-def test_the_raw_operators_pass_pytorchs_checks(compiled_device, map, needs):
-    images = random_images(2, 1, 6, 7, device=compiled_device).values()
-    forward, backward = torch.ops.vtadl_ext.ssim_forward, torch.ops.vtadl_ext.ssim_backward
-    options = ([0.25, 0.5, 0.25], 1e-4, 9e-4, map)
-    torch.library.opcheck(forward, (*images, *options))
-    upstream = torch.ones_like(forward(*images, *options))
-    torch.library.opcheck(backward, (upstream, *images, *options, *needs))
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_the_raw_operators_pass_pytorchs_checks(compiled_device, masked, needs):
+    x, y = random_images(2, 3, 6, 7, device=compiled_device).values()
+    y = y.contiguous(memory_format=torch.channels_last)
+    mask = random_mask(6, 7, device=compiled_device).expand(2, 3, 6, 7) if masked else None
+    arguments = (x, y, mask, *OPTIONS)
+    operators = torch.ops.vtadl_ext
+    for map, errors in ((True, False), (False, False), (False, True)):
+        torch.library.opcheck(operators.ssim_forward, (*arguments, map, errors))
+        upstream = torch.ones_like(operators.ssim_forward(*arguments, map, errors))
+        torch.library.opcheck(operators.ssim_backward, (upstream, *arguments, map, errors, *needs))
+    torch.library.opcheck(operators.ssim_forward_backward, ([0.5, 0.0, 2.0, 3.0], *arguments, True, *needs))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
@@ -48,6 +59,16 @@ def test_compilation_changes_nothing_forward_and_backward(compiled_device, backe
     assert_close("value", value, expected, 1e-6)
     for name, compiled_grad, expected_grad in zip("xy", grads, expected_grads, strict=True):
         assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_masked_code_compiles_whole(compiled_device, backend):
+    torch.compiler.reset()
+    compiled = torch.compile(ssim, fullgraph=True, backend=backend)
+    images = random_images(2, 2, 14, 15, device=compiled_device).values()
+    mask = random_mask(2, 1, 14, 15, device=compiled_device)
+    for padding, reduction in (("same", "mean"), ("reflect", "none")):
+        check_compiled(compiled, ssim, images, mask=mask, padding=padding, reduction=reduction)
 
 
 def check_compiled(compiled, function, images, **options):
@@ -102,6 +123,21 @@ def test_an_exported_program_serves_other_sizes(compiled_device):
         assert torch.equal(program.module()(*inputs), Index()(*inputs))
 
 
+def test_an_exported_program_takes_a_mask(compiled_device):
+    class Index(torch.nn.Module):
+        def forward(self, x, y, mask):
+            return small(x, y, mask=mask, padding="same")
+
+    batch = torch.export.Dim("images", min=2)
+    inputs = (
+        *random_images(2, 3, 6, 7, device=compiled_device).values(),
+        random_mask(6, 7, device=compiled_device),
+    )
+    program = torch.export.export(Index(), inputs, dynamic_shapes=({0: batch}, {0: batch}, None))
+    inputs = (*random_images(5, 3, 6, 7, device=compiled_device).values(), ~inputs[2])
+    assert torch.equal(program.module()(*inputs), Index()(*inputs))
+
+
 IN_DIMS = pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 1), (1, -1)], ids=str)
 
 
@@ -130,6 +166,23 @@ def test_vmap_is_a_loop(compiled_device, in_dims, reduction, padding):
     assert_close("value", vmap(function, in_dims)(*images), expected, 1e-6)
 
 
+@PADDINGS
+@REDUCTIONS
+@pytest.mark.parametrize("mask_dim", [0, None, -1])
+def test_vmap_of_masks_is_a_loop(compiled_device, mask_dim, reduction, padding):
+    x, y = random_images(4, 2, 3, 12, 13, device=compiled_device).values()
+    masks = random_mask(4, 12, 13, device=compiled_device)
+    expected = [
+        ssim(*each, mask=masks[0 if mask_dim is None else i], reduction=reduction, padding=padding)
+        for i, each in enumerate(zip(x, y, strict=True))
+    ]
+    mask = masks[0] if mask_dim is None else masks.movedim(0, mask_dim)
+    value = vmap(
+        lambda x, y, mask: ssim(x, y, mask=mask, reduction=reduction, padding=padding), (0, 0, mask_dim)
+    )(x, y, mask)
+    assert_close("value", value, torch.stack(expected), 1e-6)
+
+
 @IN_DIMS
 @pytest.mark.parametrize("argnums", [(0, 1), (0,), (1,)], ids=str)
 def test_vmap_of_gradients_is_a_loop_over_gradients(compiled_device, in_dims, argnums):
@@ -151,7 +204,7 @@ def test_functional_gradients_are_those_of_autograd(device):
     leaves = [image.clone().requires_grad_() for image in images]
     expected = torch.autograd.grad(ssim(*leaves), leaves)
     for functional, autograd in zip(grad(ssim, (0, 1))(*images), expected, strict=True):
-        assert torch.equal(functional, autograd)
+        assert_close("gradient", functional, autograd, 1e-6)
 
 
 def test_jacobians_hold_the_gradient_of_each_image(compiled_device):
@@ -161,6 +214,16 @@ def test_jacobians_hold_the_gradient_of_each_image(compiled_device):
     for i in range(3):
         expected[i, i] = grad(ssim)(x[i], y[i])
     assert_close("jacobian", jacobian, expected, 1e-5)
+
+
+def test_jacobians_under_a_mask_are_0_where_it_is_false(compiled_device):
+    x, y = random_images(3, 1, 12, 13, device=compiled_device).values()
+    mask = random_mask(3, 1, 12, 13, device=compiled_device)
+    jacobian = jacrev(lambda x: ssim(x, y, mask=mask, reduction="none"))(x)
+    for i in range(3):
+        expected = grad(lambda x, i=i: ssim(x, y[i], mask=mask[i]))(x[i])
+        assert_close("jacobian", jacobian[i, i], expected, 1e-5)
+        assert (jacobian[i, i][~mask[i]] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_id)
@@ -210,27 +273,46 @@ def test_inference_mode_is_served(device):
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "taps", "message"),
+    ("x", "y", "mask", "taps", "border", "message"),
     [
-        ((5, 6), (6, 5), 3, "images of the same shape"),
-        ((5, 6), (5, 6), 2, "odd number of weights"),
-        ((40, 40), (40, 40), 33, "odd number of weights"),
-        ((5, 6), (5, 6), 7, "smaller than the window"),
-        ((5,), (5,), 3, "images of the same shape"),
+        ((1, 1, 5, 6), (1, 1, 6, 5), None, 3, 0, "images of the same shape"),
+        ((5, 6), (5, 6), None, 3, 0, "images of the same shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), (1, 1, 5, 5), 3, 0, "bool tensor of the images' shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), (5, 6), 3, 0, "bool tensor of the images' shape"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 2, 0, "odd number of weights"),
+        ((1, 1, 40, 40), (1, 1, 40, 40), None, 33, 0, "odd number of weights"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 7, 0, "smaller than the window"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, -1, "the border must be"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, 2, "the border must be"),
     ],
 )
-def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, taps, message):
+def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, mask, taps, border, message):
+    mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
+    arguments = (torch.zeros(x), torch.zeros(y), mask, [1 / taps] * taps, 1.0, 0.01, 0.03, border, True)
+    operators = torch.ops.vtadl_ext
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.vtadl_ext.ssim_forward(torch.zeros(x), torch.zeros(y), [1 / taps] * taps, 1e-4, 9e-4, True)
+        operators.ssim_forward(*arguments, True, False)
+    with pytest.raises(RuntimeError, match=message):
+        operators.ssim_backward(torch.ones(1, 1, 4), *arguments, False, False, True, True)
+    with pytest.raises(RuntimeError, match=message):
+        operators.ssim_forward_backward([1.0, 0.0, 0.0, 0.0], *arguments, False, True, True)
 
 
-def test_the_raw_backward_operator_refuses_gradients_of_another_result():
-    x = torch.zeros(2, 5, 6)
-    options = ([0.25, 0.5, 0.25], 1e-4, 9e-4)
+def test_the_raw_operators_refuse_masks_that_are_not_bool():
+    x = torch.zeros(1, 1, 5, 6)
+    with pytest.raises(RuntimeError, match="bool tensor of the images' shape"):
+        torch.ops.vtadl_ext.ssim_forward(x, x, torch.ones(1, 1, 5, 6), *OPTIONS, True, False)
+
+
+def test_the_raw_operators_refuse_gradients_of_another_result():
+    x = torch.zeros(2, 1, 5, 6)
     for upstream, map in [
-        (torch.ones(2), True),
-        (torch.ones(2, 3, 4), False),
-        (torch.ones(2).double(), False),
+        (torch.ones(2, 1, 4), True),
+        (torch.ones(2, 1, 5, 6), False),
+        (torch.ones(2, 1), False),
+        (torch.ones(2, 1, 4).double(), False),
     ]:
         with pytest.raises(RuntimeError, match="grad does not fit the result"):
-            torch.ops.vtadl_ext.ssim_backward(upstream, x, x, *options, map, True, True)
+            torch.ops.vtadl_ext.ssim_backward(upstream, x, x, None, *OPTIONS, map, False, True, True)
+    with pytest.raises(RuntimeError, match="a number for each of the sums"):
+        torch.ops.vtadl_ext.ssim_forward_backward([1.0], x, x, None, *OPTIONS, False, True, True)

@@ -2,18 +2,17 @@
 
 from typing import Literal, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.model.vtadl import Prediction
-from vtadl_ext import gmm_nll, ssim
+from vtadl_ext import gmm_nll, reconstruction_loss
 
 ScaleParam = Literal["log_std", "std", "log_var", "var", "softplus"]
 MixtureForm = Literal["logsumexp", "weighted"]
 
 
 class LossTerms(NamedTuple):
-    """The loss and what it is made of; each a scalar."""
+    """The loss and what it is made of, each a scalar; only `total` has gradients."""
 
     total: Tensor
     nll: Tensor
@@ -51,10 +50,14 @@ class VTADLLoss(nn.Module):
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
         """Loss of a batch of images [B, 3, H, W] in [0, 1]."""
         nll = self.patch_nll(prediction).mean()
-        mse = F.mse_loss(prediction.reconstruction, images)
-        similarity = ssim(images, prediction.reconstruction)
-        total = nll + self.mse_weight * mse + self.ssim_weight * (1 - similarity)
-        return LossTerms(total, nll, mse, similarity)
+        fidelity, terms = reconstruction_loss(
+            images,
+            prediction.reconstruction,
+            mse=self.mse_weight,
+            ssim=self.ssim_weight,
+            return_terms=True,
+        )
+        return LossTerms(nll + fidelity, nll.detach(), terms.mse, terms.ssim)
 
     def patch_nll(self, prediction: Prediction) -> Tensor:
         """Negative log-likelihood of each patch's token: [B, N] nats."""
