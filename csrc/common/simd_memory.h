@@ -1,6 +1,7 @@
 // Vectors from and to memory, which may hold numbers of half precision.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -107,13 +108,66 @@ VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values, int count) {
   std::memcpy(to, room, count * sizeof(Scalar));
 }
 
-// The first `count` lanes, and 0 in the others whatever they held.
+// The first `count` lanes, and `other` in the others whatever they held.
 template <typename T>
-VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, int count) {
+VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, int count, T other = 0) {
   if (count == kLanes<T>) return values;
   IntOf<Vector<T>> lane;
   for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
-  return select(lane < IntOf<T>(count), values, Vector<T>{});
+  return select(lane < IntOf<T>(count), values, broadcast<Vector<T>>(other));
+}
+
+// Elements of a row that make up a vector: a run of them; or, where their order
+// does not matter, half of those from `first` on that make up two vectors. Of
+// bfloat16 numbers that is the even or the odd ones, which cost less to widen.
+struct Run {
+  std::int64_t first;
+  int count;
+};
+template <bool kSecond>
+struct HalfOfTwo {
+  std::int64_t first;
+};
+
+template <typename T, typename Scalar>
+VTADL_HOST_INLINE Vector<T> load(const Scalar* row, Run run) {
+  return load<T>(row + run.first, run.count);
+}
+
+template <typename T, typename Scalar, bool kSecond>
+VTADL_HOST_INLINE Vector<T> load(const Scalar* row, HalfOfTwo<kSecond> half) {
+  if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
+    // In each float's place lie two numbers; one of them is its upper half.
+    Vector<std::int32_t> bits;
+    std::memcpy(&bits, row + half.first, sizeof bits);
+    return from_bits<Vector<T>>(kSecond ? bits & ~0xffff : bits << 16);
+  } else {
+    return load<T>(row + half.first + (kSecond ? kLanes<T> : 0));
+  }
+}
+
+template <typename T>
+VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, Run run) {
+  return keep<T>(values, run.count);
+}
+template <typename T, bool kSecond>
+VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, HalfOfTwo<kSecond>) {
+  return values;
+}
+
+// Calls body(elements) for the vectors that cover [0, count), in any order.
+template <typename T, typename Body>
+VTADL_HOST_INLINE void for_each_in_any_order(std::int64_t count,
+                                             const Body& body) {
+  std::int64_t i = 0;
+  for (; i + 2 * kLanes<T> <= count; i += 2 * kLanes<T>) {
+    body(HalfOfTwo<false>{i});
+    body(HalfOfTwo<true>{i});
+  }
+  for (; i < count; i += kLanes<T>) {
+    const auto some = std::min<std::int64_t>(count - i, kLanes<T>);
+    body(Run{i, static_cast<int>(some)});
+  }
 }
 
 // Calls body(first, lanes) for the vectors that cover [0, count).
@@ -122,16 +176,6 @@ VTADL_HOST_INLINE void for_each_vector(std::int64_t count, const Body& body) {
   std::int64_t i = 0;
   for (; i + kLanes<T> <= count; i += kLanes<T>) body(i, kLanes<T>);
   if (i < count) body(i, static_cast<int>(count - i));
-}
-
-template <typename T>
-VTADL_HOST_INLINE T sum(Vector<T> values) {
-  T lanes[kLanes<T>];
-  std::memcpy(lanes, &values, sizeof lanes);
-  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
 }
 
 // Lanes of a and b, which indices name one after the other.
@@ -148,6 +192,27 @@ VTADL_HOST_INLINE Vector<T> shuffle(Vector<T> a, Vector<T> b,
 #else
   return __builtin_shuffle(a, b, indices);
 #endif
+}
+
+// All lanes as one, by an operation on vectors.
+template <typename T, typename Operation>
+VTADL_HOST_INLINE T reduce(Vector<T> values, const Operation& operation) {
+  IntOf<Vector<T>> lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
+    values = operation(values, shuffle<T>(values, values, lane ^ half));
+  }
+  return values[0];
+}
+
+template <typename T>
+VTADL_HOST_INLINE T sum(Vector<T> values) {
+  return reduce<T>(values, [](auto a, auto b) { return a + b; });
+}
+
+template <typename T>
+VTADL_HOST_INLINE T largest(Vector<T> values) {
+  return reduce<T>(values, [](auto a, auto b) { return maximum(a, b); });
 }
 
 // Swaps lane i of row j with lane j of row i: within squares of 2·kStep rows

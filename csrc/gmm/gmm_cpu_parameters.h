@@ -40,7 +40,10 @@ class OwnParameters {
   void begin(const Block<T>& block) {
     mu_rows_ = Offsets<T>(block, p_.mu.rows, p_.mu.offset(1, 0));
     scale_rows_ = Offsets<T>(block, p_.scale.rows, p_.scale.offset(1, 0));
-    if (all_) read(0);
+    if (!all_) return;
+    read(0);
+    prefetch_next(p_.mu, mu_rows_);
+    prefetch_next(p_.scale, scale_rows_);
   }
 
   Component<Value> component(int64_t k) {
@@ -59,6 +62,20 @@ class OwnParameters {
  private:
   int64_t kept(const GmmParameter& parameter) const {
     return all_ ? parameter.components : 1;
+  }
+
+  // Where samples have rows of their own, those of the next block follow. Into
+  // the second-level cache: the first is full of this block.
+  static void prefetch_next(const GmmParameter& parameter,
+                            const Offsets<T>& rows) {
+    if (parameter.rows.repeats > 1) return;
+    constexpr int64_t kLine = 64 / sizeof(Scalar);
+    const int64_t row_size = parameter.offset(1, 0);
+    const Scalar* next = static_cast<const Scalar*>(parameter.data) +
+                         rows.of[kBlock<T> - 1] + row_size;
+    for (int64_t i = 0; i < kBlock<T> * row_size; i += kLine) {
+      __builtin_prefetch(next + i, 0, 2);
+    }
   }
 
   // From component k on.

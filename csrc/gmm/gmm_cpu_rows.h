@@ -16,8 +16,9 @@ namespace {
 
 using std::int64_t;
 
-// Vectors of what one sample and one component of its mixture hold.
-template <typename Scalar, ScaleParam kParam>
+// Vectors of what one sample and one component of its mixture hold. kOwn: each
+// feature has a mean and a scale of its own.
+template <typename Scalar, ScaleParam kParam, bool kOwn>
 class FeatureVectors {
  public:
   using T = Accumulate<Scalar>;
@@ -28,8 +29,8 @@ class FeatureVectors {
         mu_(mu),
         scale_(scale),
         floor_(p.min_std),
-        one_mean_(p.mu.size < p.features),
-        one_scale_(p.scale.size < p.features) {
+        one_mean_(!kOwn && p.mu.size < p.features),
+        one_scale_(!kOwn && p.scale.size < p.features) {
     if (one_mean_) mean_ = broadcast<Vector<T>>(static_cast<T>(mu[0]));
     if (one_scale_) {
       const auto raw = broadcast<Vector<T>>(static_cast<T>(scale[0]));
@@ -37,14 +38,19 @@ class FeatureVectors {
     }
   }
 
-  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(int64_t d, int count) const {
-    if (one_scale_) return activated_;
-    return gmm::activate<kParam>(load<T>(scale_ + d, count), floor_);
+  VTADL_HOST_INLINE bool one_mean() const { return !kOwn && one_mean_; }
+  VTADL_HOST_INLINE bool one_scale() const { return !kOwn && one_scale_; }
+
+  template <typename Elements>
+  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(Elements elements) const {
+    if (one_scale()) return activated_;
+    return gmm::activate<kParam>(load<T>(scale_, elements), floor_);
   }
 
-  VTADL_HOST_INLINE Vector<T> difference(int64_t d, int count) const {
-    return load<T>(x_ + d, count) -
-           (one_mean_ ? mean_ : load<T>(mu_ + d, count));
+  template <typename Elements>
+  VTADL_HOST_INLINE Vector<T> difference(Elements elements) const {
+    return load<T>(x_, elements) -
+           (one_mean() ? mean_ : load<T>(mu_, elements));
   }
 
  private:
@@ -57,15 +63,17 @@ class FeatureVectors {
   gmm::Scale<Vector<T>> activated_{};
 };
 
-template <typename Scalar, ScaleParam kParam, typename T = Accumulate<Scalar>>
-T log_normal(const FeatureVectors<Scalar, kParam>& vectors, int64_t features) {
+template <typename Scalar, ScaleParam kParam, bool kOwn,
+          typename T = Accumulate<Scalar>>
+T log_normal(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
+             int64_t features) {
   Vector<T> distance{}, log_det{};
-  for_each_vector<T>(features, [&](int64_t d, int count) {
-    const auto scale = vectors.scale(d, count);
+  for_each_in_any_order<T>(features, [&](auto elements) {
+    const auto scale = vectors.scale(elements);
     const auto z =
-        keep<T>(vectors.difference(d, count) * scale.inverse_std, count);
+        keep<T>(vectors.difference(elements) * scale.inverse_std, elements);
     distance += z * z;
-    log_det += keep<T>(scale.log_std, count);
+    log_det += keep<T>(scale.log_std, elements);
   });
   return T(-0.5 * gmm::kLog2Pi) * static_cast<T>(features) - sum<T>(log_det) -
          T(0.5) * sum<T>(distance);
@@ -93,18 +101,17 @@ VTADL_HOST_INLINE void put_sum(Element* to, Vector<T> values) {
   to[0] = static_cast<Element>(kWrites ? total : static_cast<T>(to[0]) + total);
 }
 
-template <bool kWrites, typename Scalar, ScaleParam kParam, typename T,
-          typename Element>
-void component_grads(const GmmProblem& p,
-                     const FeatureVectors<Scalar, kParam>& vectors, T weight,
+template <bool kWrites, typename Scalar, ScaleParam kParam, bool kOwn,
+          typename T, typename Element>
+void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
+                     int64_t features, T weight,
                      const RowGrads<T, Element>& out) {
-  const bool one_mean = p.mu.size < p.features;
-  const bool one_scale = p.scale.size < p.features;
+  const bool one_mean = vectors.one_mean(), one_scale = vectors.one_scale();
   Vector<T> mean_sum{}, scale_sum{};
-  for_each_vector<T>(p.features, [&](int64_t d, int count) {
-    const auto scale = vectors.scale(d, count);
+  for_each_vector<T>(features, [&](int64_t d, int count) {
+    const auto scale = vectors.scale(Run{d, count});
     const auto z =
-        keep<T>(vectors.difference(d, count) * scale.inverse_std, count);
+        keep<T>(vectors.difference(Run{d, count}) * scale.inverse_std, count);
     const auto pull = keep<T>(weight * z * scale.inverse_std, count);
     if (out.x) {
       store<T>(out.x + d, load<T>(out.x + d, count) - pull, count);
@@ -132,41 +139,50 @@ VTADL_HOST_INLINE void put_zeros(Scalar* to, int64_t size) {
 
 template <typename Scalar, typename T = Accumulate<Scalar>>
 gmm::LogSumExp<T> log_sum_exp(const Scalar* values, int64_t count) {
-  T largest = -static_cast<T>(INFINITY);
-  for (int64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, static_cast<T>(values[i]));
-  }
-  const T shift = gmm::log_sum_exp_shift(largest);
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    sum += gmm::exponential(static_cast<T>(values[i]) - shift);
-  }
-  return {shift, std::log(sum)};
+  constexpr T kImpossible = -static_cast<T>(INFINITY);
+  auto most = broadcast<Vector<T>>(kImpossible);
+  for_each_vector<T>(count, [&](int64_t i, int some) {
+    most = maximum(most, keep<T>(load<T>(values + i, some), some, kImpossible));
+  });
+  const T shift = gmm::log_sum_exp_shift(largest<T>(most));
+  Vector<T> total{};
+  for_each_vector<T>(count, [&](int64_t i, int some) {
+    const auto share = gmm::exponential(load<T>(values + i, some) - shift);
+    total += keep<T>(share, some);
+  });
+  return {shift, std::log(sum<T>(total))};
+}
+
+template <typename T>
+VTADL_HOST_INLINE gmm::LogSumExp<Vector<T>> in_all_lanes(
+    const gmm::LogSumExp<T>& of) {
+  return {broadcast<Vector<T>>(of.shift), broadcast<Vector<T>>(of.log_sum)};
 }
 
 // log_prob of one sample; adds log π_k to its components under kLogSumExp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 T mix(const GmmProblem& p, const Scalar* logits, T* component) {
-  const auto weights = log_sum_exp(logits, p.components);
+  const auto weights = in_all_lanes(log_sum_exp(logits, p.components));
   if (p.mixture == Mixture::kWeighted) {
-    if (weights.log_sum == -INFINITY) return -INFINITY;  // all masked
-    T sum = 0;
-    for (int64_t k = 0; k < p.components; ++k) {
-      const T pi = weights.share(static_cast<T>(logits[k]));
-      sum += pi == 0 ? T(0) : pi * component[k];
-    }
-    return sum;
+    if (weights.log_sum[0] == -INFINITY) return -INFINITY;  // all masked
+    Vector<T> total{};
+    for_each_vector<T>(p.components, [&](int64_t k, int count) {
+      const auto pi = weights.share(load<T>(logits + k, count));
+      const auto part = pi * load<T>(component + k, count);
+      total += keep<T>(select(pi == 0, Vector<T>{}, part), count);
+    });
+    return sum<T>(total);
   }
-  for (int64_t k = 0; k < p.components; ++k) {
-    const T log_pi = weights.normalize(static_cast<T>(logits[k]));
-    component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
-  }
+  for_each_vector<T>(p.components, [&](int64_t k, int count) {
+    const auto log_pi = weights.normalize(load<T>(logits + k, count));
+    const auto both = log_pi + load<T>(component + k, count);
+    store<T>(component + k, select(log_pi == -INFINITY, log_pi, both), count);
+  });
   return log_sum_exp(component, p.components).total();
 }
 
 // The pass over one sample after another.
-template <typename Scalar, ScaleParam kParam>
+template <typename Scalar, ScaleParam kParam, bool kOwn>
 class RowPass {
  public:
   using T = Accumulate<Scalar>;
@@ -178,7 +194,7 @@ class RowPass {
     const Sample sample(p_, n);
     for (int64_t k = 0; k < p_.components; ++k) {
       component[k] =
-          log_normal<Scalar, kParam>(vectors(sample, k), p_.features);
+          log_normal<Scalar, kParam, kOwn>(vectors(sample, k), p_.features);
     }
     if (p_.mixture == Mixture::kNone) return;
     static_cast<T*>(out.log_prob)[n] = mix(p_, sample.logits, component);
@@ -199,7 +215,8 @@ class RowPass {
         grads.scale = at<Scalar>(out.grad_scale, p_.scale.offset(n, k));
       }
       if (weight[k] != 0) {
-        component_grads<true>(p_, vectors(sample, k), weight[k], grads);
+        component_grads<true>(vectors(sample, k), p_.features, weight[k],
+                              grads);
       } else {
         put_zeros(grads.mu, p_.mu.size);
         put_zeros(grads.scale, p_.scale.size);
@@ -217,7 +234,7 @@ class RowPass {
       const RowGrads<T, T> sums{
           nullptr, mu ? mu + p_.mu.offset(0, k) : nullptr,
           scale ? scale + p_.scale.offset(0, k) : nullptr};
-      component_grads<false>(p_, vectors(sample, k), weight[k], sums);
+      component_grads<false>(vectors(sample, k), p_.features, weight[k], sums);
     }
   }
 
@@ -240,8 +257,8 @@ class RowPass {
     return base ? static_cast<Element*>(base) + offset : nullptr;
   }
 
-  FeatureVectors<Scalar, kParam> vectors(const Sample& sample,
-                                         int64_t k) const {
+  FeatureVectors<Scalar, kParam, kOwn> vectors(const Sample& sample,
+                                               int64_t k) const {
     return {
         p_, sample.x,
         static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(sample.mu_row, k),
@@ -263,14 +280,15 @@ class RowPass {
     const T log_prob = static_cast<const T*>(out.log_prob)[n];
     const T* component = static_cast<const T*>(out.component_log_prob) + first;
     T* grad_logits = at<T>(out.grad_logits, first);
-    const auto weights = log_sum_exp(logits, p_.components);
-    for (int64_t k = 0; k < p_.components; ++k) {
-      const T pi = weights.share(static_cast<T>(logits[k]));
+    const auto weights = in_all_lanes(log_sum_exp(logits, p_.components));
+    for_each_vector<T>(p_.components, [&](int64_t k, int count) {
+      const auto pi = weights.share(load<T>(logits + k, count));
       const auto part =
-          gmm::component_grad(p_.mixture, pi, component[k], log_prob);
-      weight[k] = grad * part.weight;
-      if (grad_logits) grad_logits[k] = grad * part.logit;
-    }
+          gmm::component_grad(p_.mixture, pi, load<T>(component + k, count),
+                              broadcast<Vector<T>>(log_prob));
+      store<T>(weight + k, grad * part.weight, count);
+      if (grad_logits) store<T>(grad_logits + k, grad * part.logit, count);
+    });
     return weight;
   }
 
@@ -278,10 +296,10 @@ class RowPass {
 };
 
 // Either pass may be null.
-template <typename Scalar, ScaleParam kParam>
+template <typename Scalar, ScaleParam kParam, bool kOwn>
 void run_rows(const GmmProblem& p, const GmmForward* forward,
               const GmmBackward* backward, const GradPlan& plan) {
-  const RowPass<Scalar, kParam> pass(p);
+  const RowPass<Scalar, kParam, kOwn> pass(p);
   const int64_t cost = p.components * p.features;
   parallel_for(p.samples, std::max<int64_t>(1, kGrain / cost),
                [&](int64_t begin, int64_t end) {
@@ -290,6 +308,16 @@ void run_rows(const GmmProblem& p, const GmmForward* forward,
                    if (backward) pass.backward(*backward, n, plan);
                  }
                });
+}
+
+template <typename Scalar, ScaleParam kParam>
+void run_rows(const GmmProblem& p, const GmmForward* forward,
+              const GmmBackward* backward, const GradPlan& plan) {
+  if (p.mu.size == p.features && p.scale.size == p.features) {
+    run_rows<Scalar, kParam, true>(p, forward, backward, plan);
+  } else {
+    run_rows<Scalar, kParam, false>(p, forward, backward, plan);
+  }
 }
 
 }  // namespace

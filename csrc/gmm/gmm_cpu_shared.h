@@ -247,7 +247,7 @@ void run_parameter_in_rows(const GmmBackward& p, bool of_mu) {
   const GmmParameter& parameter = of_mu ? p.mu : p.scale;
   const Slabs slabs(p, parameter.rows);
   SummedGrad<Scalar> grad(parameter, of_mu ? p.grad_mu : p.grad_scale, slabs);
-  const RowPass<Scalar, kParam> pass(p);
+  const RowPass<Scalar, kParam, false> pass(p);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     const Scratch<T> sums(grad.numel());
     T* const mu = of_mu ? sums.get() : nullptr;
