@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .comparison import DTYPES, GRAD_TOLERANCE, LAYOUTS
+from .comparison import DTYPES, LAYOUTS
 from .images import check_ssim, random_images
 from .mixtures import NAMES, SCALE_PARAMS, check_gmm, check_responsibilities, random_mixture
 
@@ -136,11 +136,16 @@ def test_any_images_agree_with_the_reference(device, pair, window, sigma, reduct
     images, options = pair
     if images["x"].dtype == torch.float16:
         reduction = "map"  # gradients of means are subnormal numbers in half precision
+    # The gradient of a few pixels may be a small difference of large numbers, and bfloat16 is rounded twice.
+    dtype = images["x"].dtype
+    options["grad_tolerance"] = {torch.float32: 2e-4, torch.bfloat16: 8e-3}.get(dtype)
     if "mask" in options:
         options["mask"] = options["mask"].to(device)
-        if images["x"].dtype != torch.float64:  # few pixels in a window have next to no variance
+        if dtype != torch.float64:  # few pixels in a window have next to no variance
             options["value_tolerance"] = 1e-4
-            options["grad_tolerance"] = max(1e-3, GRAD_TOLERANCE[images["x"].dtype])
+            options["grad_tolerance"] = {torch.float32: 1e-3, torch.float16: 1e-3, torch.bfloat16: 8e-3}[
+                dtype
+            ]
     check_ssim(
         {name: image.to(device) for name, image in images.items()},
         **options,
