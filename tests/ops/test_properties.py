@@ -102,7 +102,7 @@ def image_pairs(draw):
     window_size = draw(st.sampled_from([3, 5, 7, 9, 11, 13, 21, 31]))
     leading = draw(st.lists(st.integers(1, 3), min_size=1, max_size=2))
     padding = draw(st.sampled_from(["valid", "same", "reflect"]))
-    smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
+    smallest = window_size if padding == "valid" else window_size // 2 + 1
     height, width = (draw(st.integers(smallest, smallest + 26)) for _ in range(2))
     seed = draw(st.integers(0, 2**32))
     images = random_images(
@@ -138,9 +138,12 @@ def test_any_images_agree_with_the_reference(device, pair, window, sigma, reduct
         reduction = "map"  # gradients of means are subnormal numbers in half precision
     if "mask" in options:
         options["mask"] = options["mask"].to(device)
-        if images["x"].dtype != torch.float64:  # few pixels in a window have next to no variance
-            options["value_tolerance"] = 1e-4
-            options["grad_tolerance"] = max(1e-3, GRAD_TOLERANCE[images["x"].dtype])
+    if images["x"].dtype != torch.float64:
+        # A few pixels may have next to no variance, and a small difference of large numbers as gradient.
+        few = "mask" in options or min(images["x"].shape[-2:]) < options["window_size"]
+        options["value_tolerance"] = 1e-4 if few else 1e-5
+        rounding = 8e-3 if images["x"].dtype == torch.bfloat16 else 0.0  # twice
+        options["grad_tolerance"] = max(rounding, 1e-3 if few else 2e-4, GRAD_TOLERANCE[images["x"].dtype])
     check_ssim(
         {name: image.to(device) for name, image in images.items()},
         **options,
