@@ -27,15 +27,6 @@ WARM_MEMORY = {
 }
 
 
-class Case(NamedTuple):
-    """Arguments of an operator, the reference for its value and gradients, and who computes them."""
-
-    name: str
-    tensors: tuple[Tensor, ...]
-    reference: Function
-    providers: dict[str, Function]
-
-
 class Result(NamedTuple):
     """Quantiles are seconds. A provider that disagrees with the reference is not timed."""
 
@@ -55,8 +46,24 @@ def forward_backward(function: Function, tensors: tuple[Tensor, ...]) -> tuple[T
     return torch.autograd.grad(function(*tensors), tensors)
 
 
+def forward_backward_first(function: Function, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """With the gradient of the first tensor alone."""
+    first, *others = tensors
+    return torch.autograd.grad(function(first, *[other.detach() for other in others]), first)
+
+
+class Case(NamedTuple):
+    """Arguments of an operator, the reference for its value and gradients, who computes them, and how."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    reference: Function
+    providers: dict[str, Function]
+    modes: tuple[Callable[..., object], ...] = (forward, forward_backward)
+
+
 def measure(case: Case) -> Iterator[Result]:
-    """Times the forward pass, and the forward and backward pass, of each provider that agrees."""
+    """Times the modes of each provider that agrees."""
     torch.compiler.reset()
     wanted = _value_and_grads(case.reference, [tensor.double() for tensor in case.tensors])
     leaves = tuple(tensor.clone().requires_grad_() for tensor in case.tensors)
@@ -66,7 +73,7 @@ def measure(case: Case) -> Iterator[Result]:
     }
     tolerance = 2e-2 if case.tensors[0].dtype in (torch.bfloat16, torch.float16) else 1e-3
     timed = {name: case.providers[name] for name, error in errors.items() if error < tolerance}
-    for run in (forward, forward_backward):
+    for run in case.modes:
         times = _time(run, timed, leaves)
         for name, error in errors.items():
             yield Result(case.name, name, run.__name__, error, times.get(name))

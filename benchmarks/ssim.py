@@ -9,7 +9,7 @@ import torchmetrics.functional.image
 from torch import Tensor
 
 import vtadl_ext
-from benchmarks.measure import Case
+from benchmarks.measure import Case, forward, forward_backward, forward_backward_first
 
 
 def torchmetrics_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -40,6 +40,8 @@ def cases(device: torch.device) -> list[Case]:
     def case(*shape: int) -> Case:
         x = torch.rand(shape, device=device)
         y = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
-        return Case(" x ".join(map(str, shape)), (x, y), vtadl_ext.reference.ssim, PROVIDERS)
+        name = " x ".join(map(str, shape))
+        modes = (forward, forward_backward_first, forward_backward)
+        return Case(name, (x, y), vtadl_ext.reference.ssim, PROVIDERS, modes)
 
-    return [case(8, 3, 512, 512), case(1, 1, 64, 64)]
+    return [case(8, 3, 512, 512), case(1, 1, 64, 64), case(1, 3, 2160, 3840)]

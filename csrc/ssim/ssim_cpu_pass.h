@@ -98,7 +98,7 @@ class Pass {
     if (backward_) move_column_grads();
     if (has_windows) {
       find_means();
-      compare();
+      backward_ ? compare<true>() : compare<false>();
     }
     if (is_own_row_ && errors_) sum_errors();
     if (is_own_row_ && forward_) write_results(tile_row, tile_column);
@@ -132,28 +132,31 @@ class Pass {
 
   // The index of each window, and its derivatives by the statistics times the
   // upstream gradient.
+  template <bool kGrads>
   void compare() {
     const Pivots<T> pivots = tile_->pivots();
     const ssim::Constants<T> constants{static_cast<T>(p_.k1 * p_.k1),
                                        static_cast<T>(p_.k2 * p_.k2),
                                        p_.luminance, pivots.x, pivots.y};
-    if (backward_) read_upstream();
+    if constexpr (kGrads) read_upstream();
     for (int64_t i = 0; i < window_rows_; i += kLanes<T>) {
       const int rows = static_cast<int>(within(window_rows_ - i, kLanes<T>));
+      const auto exists = keep<T>(broadcast<Vector<T>>(1), rows);
       Vector<T> index{}, windows{};
       for (int64_t j = 0; j < window_columns_; ++j) {
-        compare_column(i, j, rows, constants, index, windows);
+        compare_column<kGrads>(i, j, exists, constants, index, windows);
       }
       sums_[SsimSums::kIndex] += sum<T>(index);
       sums_[SsimSums::kWindows] += sum<T>(windows);
     }
   }
 
-  void compare_column(int64_t i, int64_t j, int rows,
-                      const ssim::Constants<T>& constants, Vector<T>& index,
-                      Vector<T>& windows) {
+  template <bool kGrads>
+  VTADL_HOST_INLINE void compare_column(int64_t i, int64_t j, Vector<T> exists,
+                                        const ssim::Constants<T>& constants,
+                                        Vector<T>& index, Vector<T>& windows) {
     Vector<T> means[ssim::kStatistics], inverse = broadcast<Vector<T>>(1);
-    Vector<T> counted = keep<T>(inverse, rows);
+    Vector<T> counted = exists;
     for (int s = 0; s < ssim::kStatistics; ++s) {
       means[s] = load<T>(&room_->means[s][j][i]);
     }
@@ -169,7 +172,7 @@ class Pass {
     if (forward_ && forward_->map) store<T>(&room_->values[j][i], value);
     index += value;
     windows += counted;
-    if (!backward_) return;
+    if constexpr (!kGrads) return;
     const auto upstream = load<T>(&room_->upstream[j][i]) * inverse;
     for (int s = 0; s < ssim::kStatistics; ++s) {
       store<T>(&room_->grads[s][halo_ + j][i],
