@@ -44,4 +44,4 @@ def cases(device: torch.device) -> list[Case]:
         modes = (forward, forward_backward_first, forward_backward)
         return Case(name, (x, y), vtadl_ext.reference.ssim, PROVIDERS, modes)
 
-    return [case(8, 3, 512, 512), case(1, 1, 64, 64), case(1, 3, 2160, 3840)]
+    return [case(8, 3, 512, 512), case(1, 1, 64, 64)]

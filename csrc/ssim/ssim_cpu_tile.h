@@ -133,8 +133,8 @@ class Tile {
   }
 
   // Asks for the pixels of a tile ahead of time: its rows lie too far apart
-  // for the processor to foresee them. (GCC drops calls of functions that do
-  // no more than that.)
+  // for the processor to foresee them. The first ones were read with the tile
+  // above. (GCC drops calls of functions that do no more than this.)
   VTADL_HOST_INLINE static void prefetch(const SsimProblem& p,
                                          const TilePlace& at) {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
@@ -142,7 +142,8 @@ class Tile {
     const int64_t rows = std::min(x.end_row, kTileRows + p.taps - 1);
     const int64_t columns = std::min(x.end_column, columns_read(p));
     constexpr int64_t kLine = 64 / sizeof(Scalar);
-    for (int64_t i = x.nearest_row(); i < rows; ++i) {
+    for (int64_t i = std::max<int64_t>(x.first_row, p.taps - 1); i < rows;
+         ++i) {
       for (int64_t j = x.nearest_column(); j < columns; j += kLine) {
         __builtin_prefetch(x.pixel(i, j));
         __builtin_prefetch(y.pixel(i, j));
