@@ -186,30 +186,32 @@ class Tile {
     }
   }
 
-  // Mean of some pixels of the tile, or under a mask of all valid ones; 0 where
-  // that is no number, lest it spoil windows that hold none of them.
+  // Trimmed mean of some pixels of the tile, or under a mask of all valid ones;
+  // 0 where that is no number, lest it spoil windows that hold none of them.
   static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask) {
     const int64_t top = image.nearest_row(), left = image.nearest_column();
     const int64_t height = std::min(kTileRows, image.end_row) - top;
     const int64_t width = std::min(kTileColumns, image.end_column) - left;
-    T sum = 0, count = 0;
+    T sum = 0, count = 0, smallest = INFINITY, largest = -INFINITY;
+    const auto add = [&](int64_t i, int64_t j) {
+      const T value = static_cast<T>(*image.pixel(top + i, left + j));
+      sum += value;
+      count += 1;
+      smallest = std::min(smallest, value);
+      largest = std::max(largest, value);
+    };
     if constexpr (kMasked) {
-      for (int64_t i = top; i < top + height; ++i) {
-        for (int64_t j = left; j < left + width; ++j) {
-          if (!*mask.pixel(i, j)) continue;
-          sum += static_cast<T>(*image.pixel(i, j));
-          count += 1;
+      for (int64_t i = 0; i < height; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+          if (*mask.pixel(top + i, left + j)) add(i, j);
         }
       }
     } else {
-      count = ssim::kPivotPixels;
       for (int s = 0; s < ssim::kPivotPixels; ++s) {
-        sum +=
-            static_cast<T>(*image.pixel(top + ssim::pivot_row(s, height),
-                                        left + ssim::pivot_column(s, width)));
+        add(ssim::pivot_row(s, height), ssim::pivot_column(s, width));
       }
     }
-    const T mean = sum / std::max(count, T(1));
+    const T mean = ssim::trimmed_mean(sum, smallest, largest, count);
     return std::isfinite(mean) ? mean : T(0);
   }
 

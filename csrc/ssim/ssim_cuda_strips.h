@@ -61,6 +61,17 @@ struct Inside {
   }
 };
 
+// Trimmed mean of the values that the lanes of a warp hold, each of them twice.
+__device__ inline float mean_of_pivot_pixels(float value) {
+  float sum = value, smallest = value, largest = value;
+  for (int offset = kPivotPixels / 2; offset > 0; offset /= 2) {
+    sum += __shfl_xor_sync(kFullMask, sum, offset);
+    smallest = fminf(smallest, __shfl_xor_sync(kFullMask, smallest, offset));
+    largest = fmaxf(largest, __shfl_xor_sync(kFullMask, largest, offset));
+  }
+  return trimmed_mean(sum, smallest, largest, float(kPivotPixels));
+}
+
 // The pixels that a block looks at; those in the border and beyond are 0.
 template <typename Scalar>
 struct Region {
@@ -87,16 +98,12 @@ struct Region {
                                     pivot_row(which, bordered.rows()));
     const auto j = static_cast<int>(bordered.column_begin +
                                     pivot_column(which, bordered.columns()));
-    float sum_x = 0, sum_y = 0;
+    float of_x = 0, of_y = 0;
     if (inside.holds_row(i) && inside.holds_column(j)) {
-      sum_x = static_cast<float>(*x.at(top + i, left + j));
-      sum_y = static_cast<float>(*y.at(top + i, left + j));
+      of_x = static_cast<float>(*x.at(top + i, left + j));
+      of_y = static_cast<float>(*y.at(top + i, left + j));
     }
-    for (int offset = kPivotPixels / 2; offset > 0; offset /= 2) {
-      sum_x += __shfl_xor_sync(kFullMask, sum_x, offset);
-      sum_y += __shfl_xor_sync(kFullMask, sum_y, offset);
-    }
-    return {scale, sum_x / kPivotPixels, sum_y / kPivotPixels};
+    return {scale, mean_of_pivot_pixels(of_x), mean_of_pivot_pixels(of_y)};
   }
 };
 

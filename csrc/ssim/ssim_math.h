@@ -29,7 +29,9 @@ struct Window {
 constexpr int kMeanX = 0, kMeanY = 1, kSquares = 2, kProduct = 3;
 constexpr int kStatistics = 4;
 
-// The pixels whose mean is the pivot of a region, on a grid of 4 x 4.
+// The pivot of a region is the mean of some of its pixels, on a grid of 4 x 4,
+// without the smallest and the largest: one that is far from all others, a dead
+// one perhaps, must not take the digits of those around it.
 constexpr int kPivotPixels = 16;
 
 VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
@@ -38,6 +40,12 @@ VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
 
 VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
   return (2 * (which % 4) + 1) * width / 8;
+}
+
+template <typename T>
+VTADL_INLINE T trimmed_mean(T sum, T smallest, T largest, T count) {
+  if (count <= 2) return sum / count;
+  return (sum - largest - smallest) / (count - 2);
 }
 
 // Under a mask: the weight of the valid pixels below which a window has none.

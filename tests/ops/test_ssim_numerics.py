@@ -90,3 +90,14 @@ def test_a_pixel_that_is_no_number_spoils_only_the_windows_that_hold_it(device, 
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         assert grad[0, where[0], where[1]].isnan()
         torch.testing.assert_close(grad[~near], expected_grad[~near], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("where", [(2, 8), (3, 24), (16, 8), (20, 60)], ids=str)
+def test_a_dead_pixel_takes_no_digits_from_windows_that_do_not_hold_it(device, where):
+    x, y = random_images(1, 64, 64).values()
+    x[0, where[0], where[1]] = 65535.0
+    value = ssim(x.to(device), y.to(device), reduction="map").cpu()
+    expected = reference.ssim(x.double(), y.double(), reduction="map").float()
+    rows, columns = (slice(max(0, at - 10), at + 1) for at in where)
+    value[0, rows, columns] = expected[0, rows, columns]
+    torch.testing.assert_close(value, expected, rtol=0, atol=5e-6)
