@@ -1,6 +1,7 @@
 """Argument checks. Every error names the argument, what it got and what it wants."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def check_option(name: str, value: str, options: Sequence[str]) -> None:
 
 def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None:
     """A finite positive number, or zero where that is allowed."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (0 < value < float("inf") or (zero_allowed and value == 0)):
         wanted = "at least 0" if zero_allowed else "positive"

@@ -1,7 +1,8 @@
 """Structural similarity of images and volumes, fused."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, overload
 
 from torch import Tensor, nn
 
@@ -16,6 +17,27 @@ _MAX_WINDOW_SIZE = 31
 
 _IMAGES = {3: "[C, H, W]", 4: "[N, C, H, W]"}
 _IMAGES_AND_VOLUMES = {**_IMAGES, 5: "[N, C, D, H, W]"}
+
+
+class _Index(NamedTuple):
+    """What all functions of this module share: the window and the constants of the index."""
+
+    data_range: float
+    window: str
+    window_size: int
+    window_sigma: float
+    k1: float
+    k2: float
+
+    def check(self) -> None:
+        check_option("window", self.window, _WINDOWS)
+        size = self.window_size
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise TypeError(f"window_size must be an integer, got {size!r}")
+        if size % 2 == 0 or not 3 <= size <= _MAX_WINDOW_SIZE:
+            raise ValueError(f"window_size must be odd and from 3 to {_MAX_WINDOW_SIZE}, got {size}")
+        for name in ("data_range", "window_sigma", "k1", "k2"):
+            check_number(name, getattr(self, name))
 
 
 def ssim(
@@ -68,15 +90,8 @@ def ssim(
         TypeError: an argument is no tensor or number, the images differ in dtype, or `mask` is not bool.
         ValueError: a shape, device or option does not fit; the message names it.
     """
-    options: dict[str, Any] = {
-        "data_range": data_range,
-        "window": window,
-        "window_size": window_size,
-        "window_sigma": window_sigma,
-        "k1": k1,
-        "k2": k2,
-    }
-    return _similarity(x, y, options, padding, mask, reduction)
+    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
+    return _similarity(x, y, index, padding, mask, reduction)
 
 
 def ms_ssim(
@@ -116,24 +131,17 @@ def ms_ssim(
     Raises:
         TypeError, ValueError: as :func:`ssim`.
     """
-    options: dict[str, Any] = {
-        "data_range": data_range,
-        "window": window,
-        "window_size": window_size,
-        "window_sigma": window_sigma,
-        "k1": k1,
-        "k2": k2,
-    }
-    x, y = _checked_images(x, y, _IMAGES, options)
+    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
+    x, y = _checked_images(x, y, _IMAGES, index)
     _check_weights(weights)
     check_option("reduction", reduction, ("mean", "none"))
     smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
     _check_size(x, smallest, window_size=window_size, scales=len(weights))
     if not _ops.has_kernels(x.device):
-        return reference.ms_ssim(x, y, **options, weights=weights, reduction=reduction)
+        return reference.ms_ssim(x, y, **index._asdict(), weights=weights, reduction=reduction)
 
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
-        arguments = _for_kernels(x, y, options, luminance=luminance)
+        arguments = _for_kernels(x, y, index, luminance=luminance)
         means: Tensor = _ops.ssim_sums(*arguments)[..., _ops.INDEX] / _windows_of_plane(arguments)
         return means if x.dim() == 4 else means.squeeze(0)
 
@@ -191,15 +199,8 @@ def reconstruction_loss(
     Raises:
         TypeError, ValueError: as :func:`ssim`.
     """
-    options: dict[str, Any] = {
-        "data_range": data_range,
-        "window": window,
-        "window_size": window_size,
-        "window_sigma": window_sigma,
-        "k1": k1,
-        "k2": k2,
-    }
-    x, y = _checked_images(x, y, _IMAGES, options)
+    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
+    x, y = _checked_images(x, y, _IMAGES, index)
     for name, weight in (("mse", mse), ("l1", l1), ("ssim", ssim)):
         check_number(name, weight, zero_allowed=True)
     _check_size(x, window_size, window_size=window_size)
@@ -207,10 +208,10 @@ def reconstruction_loss(
     errors_alone = ssim == 0 and (mse != 0 or l1 != 0)
     if errors_alone or not _ops.has_kernels(x.device):
         return reference.reconstruction_loss(
-            x, y, mse=mse, l1=l1, ssim=ssim, **options, return_terms=return_terms
+            x, y, mse=mse, l1=l1, ssim=ssim, **index._asdict(), return_terms=return_terms
         )
 
-    arguments = _for_kernels(x, y, options)
+    arguments = _for_kernels(x, y, index)
     weights = (-ssim, 0.0, mse, l1)  # of the sums, in their order
     counts = (_windows(arguments), 1, x.numel(), x.numel())
     errors = return_terms or mse != 0 or l1 != 0
@@ -218,10 +219,10 @@ def reconstruction_loss(
     loss = ssim + total
     if not return_terms:
         return loss
-    index, _, squared, absolute = (
+    mean, _, squared, absolute = (
         total / count for total, count in zip(sums.sum((0, 1)).unbind(), counts, strict=True)
     )
-    return loss, ReconstructionTerms(squared, absolute, index)
+    return loss, ReconstructionTerms(squared, absolute, mean)
 
 
 class SSIMLoss(nn.Module):
@@ -240,32 +241,25 @@ class SSIMLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {
-            "data_range": data_range,
-            "window": window,
-            "window_size": window_size,
-            "window_sigma": window_sigma,
-            "k1": k1,
-            "k2": k2,
-        }
-        _check_options(**self.options)
+        self.index = _Index(data_range, window, window_size, window_sigma, k1, k2)
+        self.index.check()
         check_option("padding", padding, _PADDINGS)
         check_option("reduction", reduction, _REDUCTIONS)
         self.padding = padding
         self.reduction = reduction
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        return 1 + _similarity(x, y, self.options, self.padding, mask, self.reduction, sign=-1.0)
+        return 1 + _similarity(x, y, self.index, self.padding, mask, self.reduction, sign=-1.0)
 
     def extra_repr(self) -> str:
-        options = self.options | {"padding": self.padding, "reduction": self.reduction}
+        options = self.index._asdict() | {"padding": self.padding, "reduction": self.reduction}
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _similarity(
     x: Tensor,
     y: Tensor,
-    options: dict[str, Any],
+    index: _Index,
     padding: str,
     mask: Tensor | None,
     reduction: str,
@@ -273,18 +267,18 @@ def _similarity(
     sign: float = 1.0,
 ) -> Tensor:
     """`sign` times :func:`ssim`: what a loss subtracts has its gradients ready with that sign."""
-    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, options)
+    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, index)
     check_option("padding", padding, _PADDINGS)
     check_option("reduction", reduction, _REDUCTIONS)
-    window_size = options["window_size"]
+    window_size = index.window_size
     # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
     _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
     if x.dim() == 5 or not _ops.has_kernels(x.device, stacklevel=4):
-        return sign * reference.ssim(x, y, **options, padding=padding, mask=mask, reduction=reduction)
+        return sign * reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
 
-    arguments = _for_kernels(x, y, options, padding, mask)
+    arguments = _for_kernels(x, y, index, padding, mask)
     if reduction == "mean":
         return _mean(arguments, sign)
     result = _ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
@@ -294,14 +288,14 @@ def _similarity(
 def _for_kernels(
     x: Tensor,
     y: Tensor,
-    options: dict[str, Any],
+    index: _Index,
     padding: str = "valid",
     mask: Tensor | None = None,
     *,
     luminance: bool = True,
 ) -> tuple[Any, ...]:
     """What the operators take: images ``[N, C, H, W]`` and their mask, then the options."""
-    taps = options["window_size"]
+    taps = int(index.window_size)
     if padding == "reflect":
         mask = None if mask is None else reference.pad_mask(mask, x.shape, taps, padding)
         x, y = (reference.pad(image, taps, padding) for image in (x, y))
@@ -310,8 +304,8 @@ def _for_kernels(
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
-    weights = reference.window_weights(options["window"], taps, options["window_sigma"])
-    numbers = (float(options[name]) for name in ("data_range", "k1", "k2"))
+    weights = reference.window_weights(index.window, taps, index.window_sigma)
+    numbers = (float(number) for number in (index.data_range, index.k1, index.k2))
     border = taps // 2 if padding == "same" else 0
     return x, y, mask, weights, *numbers, border, luminance
 
@@ -344,28 +338,16 @@ def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -
     return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].detach().sum(-1))
 
 
-def _checked_images(
-    x: Tensor, y: Tensor, shapes: dict[int, str], options: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
+def _checked_images(x: Tensor, y: Tensor, shapes: dict[int, str], index: _Index) -> tuple[Tensor, Tensor]:
     """The images, once they and the options that all functions share fit."""
     x, y = checked_tensors(x=x, y=y)
-    _check_options(**options)
+    index.check()
     if x.dim() not in shapes:
         wanted = " or ".join(sorted(shapes.values(), key=len, reverse=True))
         raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
     if x.shape != y.shape:
         raise ValueError(f"y must have the shape of x, {list(x.shape)}, got {list(y.shape)}")
     return x, y
-
-
-def _check_options(window: str, window_size: int, **numbers: float) -> None:
-    check_option("window", window, _WINDOWS)
-    if isinstance(window_size, bool) or not isinstance(window_size, int):
-        raise TypeError(f"window_size must be an integer, got {window_size!r}")
-    if window_size % 2 == 0 or not 3 <= window_size <= _MAX_WINDOW_SIZE:
-        raise ValueError(f"window_size must be odd and from 3 to {_MAX_WINDOW_SIZE}, got {window_size}")
-    for name, value in numbers.items():
-        check_number(name, value)
 
 
 def _check_size(x: Tensor, smallest: int, **causes: object) -> None:

@@ -4,10 +4,14 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
 namespace vtadl {
+
+// Kernels loop where there is more to do than so many blocks do at once.
+constexpr std::int64_t kMaxBlocks = 1 << 30;
 
 struct LaunchShape {
   dim3 grid;

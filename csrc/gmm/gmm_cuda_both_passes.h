@@ -81,7 +81,7 @@ void both_passes(const GmmForwardBackward& p, void* stream) {
       q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu, grads.scale});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
-    const int64_t columns = ceil_div(q.features, kPack);
+    const int64_t columns = divide_up(q.features, kPack);
     const int x = power_of_two(columns, kBlock / 2);
     launch(
         "gmm both_passes_kernel", both_passes_kernel<Scalar, kPack>,

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "common/integers.h"
 #include "common/launch.h"
+#include "common/warp.h"
 #include "gmm/gmm.h"
 #include "gmm/gmm_math.h"
 
@@ -15,17 +17,7 @@ namespace vtadl::gmm {
 
 using std::int64_t;
 
-// For loops over arrays that have to stay in registers.
-#ifdef __CUDACC__
-#define VTADL_UNROLL _Pragma("unroll")
-#else
-#define VTADL_UNROLL
-#endif
-
-constexpr int kWarp = 32;
 constexpr int kBlock = 256;
-constexpr unsigned kFullMask = 0xffffffffu;
-constexpr int64_t kMaxBlocks = 1 << 30;
 
 // Blocks that the registers of a multiprocessor have to suffice for: half of
 // its threads; 3/8 where a thread works on 8 elements, 1/4 with doubles.
@@ -41,9 +33,6 @@ struct SampleRange {
   int64_t first, count;
 };
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Kernels loop where there are more items than blocks.
 inline unsigned grid_size(int64_t blocks) {
   return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, kMaxBlocks));
 }
@@ -80,15 +69,6 @@ inline bool is_private(const GmmProblem& p, const GmmParameter& parameter) {
 // Of the calling thread in its group of `width` lanes.
 __device__ inline int lane_of(int width) {
   return (threadIdx.y * blockDim.x + threadIdx.x) % width;
-}
-
-// Over groups of `width` lanes that begin at multiples of it.
-template <typename T>
-__device__ T warp_sum(T value, int width = kWarp) {
-  for (int offset = width / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, offset);
-  }
-  return value;
 }
 
 // Over the lanes that are equal modulo `width`.

@@ -332,9 +332,9 @@ void diagonal_components(const GmmForward& p, const SampleRange& samples,
   const bool packed = packs<Scalar>(p, {p.x, p.mu.data, p.scale.data});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
-    const int width = power_of_two(ceil_div(p.features, kPack), kWarp);
+    const int width = power_of_two(divide_up(p.features, kPack), kWarp);
     launch("gmm component_kernel", component_kernel<Scalar, kPack>,
-           {grid_size(ceil_div(samples.count * p.components * width, kBlock)),
+           {grid_size(divide_up(samples.count * p.components * width, kBlock)),
             kBlock},
            stream, p, samples, width, Floor<Accumulate<Scalar>>(p.min_std));
   });
@@ -352,17 +352,17 @@ struct SampleBackwardShape {
 inline SampleBackwardShape sample_backward_shape(const GmmProblem& p,
                                                  int64_t samples, int pack) {
   constexpr int kMinColumns = 8, kMaxColumns = 128;
-  const int64_t columns = ceil_div(p.features, pack);
+  const int64_t columns = divide_up(p.features, pack);
   const int64_t wanted_threads =
       2 * int64_t(device_attribute(cudaDevAttrMultiProcessorCount)) *
       device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
   int64_t x = kMaxColumns;
   while (x > kMinColumns &&
-         samples * ceil_div(columns, x) * kBlock < wanted_threads) {
+         samples * divide_up(columns, x) * kBlock < wanted_threads) {
     x /= 2;
   }
-  const int64_t tiles = ceil_div(columns, x);
-  x = ceil_div(columns, tiles);
+  const int64_t tiles = divide_up(columns, x);
+  x = divide_up(columns, tiles);
   int y = 1;
   while (y < p.components && x * y * 2 <= kBlock &&
          (x * y < kWarp || samples * tiles * x * y < wanted_threads)) {
@@ -387,7 +387,7 @@ void sample_backward(const GmmBackward& p, const SampleRange& samples,
     const std::size_t room =
         block.y == 1 ? 0 : sizeof(T) * kPack * block.x * block.y * block.z;
     launch("gmm sample_backward_kernel", sample_backward_kernel<Scalar, kPack>,
-           {grid_size(ceil_div(samples.count * shape.tiles, block.z)), block,
+           {grid_size(divide_up(samples.count * shape.tiles, block.z)), block,
             room},
            stream, p, samples, shape.tiles, grads, Floor<T>(p.min_std));
   });
@@ -400,12 +400,13 @@ void feature_sums(const GmmBackward& p, void* grad_mu, void* grad_scale,
   const bool packed = packs<Scalar>(p, {p.x, p.mu.data, p.scale.data});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
-    const int width = power_of_two(ceil_div(p.features, kPack), kWarp);
-    launch(
-        "gmm feature_sums_kernel", feature_sums_kernel<Scalar, kPack>,
-        {grid_size(ceil_div(p.samples * p.components * width, kBlock)), kBlock},
-        stream, p, width, static_cast<Scalar*>(grad_mu),
-        static_cast<Scalar*>(grad_scale), Floor<Accumulate<Scalar>>(p.min_std));
+    const int width = power_of_two(divide_up(p.features, kPack), kWarp);
+    launch("gmm feature_sums_kernel", feature_sums_kernel<Scalar, kPack>,
+           {grid_size(divide_up(p.samples * p.components * width, kBlock)),
+            kBlock},
+           stream, p, width, static_cast<Scalar*>(grad_mu),
+           static_cast<Scalar*>(grad_scale),
+           Floor<Accumulate<Scalar>>(p.min_std));
   });
 }
 

@@ -153,8 +153,8 @@ struct MixingShape {
 inline MixingShape mixing_shape(const GmmProblem& p, int64_t samples) {
   constexpr int64_t kComponentsPerLane = 4;
   const int width =
-      power_of_two(ceil_div(p.components, kComponentsPerLane), kWarp);
-  return {width, {grid_size(ceil_div(samples * width, kBlock)), kBlock}};
+      power_of_two(divide_up(p.components, kComponentsPerLane), kWarp);
+  return {width, {grid_size(divide_up(samples * width, kBlock)), kBlock}};
 }
 
 template <typename Scalar>
@@ -173,7 +173,7 @@ void weigh(const GmmBackward& p, const SampleRange& samples, void* stream) {
            samples, shape.width);
   } else if (!p.grad) {
     launch("gmm weigh_alike_kernel", weigh_alike_kernel<Accumulate<Scalar>>,
-           {grid_size(ceil_div(p.samples * p.components, kBlock)), kBlock},
+           {grid_size(divide_up(p.samples * p.components, kBlock)), kBlock},
            stream, p);
   }
 }

@@ -291,8 +291,8 @@ void shared_components(const GmmForward& p, void* stream) {
   using T = Accumulate<Scalar>;
   using Room = ForwardRoom<T, kSamples>;
   const int64_t tiles = p.mu.rows.rows *
-                        ceil_div(p.mu.rows.repeats, Room::kTileSamples) *
-                        ceil_div(p.components, kTileComponents);
+                        divide_up(p.mu.rows.repeats, Room::kTileSamples) *
+                        divide_up(p.components, kTileComponents);
   launch("gmm shared_component_kernel",
          shared_component_kernel<Scalar, kSamples>,
          {grid_size(tiles), kSharedBlock, sizeof(Room)}, stream, p,
@@ -312,11 +312,11 @@ template <typename Scalar>
 void shared_x_backward(const GmmBackward& p, void* stream) {
   if (!p.grad_x) return;
   using T = Accumulate<Scalar>;
-  const int columns = power_of_two(ceil_div(p.features, kPair), kWarp);
+  const int columns = power_of_two(divide_up(p.features, kPair), kWarp);
   const int64_t tiles =
       p.mu.rows.rows *
-      ceil_div(p.mu.rows.repeats, kQuad * kSharedBlock / columns) *
-      ceil_div(p.features, kPair * columns);
+      divide_up(p.mu.rows.repeats, kQuad * kSharedBlock / columns) *
+      divide_up(p.features, kPair * columns);
   launch("gmm shared_x_backward_kernel", shared_x_backward_kernel<Scalar>,
          {grid_size(tiles), kSharedBlock, sizeof(XBackwardRoom<T>)}, stream, p,
          columns, Floor<T>(p.min_std));

@@ -217,9 +217,9 @@ Slabs choose_slabs(const GmmProblem& p) {
   const int64_t wanted_blocks =
       8 * int64_t(device_attribute(cudaDevAttrMultiProcessorCount));
   const int64_t wanted =
-      ceil_div(wanted_blocks, p.mu.rows.rows * ceil_div(p.components, kQuad));
+      divide_up(wanted_blocks, p.mu.rows.rows * divide_up(p.components, kQuad));
   return {std::max<int64_t>(
-      ceil_div(repeats, max_size),
+      divide_up(repeats, max_size),
       std::clamp<int64_t>(wanted, 1,
                           std::max<int64_t>(repeats / min_size, 1)))};
 }
@@ -229,10 +229,10 @@ template <typename Scalar>
 void shared_parameter_backward(const GmmBackward& p, const Slabs& slabs,
                                void* stream) {
   using T = Accumulate<Scalar>;
-  const int columns = power_of_two(ceil_div(p.features, kPair), kSharedBlock);
+  const int columns = power_of_two(divide_up(p.features, kPair), kSharedBlock);
   launch(
       "gmm shared_sums_kernel", shared_sums_kernel<Scalar>,
-      {grid_size(p.mu.rows.rows * slabs.count * ceil_div(p.components, kQuad)),
+      {grid_size(p.mu.rows.rows * slabs.count * divide_up(p.components, kQuad)),
        kSharedBlock, slab_bytes<T>(slabs.max_size(p.mu.rows.repeats))},
       stream, p, slabs, columns, Floor<T>(p.min_std));
   const auto finish = [&](const GmmParameter& parameter, int which,
@@ -243,7 +243,7 @@ void shared_parameter_backward(const GmmBackward& p, const Slabs& slabs,
                             (p.features / parameter.size);
     const int width = power_of_two(addends, kWarp);
     launch("gmm shared_parameter_kernel", shared_parameter_kernel<Scalar>,
-           {grid_size(ceil_div(parameter.numel() * width, kBlock)), kBlock},
+           {grid_size(divide_up(parameter.numel() * width, kBlock)), kBlock},
            stream, p, slabs, parameter, which, width,
            static_cast<Scalar*>(grad), Floor<T>(p.min_std));
   };

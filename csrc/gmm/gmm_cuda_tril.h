@@ -218,7 +218,7 @@ void tril_components(const GmmForward& p, const SampleRange& samples,
                      void* stream) {
   const int width = tril_width(p);
   launch("gmm tril_component_kernel", tril_component_kernel<Scalar>,
-         {grid_size(ceil_div(samples.count * p.components * width, kBlock)),
+         {grid_size(divide_up(samples.count * p.components * width, kBlock)),
           kBlock},
          stream, p, samples, width);
 }
@@ -230,7 +230,7 @@ void tril_sample_backward(const GmmBackward& p, const SampleRange& samples,
   void* const grad_scale = is_private(p, p.scale) ? p.grad_scale : nullptr;
   if (!p.grad_x && !grad_mu && !grad_scale) return;
   launch("gmm tril_sample_backward_kernel", tril_sample_backward_kernel<Scalar>,
-         {grid_size(ceil_div(samples.count * kWarp, kBlock)), kBlock}, stream,
+         {grid_size(divide_up(samples.count * kWarp, kBlock)), kBlock}, stream,
          p, samples, tril_width(p), static_cast<Scalar*>(grad_mu),
          static_cast<Scalar*>(grad_scale));
 }

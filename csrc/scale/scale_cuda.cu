@@ -1,6 +1,7 @@
 // scale_ on the GPU.
 #include <algorithm>
 
+#include "common/integers.h"
 #include "common/launch.h"
 #include "scale/scale.h"
 
@@ -10,7 +11,7 @@ namespace {
 using std::int64_t;
 
 constexpr int kBlock = 256;
-constexpr int64_t kMaxBlocks = 4096;
+constexpr int64_t kMostBlocks = 4096;
 
 // Moves 2 · count elements, or none where the factor is 1. Full occupancy.
 template <typename Scalar, typename T = Accumulate<Scalar>>
@@ -29,7 +30,7 @@ __global__ void scale_kernel(ScaleProblem p) {
 
 void scale_cuda(const ScaleProblem& p, void* stream) {
   if (p.count == 0) return;
-  const int64_t blocks = std::min((p.count + kBlock - 1) / kBlock, kMaxBlocks);
+  const int64_t blocks = std::min(divide_up(p.count, kBlock), kMostBlocks);
   dispatch(p.dtype, [&](auto zero) {
     launch("scale_kernel", scale_kernel<decltype(zero)>,
            {static_cast<unsigned>(blocks), kBlock}, stream, p);

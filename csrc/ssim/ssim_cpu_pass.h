@@ -34,16 +34,16 @@ struct PassRoom {
   alignas(64) T upstream[kTileColumns][kTileRows];
   // Derivatives by the statistics of windows, with those of the tiles to the
   // left and above that touch the same pixels.
-  alignas(64) T grads[ssim::kStatistics][kReadColumns][kTileRows];
-  alignas(64) T spread[ssim::kStatistics][kReadRows][kTileColumns];
-  alignas(64) T by[ssim::kStatistics][kTileRows][kTileColumns];
+  alignas(64) T grads[ssim::kDerivatives][kReadColumns][kTileRows];
+  alignas(64) T spread[ssim::kDerivatives][kReadRows][kTileColumns];
+  alignas(64) T by[ssim::kDerivatives][kTileRows][kTileColumns];
 };
 
 // What the next row of tiles needs of this one, for each tile.
 template <typename T>
 struct Carried {
-  Pivots<T> pivots;
-  alignas(64) T spread[ssim::kStatistics][kMaxHalo][kTileColumns];
+  ssim::Pivots<T> pivots;
+  alignas(64) T spread[ssim::kDerivatives][kMaxHalo][kTileColumns];
 };
 
 // Either of forward and backward may be null.
@@ -134,10 +134,9 @@ class Pass {
   // upstream gradient.
   template <bool kGrads>
   void compare() {
-    const Pivots<T> pivots = tile_->pivots();
     const ssim::Constants<T> constants{static_cast<T>(p_.k1 * p_.k1),
                                        static_cast<T>(p_.k2 * p_.k2),
-                                       p_.luminance, pivots.x, pivots.y};
+                                       p_.luminance, tile_->pivots()};
     if constexpr (kGrads) read_upstream();
     for (int64_t i = 0; i < window_rows_; i += kLanes<T>) {
       const int rows = static_cast<int>(within(window_rows_ - i, kLanes<T>));
@@ -166,15 +165,14 @@ class Pass {
       inverse = T(1) / select(counted == 0, inverse, weight);
       for (auto& mean : means) mean *= inverse;
     }
-    const auto result =
-        ssim::similarity(means[0], means[1], means[2], means[3], constants);
+    const auto result = ssim::similarity(means, constants);
     const auto value = select(counted == 0, Vector<T>{}, result.value);
     if (forward_ && forward_->map) store<T>(&room_->values[j][i], value);
     index += value;
     windows += counted;
     if constexpr (!kGrads) return;
     const auto upstream = load<T>(&room_->upstream[j][i]) * inverse;
-    for (int s = 0; s < ssim::kStatistics; ++s) {
+    for (int s = 0; s < ssim::kDerivatives; ++s) {
       store<T>(&room_->grads[s][halo_ + j][i],
                select(counted == 0, Vector<T>{}, upstream * result.grad[s]));
     }
@@ -209,39 +207,62 @@ class Pass {
 
   // Those of the tile to the left touch pixels of this one.
   void move_column_grads() {
-    const Pivots<T> pivots = tile_->pivots();
-    for (int64_t j = 0; j < halo_ * kTileRows; j += kLanes<T>) {
-      Vector<T> left[ssim::kStatistics] = {};
-      if (tile_column_ > 0) {
-        for (int s = 0; s < ssim::kStatistics; ++s) {
-          left[s] = load<T>(room_->grads[s][kTileColumns] + j);
-        }
-        move_pivots(left, pivots.x - column_pivots_.x,
-                    pivots.y - column_pivots_.y);
-      }
-      for (int s = 0; s < ssim::kStatistics; ++s) {
-        store<T>(room_->grads[s][0] + j, left[s]);
-      }
+    const T* from[ssim::kDerivatives];
+    T* to[ssim::kDerivatives];
+    for (int s = 0; s < ssim::kDerivatives; ++s) {
+      from[s] = room_->grads[s][kTileColumns];
+      to[s] = room_->grads[s][0];
     }
-    column_pivots_ = pivots;
+    move_grads(tile_column_ > 0, from, column_pivots_, halo_ * kTileRows, to);
+    column_pivots_ = tile_->pivots();
     for (auto& grad : room_->grads) {
       std::fill_n(grad[halo_], kTileColumns * kTileRows, T(0));
     }
   }
 
-  static void move_pivots(Vector<T> (&grads)[ssim::kStatistics], T x, T y) {
-    grads[ssim::kMeanX] =
-        ssim::pixel_grad(grads[ssim::kMeanX], grads[ssim::kSquares],
-                         grads[ssim::kProduct], x, y);
-    grads[ssim::kMeanY] =
-        ssim::pixel_grad(grads[ssim::kMeanY], grads[ssim::kSquares],
-                         grads[ssim::kProduct], y, x);
+  // Those of the tiles above touch pixels of this one.
+  void move_row_grads() {
+    const Carried<T>& carried = carried_[tile_column_];
+    const T* from[ssim::kDerivatives];
+    T* to[ssim::kDerivatives];
+    for (int s = 0; s < ssim::kDerivatives; ++s) {
+      from[s] = carried.spread[s][0];
+      to[s] = room_->spread[s][0];
+    }
+    move_grads(!is_first_row_, from, carried.pivots, halo_ * kTileColumns, to);
+  }
+
+  // Derivatives of a neighbour, if there is one, now with this tile's pivots.
+  void move_grads(bool has_neighbour,
+                  const T* const (&from)[ssim::kDerivatives],
+                  ssim::Pivots<T> pivots, int64_t count,
+                  T* const (&to)[ssim::kDerivatives]) const {
+    if (!has_neighbour) {
+      for (T* grads : to) std::fill_n(grads, count, T(0));
+      return;
+    }
+    const T x = tile_->pivots().x - pivots.x;
+    const T difference = tile_->pivots().difference - pivots.difference;
+    for (int64_t j = 0; j < count; j += kLanes<T>) {
+      const auto squares = load<T>(from[ssim::kBySquares] + j);
+      const auto squared_difference =
+          load<T>(from[ssim::kBySquaredDifference] + j);
+      store<T>(to[ssim::kByX] + j,
+               ssim::pixel_grad(load<T>(from[ssim::kByX] + j), squares,
+                                squared_difference, x, difference));
+      store<T>(
+          to[ssim::kByY] + j,
+          ssim::pixel_grad(load<T>(from[ssim::kByY] + j), squares,
+                           squared_difference, x - difference, -difference));
+      store<T>(to[ssim::kBySquares] + j, squares);
+      store<T>(to[ssim::kBySquaredDifference] + j, squared_difference);
+    }
   }
 
   // Sums of the derivatives over the windows that hold each pixel.
   void spread_grads() {
     move_row_grads();
-    for (int s = 0; s < ssim::kStatistics; ++s) {
+    for (int s = 0; s < ssim::kDerivatives; ++s) {
       if (!is_needed(s)) continue;
       for (int64_t i = 0; i < kTileRows; i += kLanes<T>) {
         blur<kTaps>(window_, room_->grads[s][0] + i, kTileRows, kTileColumns,
@@ -259,29 +280,10 @@ class Pass {
     carried_[tile_column_].pivots = tile_->pivots();
   }
 
-  bool is_needed(int statistic) const {
-    if (statistic == ssim::kMeanX) return backward_->grad_x;
-    if (statistic == ssim::kMeanY) return backward_->grad_y;
+  bool is_needed(int derivative) const {
+    if (derivative == ssim::kByX) return backward_->grad_x;
+    if (derivative == ssim::kByY) return backward_->grad_y;
     return true;
-  }
-
-  // Those of the tiles above touch pixels of this one.
-  void move_row_grads() {
-    const Carried<T>& carried = carried_[tile_column_];
-    const Pivots<T> pivots = tile_->pivots();
-    for (int64_t j = 0; j < halo_ * kTileColumns; j += kLanes<T>) {
-      Vector<T> above[ssim::kStatistics] = {};
-      if (!is_first_row_) {
-        for (int s = 0; s < ssim::kStatistics; ++s) {
-          above[s] = load<T>(carried.spread[s][0] + j);
-        }
-        move_pivots(above, pivots.x - carried.pivots.x,
-                    pivots.y - carried.pivots.y);
-      }
-      for (int s = 0; s < ssim::kStatistics; ++s) {
-        store<T>(room_->spread[s][0] + j, above[s]);
-      }
-    }
   }
 
   void write_results(int64_t tile_row, int64_t tile_column) const {
@@ -303,19 +305,15 @@ class Pass {
 
   void write_grads() {
     if (backward_->grad_x) {
-      write_grad(ssim::kMeanX, ssim::kMeanY, 1, backward_->grad_x,
-                 backward_->grad_x_strides);
+      write_grad<ssim::kByX>(backward_->grad_x, backward_->grad_x_strides);
     }
     if (backward_->grad_y) {
-      write_grad(ssim::kMeanY, ssim::kMeanX, -1, backward_->grad_y,
-                 backward_->grad_y_strides);
+      write_grad<ssim::kByY>(backward_->grad_y, backward_->grad_y_strides);
     }
   }
 
-  // Of the image whose mean is the statistic `own`; `sign` is that of its
-  // pixels in the differences.
-  void write_grad(int own, int other, T sign, void* grad,
-                  const ImageStrides& strides) {
+  template <int kBy>
+  void write_grad(void* grad, const ImageStrides& strides) {
     const int64_t top = at_.top - p_.border, left = at_.left - p_.border;
     const int64_t first = std::max<int64_t>(0, -left);
     const int64_t count = within(p_.width - left, kTileColumns) - first;
@@ -324,7 +322,7 @@ class Pass {
     for (int64_t i = 0; i < kTileRows; ++i) {
       if (top + i < 0 || top + i >= p_.height || count <= 0) continue;
       for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
-        store<T>(&room_->rows[i][j], grad_of(own, other, sign, i, j));
+        store<T>(&room_->rows[i][j], grad_of<kBy>(i, j));
       }
       write_row(
           room_->rows[i] + first, count,
@@ -333,20 +331,24 @@ class Pass {
     }
   }
 
-  Vector<T> grad_of(int own, int other, T sign, int64_t i, int64_t j) const {
+  template <int kBy>
+  VTADL_HOST_INLINE Vector<T> grad_of(int64_t i, int64_t j) const {
+    constexpr bool kIsX = kBy == ssim::kByX;
+    const auto x = load<T>(tile_->row(ssim::kMean, i) + j);
+    const auto d = load<T>(tile_->row(ssim::kMeanDifference, i) + j);
     const auto& by = room_->by;
-    auto grad = ssim::pixel_grad(load<T>(&by[own][i][j]),
-                                 load<T>(&by[ssim::kSquares][i][j]),
-                                 load<T>(&by[ssim::kProduct][i][j]),
-                                 load<T>(tile_->row(own, i) + j),
-                                 load<T>(tile_->row(other, i) + j)) *
+    auto grad = ssim::pixel_grad(load<T>(&by[kBy][i][j]),
+                                 load<T>(&by[ssim::kBySquares][i][j]),
+                                 load<T>(&by[ssim::kBySquaredDifference][i][j]),
+                                 kIsX ? x : x - d, kIsX ? d : -d) *
                 tile_->unit();
     if constexpr (kMasked) {
       const auto valid = load<T>(tile_->row(kWeight, i) + j);
       grad = select(valid == 0, Vector<T>{}, grad);
     }
     if (!errors_) return grad;
-    const auto difference = sign * load<T>(tile_->differences(i) + j);
+    const auto raw = load<T>(tile_->differences(i) + j);
+    const auto difference = kIsX ? raw : -raw;
     const Vector<T> absolute =
         broadcast<Vector<T>>(upstream_of(SsimSums::kAbsoluteErrors));
     return grad + T(2) * upstream_of(SsimSums::kSquaredErrors) * difference +
@@ -396,7 +398,7 @@ class Pass {
   int64_t tile_column_, window_rows_, window_columns_;
   bool is_first_row_, is_own_row_;
   T sums_[SsimSums::kCount];
-  Pivots<T> column_pivots_;  // of the derivatives in room_->grads
+  ssim::Pivots<T> column_pivots_;  // of the derivatives in room_->grads
 };
 
 }  // namespace

@@ -23,11 +23,6 @@ struct TilePlace {
   int64_t plane, top, left;
 };
 
-template <typename T>
-struct Pivots {
-  T x, y;
-};
-
 // One plane of images or masks, as a tile sees it: (0, 0) is the tile's first
 // pixel, and the image reaches from the first to before the end.
 template <typename Scalar>
@@ -111,7 +106,8 @@ class Tile {
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
     const Plane<bool> mask(p, p.mask, p.mask_strides, at);
     unit_ = static_cast<T>(1 / p.data_range);
-    pivots_ = {pivot(x, mask), pivot(y, mask)};
+    pivot_x_ = pivot(x, mask);
+    pivot_difference_ = pivot_x_ - pivot(y, mask);
     for (int64_t i = 0; i < kTileRows + p.taps - 1; ++i) {
       read_row(i, columns_read(p), x, y, mask);
     }
@@ -151,8 +147,9 @@ class Tile {
     }
   }
 
-  // In units of the data range.
-  Pivots<T> pivots() const { return {pivots_.x * unit_, pivots_.y * unit_}; }
+  ssim::Pivots<T> pivots() const {
+    return {pivot_x_ * unit_, pivot_difference_ * unit_};
+  }
   T unit() const { return unit_; }
 
   // Whole vectors.
@@ -171,34 +168,32 @@ class Tile {
     T weight[kReadColumns];
     if constexpr (kMasked) mask.weights(i, columns, weight);
     for (int64_t j = 0; j < columns; j += kLanes<T>) {
-      auto of_x = (x_row.template at<T>(j) - pivots_.x) * unit_;
-      auto of_y = (y_row.template at<T>(j) - pivots_.y) * unit_;
+      const auto raw_x = x_row.template at<T>(j);
+      const auto raw_difference = raw_x - y_row.template at<T>(j);
+      auto of_x = (raw_x - pivot_x_) * unit_;
+      auto difference = (raw_difference - pivot_difference_) * unit_;
       if constexpr (kMasked) {
         const auto valid = load<T>(weight + j);
         of_x = select(valid == 0, Vector<T>{}, of_x);
-        of_y = select(valid == 0, Vector<T>{}, of_y);
+        difference = select(valid == 0, Vector<T>{}, difference);
         store<T>(planes_[kWeight][i] + j, valid);
       }
-      store<T>(planes_[ssim::kMeanX][i] + j, of_x);
-      store<T>(planes_[ssim::kMeanY][i] + j, of_y);
+      const auto of_y = of_x - difference;
+      store<T>(planes_[ssim::kMean][i] + j, of_x);
+      store<T>(planes_[ssim::kMeanDifference][i] + j, difference);
       store<T>(planes_[ssim::kSquares][i] + j, of_x * of_x + of_y * of_y);
-      store<T>(planes_[ssim::kProduct][i] + j, of_x * of_y);
+      store<T>(planes_[ssim::kSquaredDifference][i] + j,
+               difference * difference);
     }
   }
 
-  // Trimmed mean of some pixels of the tile, or under a mask of all valid ones;
-  // 0 where that is no number, lest it spoil windows that hold none of them.
   static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask) {
     const int64_t top = image.nearest_row(), left = image.nearest_column();
     const int64_t height = std::min(kTileRows, image.end_row) - top;
     const int64_t width = std::min(kTileColumns, image.end_column) - left;
-    T sum = 0, count = 0, smallest = INFINITY, largest = -INFINITY;
+    ssim::PivotPixels<T> pixels;
     const auto add = [&](int64_t i, int64_t j) {
-      const T value = static_cast<T>(*image.pixel(top + i, left + j));
-      sum += value;
-      count += 1;
-      smallest = std::min(smallest, value);
-      largest = std::max(largest, value);
+      pixels.add(static_cast<T>(*image.pixel(top + i, left + j)));
     };
     if constexpr (kMasked) {
       for (int64_t i = 0; i < height; ++i) {
@@ -211,12 +206,11 @@ class Tile {
         add(ssim::pivot_row(s, height), ssim::pivot_column(s, width));
       }
     }
-    const T mean = ssim::trimmed_mean(sum, smallest, largest, count);
-    return std::isfinite(mean) ? mean : T(0);
+    return pixels.pivot();
   }
 
   T unit_;
-  Pivots<T> pivots_;
+  T pivot_x_, pivot_difference_;  // in the images' own units
   alignas(64) T planes_[kPlanes][kReadRows][kReadColumns];
   alignas(64) T differences_[kTileRows][kTileColumns];
 };

@@ -7,23 +7,13 @@
 
 #include "common/integers.h"
 #include "common/launch.h"
+#include "common/warp.h"
 #include "ssim/ssim.h"
 #include "ssim/ssim_math.h"
 
 namespace vtadl::ssim {
 
 using std::int64_t;
-
-// For loops over arrays that have to stay in registers.
-#ifdef __CUDACC__
-#define VTADL_UNROLL _Pragma("unroll")
-#else
-#define VTADL_UNROLL
-#endif
-
-constexpr int kWarp = 32;
-constexpr unsigned kFullMask = 0xffffffffu;
-constexpr int64_t kMaxBlocks = 1 << 30;
 
 // --------------------------------------------------------------------- tiles
 
@@ -62,14 +52,6 @@ inline unsigned grid_size(const Tiling& tiling) {
 }
 
 // ---------------------------------------------------------------------- sums
-
-template <typename T>
-__device__ T warp_sum(T value) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, offset);
-  }
-  return value;
-}
 
 // Sums over the block, for each of its threads. `room` holds kCount values for
 // each warp; what was read from it before must not be needed any more.
@@ -164,22 +146,37 @@ struct Scale {
         luminance(p.luminance) {}
 };
 
-// Pixels in units of the data range, less a pivot for each image.
+// The pivot of the pixels that groups of `lanes` lanes hold together.
+template <typename T>
+__device__ T pivot_of_lanes(PivotPixels<T> pixels, int lanes) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2) {
+    const auto from_other = [offset](T value) {
+      return __shfl_xor_sync(kFullMask, value, offset);
+    };
+    pixels.add({from_other(pixels.sum), from_other(pixels.count),
+                from_other(pixels.smallest), from_other(pixels.largest)});
+  }
+  return pixels.pivot();
+}
+
+// From pixels to x' and d.
 template <typename T>
 struct Units {
-  T scale, pivot_x, pivot_y;
+  T scale, pivot_x, pivot_difference;
 
-  // A mean that is no number would spoil windows that hold none of its pixels.
-  __device__ Units(T scale, T mean_x, T mean_y)
-      : scale(scale),
-        pivot_x(std::isfinite(mean_x) ? mean_x : T(0)),
-        pivot_y(std::isfinite(mean_y) ? mean_y : T(0)) {}
+  __device__ Units(T scale, T pivot_x, T pivot_y)
+      : scale(scale), pivot_x(pivot_x), pivot_difference(pivot_x - pivot_y) {}
 
-  __device__ T x(T pixel) const { return (pixel - pivot_x) * scale; }
-  __device__ T y(T pixel) const { return (pixel - pivot_y) * scale; }
+  __device__ T x(T x) const { return (x - pivot_x) * scale; }
+  __device__ T difference(T x, T y) const {
+    return (x - y - pivot_difference) * scale;
+  }
 
   __device__ Constants<T> constants(const Scale<T>& of) const {
-    return {of.c1, of.c2, of.luminance, pivot_x * scale, pivot_y * scale};
+    return {of.c1,
+            of.c2,
+            of.luminance,
+            {pivot_x * scale, pivot_difference * scale}};
   }
 };
 

@@ -8,9 +8,11 @@ namespace vtadl::ssim {
 // Blocks that the registers of a multiprocessor suffice for.
 constexpr int kBackwardBlocks = 2;
 
-// Derivatives by the statistics; those by the mean of y only where both images
-// need a gradient.
-constexpr int kBySquares = 0, kByProduct = 1, kByMeanX = 2, kByMeanY = 3;
+// Derivatives in shared memory, in this order; those by the mean of y only
+// where both images need a gradient.
+constexpr int kOrder[kDerivatives] = {kByX, kBySquares, kBySquaredDifference,
+                                      kByY};
+constexpr int kOfX = 0, kOfSquares = 1, kOfSquaredDifference = 2, kOfY = 3;
 template <bool kBoth>
 constexpr int kMaps = kBoth ? 4 : 3;
 
@@ -66,13 +68,10 @@ class OwnWindows {
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
       const Similarity<float> index = windows.similarity(k, constants);
-      const auto derivative = [&](int s) {
-        return exists_[k] ? grads_[k] * index.grad[s] : 0.0f;
-      };
-      by[kBySquares][k] = derivative(kSquares);
-      by[kByProduct][k] = derivative(kProduct);
-      by[kByMeanX][k] = derivative(kMeanX);
-      if constexpr (kBoth) by[kByMeanY][k] = derivative(kMeanY);
+      VTADL_UNROLL
+      for (int m = 0; m < kMaps<kBoth>; ++m) {
+        by[m][k] = exists_[k] ? grads_[k] * index.grad[kOrder[m]] : 0.0f;
+      }
       sum += is_owned_[k] ? index.value : 0.0f;
     }
     VTADL_UNROLL
@@ -116,13 +115,14 @@ struct PixelSums {
   }
 
   // Gradients of the pixels in the row of the windows that came last.
-  __device__ float of_x(int k, float x, float y) const {
-    return pixel_grad(sums[kByMeanX][k], sums[kBySquares][k],
-                      sums[kByProduct][k], x, y);
+  __device__ float of_x(int k, float x, float difference) const {
+    return pixel_grad(sums[kOfX][k], sums[kOfSquares][k],
+                      sums[kOfSquaredDifference][k], x, difference);
   }
-  __device__ float of_y(int k, float x, float y) const {
-    return pixel_grad(sums[kByMeanY][k], sums[kBySquares][k],
-                      sums[kByProduct][k], y, x);
+  __device__ float of_y(int k, float x, float difference) const {
+    return pixel_grad(sums[kOfY][k], sums[kOfSquares][k],
+                      sums[kOfSquaredDifference][k], x - difference,
+                      -difference);
   }
 };
 
@@ -165,11 +165,12 @@ class OwnPixels {
       const float by_error = errors_.of_x(x, y);
       add_errors(x, y, sums);
       if (own_column(k) >= width_) continue;
+      const float own = units.x(x), difference = units.difference(x, y);
       to_x_[k * grad_x_.column_stride] =
-          static_cast<Scalar>(by.of_x(k, units.x(x), units.y(y)) + by_error);
+          static_cast<Scalar>(by.of_x(k, own, difference) + by_error);
       if constexpr (kBoth) {
         to_y_[k * grad_y_.column_stride] =
-            static_cast<Scalar>(by.of_y(k, units.x(x), units.y(y)) - by_error);
+            static_cast<Scalar>(by.of_y(k, own, difference) - by_error);
       }
     }
     to_x_ += grad_x_.row_stride;

@@ -61,17 +61,6 @@ struct Inside {
   }
 };
 
-// Trimmed mean of the values that the lanes of a warp hold, each of them twice.
-__device__ inline float mean_of_pivot_pixels(float value) {
-  float sum = value, smallest = value, largest = value;
-  for (int offset = kPivotPixels / 2; offset > 0; offset /= 2) {
-    sum += __shfl_xor_sync(kFullMask, sum, offset);
-    smallest = fminf(smallest, __shfl_xor_sync(kFullMask, smallest, offset));
-    largest = fmaxf(largest, __shfl_xor_sync(kFullMask, largest, offset));
-  }
-  return trimmed_mean(sum, smallest, largest, float(kPivotPixels));
-}
-
 // The pixels that a block looks at; those in the border and beyond are 0.
 template <typename Scalar>
 struct Region {
@@ -90,20 +79,20 @@ struct Region {
         bordered(top + p.border, left + p.border, rows, columns,
                  p.padded_height(), p.padded_width()) {}
 
-  // The pivots are the means of some pixels, also of the border: the result is
-  // the same where the images hold it. For all lanes of a warp.
+  // The pivots are those of pixels of the border, too: the result is the same
+  // where the images hold it. For all lanes of a warp.
   __device__ Units<float> units(float scale) const {
     const int which = threadIdx.x % kPivotPixels;
     const auto i = static_cast<int>(bordered.row_begin +
                                     pivot_row(which, bordered.rows()));
     const auto j = static_cast<int>(bordered.column_begin +
                                     pivot_column(which, bordered.columns()));
-    float of_x = 0, of_y = 0;
-    if (inside.holds_row(i) && inside.holds_column(j)) {
-      of_x = static_cast<float>(*x.at(top + i, left + j));
-      of_y = static_cast<float>(*y.at(top + i, left + j));
-    }
-    return {scale, mean_of_pivot_pixels(of_x), mean_of_pivot_pixels(of_y)};
+    const bool is_inside = inside.holds_row(i) && inside.holds_column(j);
+    PivotPixels<float> of_x, of_y;
+    of_x.add(is_inside ? static_cast<float>(*x.at(top + i, left + j)) : 0.0f);
+    of_y.add(is_inside ? static_cast<float>(*y.at(top + i, left + j)) : 0.0f);
+    return Units<float>(scale, pivot_of_lanes(of_x, kPivotPixels),
+                        pivot_of_lanes(of_y, kPivotPixels));
   }
 };
 
@@ -150,19 +139,20 @@ class RowShare {
     from_y_ += region.y.row_stride;
   }
 
-  __device__ void store(const Units<float>& units, float* row_x) const {
-    float* row_y = row_x + row_room(blockDim.x);
-    float x[kCount], y[kCount];
+  __device__ void store(const Units<float>& units, float* row) const {
+    float* differences = row + row_room(blockDim.x);
+    float x[kCount], difference[kCount];
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      x[k] = units.x(static_cast<float>(x_[k]));
-      y[k] = units.y(static_cast<float>(y_[k]));
+      const float raw_x = static_cast<float>(x_[k]);
+      x[k] = units.x(raw_x);
+      difference[k] = units.difference(raw_x, static_cast<float>(y_[k]));
     }
-    store_pair(row_x, x[0], x[1]);
-    store_pair(row_y, y[0], y[1]);
+    store_pair(row, x[0], x[1]);
+    store_pair(differences, difference[0], difference[1]);
     if (has_halo()) {
-      row_x[column(kColumns)] = x[kColumns];
-      row_y[column(kColumns)] = y[kColumns];
+      row[column(kColumns)] = x[kColumns];
+      differences[column(kColumns)] = difference[kColumns];
     }
   }
 
@@ -234,20 +224,25 @@ struct WindowMeans {
   float means[kStatistics][kColumns];
 
   __device__ void push(const Window<float>& window, const float* row) {
-    float x[kReach], y[kReach];
+    float x[kReach], d[kReach];
     load_reach(row, x);
-    load_reach(row + row_room(blockDim.x), y);
-    push(window, kMeanX, [&](int j) { return x[j]; });
-    push(window, kMeanY, [&](int j) { return y[j]; });
-    push(window, kSquares, [&](int j) { return x[j] * x[j] + y[j] * y[j]; });
-    push(window, kProduct, [&](int j) { return x[j] * y[j]; });
+    load_reach(row + row_room(blockDim.x), d);
+    push(window, kMean, [&](int j) { return x[j]; });
+    push(window, kMeanDifference, [&](int j) { return d[j]; });
+    push(window, kSquares, [&](int j) {
+      const float y = x[j] - d[j];
+      return x[j] * x[j] + y * y;
+    });
+    push(window, kSquaredDifference, [&](int j) { return d[j] * d[j]; });
   }
 
   // Of the windows that end with the row that came last.
   __device__ Similarity<float> similarity(int k,
                                           const Constants<float>& c) const {
-    return ssim::similarity(means[kMeanX][k], means[kMeanY][k],
-                            means[kSquares][k], means[kProduct][k], c);
+    const float statistics[kStatistics] = {
+        means[kMean][k], means[kMeanDifference][k], means[kSquares][k],
+        means[kSquaredDifference][k]};
+    return ssim::similarity(statistics, c);
   }
 
  private:

@@ -23,10 +23,10 @@ class Pixels {
   const bool masked;
 
   // (0, 0) is at `top`, `left` of the images with their border. The pivots are
-  // the means of the valid pixels among the first height × width; without a
-  // mask the border's are among them.
+  // those of the first height × width; without a mask the border's are among
+  // them.
   __device__ Pixels(const SsimProblem& p, T scale, int64_t plane, int64_t top,
-                    int64_t left, int height, int width, T* room)
+                    int64_t left, int height, int width)
       : masked(p.mask != nullptr),
         x_(p, p.x, p.x_strides, plane),
         y_(p, p.y, p.y_strides, plane),
@@ -36,27 +36,37 @@ class Pixels {
         height_(p.height),
         width_(p.width),
         units_(scale, T(0), T(0)) {
-    T sums[4] = {};
-    for (int item = threadIdx.x; item < height * width; item += kBlock) {
-      const int i = item / width, j = item % width;
+    const int lane = threadIdx.x % kWarp;
+    PivotPixels<T> of_x, of_y;
+    const auto add = [&](int i, int j) {
       const bool inside = is_inside(i, j);
-      if (masked ? !is_valid(i, j) : !is_inside(i, j, p.border)) continue;
-      add_finite(inside ? raw_x(i, j) : T(0), sums[0], sums[1]);
-      add_finite(inside ? raw_y(i, j) : T(0), sums[2], sums[3]);
+      of_x.add(inside ? raw_x(i, j) : T(0));
+      of_y.add(inside ? raw_y(i, j) : T(0));
+    };
+    if (masked) {
+      for (int item = lane; item < height * width; item += kWarp) {
+        const int i = item / width, j = item % width;
+        if (is_valid(i, j)) add(i, j);
+      }
+    } else {
+      const Span rows(-top, p.padded_height() - top, height);
+      const Span columns(-left, p.padded_width() - left, width);
+      const int which = lane % kPivotPixels;
+      add(rows.begin + pivot_row(which, rows.count),
+          columns.begin + pivot_column(which, columns.count));
     }
-    block_sums(sums, room);
-    units_ = {scale, sums[0] / sums[1], sums[2] / sums[3]};
+    const int lanes = masked ? kWarp : kPivotPixels;
+    units_ = {scale, pivot_of_lanes(of_x, lanes), pivot_of_lanes(of_y, lanes)};
   }
 
   __device__ Constants<T> constants(const Scale<T>& scale) const {
     return units_.constants(scale);
   }
 
-  // Of the images, or of them with a border.
-  __device__ bool is_inside(int i, int j, int64_t border = 0) const {
+  // Of the images, without the border.
+  __device__ bool is_inside(int i, int j) const {
     const int64_t row = top_ + i, column = left_ + j;
-    return row >= -border && row < height_ + border && column >= -border &&
-           column < width_ + border;
+    return row >= 0 && row < height_ && column >= 0 && column < width_;
   }
   __device__ bool is_valid(int i, int j) const {
     return is_inside(i, j) && (!masked || *mask_.at(top_ + i, left_ + j));
@@ -74,29 +84,36 @@ class Pixels {
   __device__ T x(int i, int j) const {
     return is_valid(i, j) ? units_.x(raw_x(i, j)) : masked ? T(0) : units_.x(0);
   }
-  __device__ T y(int i, int j) const {
-    return is_valid(i, j) ? units_.y(raw_y(i, j)) : masked ? T(0) : units_.y(0);
+  __device__ T difference(int i, int j) const {
+    return is_valid(i, j) ? units_.difference(raw_x(i, j), raw_y(i, j))
+           : masked       ? T(0)
+                          : units_.difference(0, 0);
   }
 
   __device__ T statistic(int which, int i, int j) const {
+    const T x = this->x(i, j), difference = this->difference(i, j);
+    const T y = x - difference;
     switch (which) {
-      case kMeanX:
-        return x(i, j);
-      case kMeanY:
-        return y(i, j);
+      case kMean:
+        return x;
+      case kMeanDifference:
+        return difference;
       case kSquares:
-        return x(i, j) * x(i, j) + y(i, j) * y(i, j);
+        return x * x + y * y;
       default:
-        return x(i, j) * y(i, j);
+        return difference * difference;
     }
   }
 
  private:
-  __device__ static void add_finite(T value, T& sum, T& count) {
-    if (!std::isfinite(value)) return;
-    sum += value;
-    count += 1;
-  }
+  // What of [0, most) lies between the two.
+  struct Span {
+    int begin, count;
+
+    __device__ Span(int64_t first, int64_t end, int most)
+        : begin(static_cast<int>(first < 0 ? 0 : first)),
+          count(static_cast<int>(smaller(end, most)) - begin) {}
+  };
 
   const Plane<const Scalar> x_, y_;
   const Plane<const bool> mask_;
@@ -168,8 +185,10 @@ struct Windows {
     return !weights || weights[at] >= T(kLeastWeight);
   }
   __device__ Similarity<T> similarity(int at, const Constants<T>& c) const {
-    return ssim::similarity(means[at], means[size + at], means[2 * size + at],
-                            means[3 * size + at], c);
+    const T statistics[kStatistics] = {means[at], means[size + at],
+                                       means[2 * size + at],
+                                       means[3 * size + at]};
+    return ssim::similarity(statistics, c);
   }
 };
 
@@ -203,8 +222,7 @@ __global__ void __launch_bounds__(kBlock, kTileBlocks)
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
     const Pixels<Scalar> pixels(p, scale.scale, tile.plane, tile.top, tile.left,
-                                height + halo, width + halo, room);
-    __syncthreads();
+                                height + halo, width + halo);
     const Windows<T> windows(window, pixels, height, width, room,
                              room + kTileHeight * (kTileWidth + halo));
     T sums[SsimSums::kCount] = {};
@@ -269,7 +287,7 @@ __device__ void differentiate(const SsimBackward& p, T scale,
     if (windows.weights) grad /= windows.weights[at];
     const Similarity<T> index = windows.similarity(at, constants);
     VTADL_UNROLL
-    for (int s = 0; s < kStatistics; ++s) {
+    for (int s = 0; s < kDerivatives; ++s) {
       windows.means[s * windows.size + at] =
           counts ? grad * index.grad[s] : T(0);
     }
@@ -294,36 +312,32 @@ __global__ void __launch_bounds__(kBlock, kTileBlocks)
     const int64_t top = tile.top + p.border - halo;
     const int64_t left = tile.left + p.border - halo;
     const Pixels<Scalar> pixels(p, scale.scale, tile.plane, top, left,
-                                reach + halo, reach + halo, room);
-    __syncthreads();
+                                reach + halo, reach + halo);
     const Windows<T> windows(window, pixels, reach, reach, room,
                              room + reach * (reach + halo));
     differentiate(p, scale.scale, windows, pixels.constants(scale), tile.plane,
                   top, left, reach);
     const ErrorGrads<T> errors(p, tile.plane);
-    T of_x = 0, of_y = 0;
-    for (int s = 0; s < kStatistics; ++s) {
+    T by[kDerivatives] = {};
+    VTADL_UNROLL
+    for (int s = 0; s < kDerivatives; ++s) {
       blur(
           window, side, side, room,
           [&](int i, int j) {
             return windows.means[s * windows.size + i * reach + j];
           },
-          [&](int i, int j, T sum) {
-            const T x = pixels.x(i + halo, j + halo);
-            const T y = pixels.y(i + halo, j + halo);
-            of_x += s == kMeanX     ? sum
-                    : s == kSquares ? 2 * x * sum
-                    : s == kProduct ? y * sum
-                                    : T(0);
-            of_y += s == kMeanY     ? sum
-                    : s == kSquares ? 2 * y * sum
-                    : s == kProduct ? x * sum
-                                    : T(0);
-          });
+          [&](int, int, T sum) { by[s] = sum; });
     }
     const int i = threadIdx.x / side, j = threadIdx.x % side;
     if (i < tiling.height_of(tile) && j < tiling.width_of(tile)) {
       const bool valid = pixels.is_valid(i + halo, j + halo);
+      const T x = pixels.x(i + halo, j + halo);
+      const T difference = pixels.difference(i + halo, j + halo);
+      const T of_x = pixel_grad(by[kByX], by[kBySquares],
+                                by[kBySquaredDifference], x, difference);
+      const T of_y =
+          pixel_grad(by[kByY], by[kBySquares], by[kBySquaredDifference],
+                     x - difference, -difference);
       const T by_error = errors.of_x(pixels.raw_x(i + halo, j + halo),
                                      pixels.raw_y(i + halo, j + halo));
       if (p.grad_x) {

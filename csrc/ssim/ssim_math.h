@@ -1,6 +1,7 @@
 // The formulas of SSIM, for host and device.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "common/simd.h"
@@ -10,7 +11,9 @@ namespace vtadl::ssim {
 
 // In the functions below T is a float or a double, on the host also a vector.
 // Pixels are in units of the data range, less a pivot taken near the window,
-// which keeps the variances from cancelling.
+// which keeps the variances from cancelling: x' = x - px, y' = y - py. With
+// them goes d = x' - y', made of x - y and px - py, so that near-equal images
+// lose no digits.
 
 // The weights in the type of the sums.
 template <typename T>
@@ -23,15 +26,19 @@ struct Window {
   }
 };
 
-// Four statistics of a window, or derivatives with respect to them: with pivots
-// px and py, E[x-px], E[y-py], E[(x-px)² + (y-py)²] and E[(x-px)(y-py)]. Under
-// a mask E is the mean over valid pixels.
-constexpr int kMeanX = 0, kMeanY = 1, kSquares = 2, kProduct = 3;
+// The statistics of a window: E[x'], E[d], E[x'² + y'²], E[d²]. Under a mask E
+// is the mean over valid pixels.
+constexpr int kMean = 0, kMeanDifference = 1;
+constexpr int kSquares = 2, kSquaredDifference = 3;
 constexpr int kStatistics = 4;
 
+// What the gradients of pixels are made of: derivatives by E[x'] and E[y'], for
+// fixed squares, and by the squares.
+constexpr int kByX = 0, kByY = 1, kBySquares = 2, kBySquaredDifference = 3;
+constexpr int kDerivatives = 4;
+
 // The pivot of a region is the mean of some of its pixels, on a grid of 4 x 4,
-// without the smallest and the largest: one that is far from all others, a dead
-// one perhaps, must not take the digits of those around it.
+// or under a mask of all valid ones.
 constexpr int kPivotPixels = 16;
 
 VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
@@ -42,22 +49,46 @@ VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
   return (2 * (which % 4) + 1) * width / 8;
 }
 
+// The pixels that make a pivot, without the smallest and the largest: one that
+// is far from all others, a dead one perhaps, must not take the digits of those
+// around it.
 template <typename T>
-VTADL_INLINE T trimmed_mean(T sum, T smallest, T largest, T count) {
-  if (count <= 2) return sum / count;
-  return (sum - largest - smallest) / (count - 2);
-}
+struct PivotPixels {
+  T sum = 0, count = 0, smallest = INFINITY, largest = -INFINITY;
+
+  VTADL_INLINE void add(T pixel) { add(PivotPixels{pixel, 1, pixel, pixel}); }
+  VTADL_INLINE void add(const PivotPixels& others) {
+    sum += others.sum;
+    count += others.count;
+    if (others.smallest < smallest) smallest = others.smallest;
+    if (others.largest > largest) largest = others.largest;
+  }
+
+  // 0 where the mean is no number, lest it spoil windows that hold none of
+  // these pixels.
+  VTADL_INLINE T pivot() const {
+    const T mean =
+        count > 2 ? (sum - largest - smallest) / (count - 2) : sum / count;
+    return std::isfinite(mean) ? mean : T(0);
+  }
+};
 
 // Under a mask: the weight of the valid pixels below which a window has none.
 // Float32 holds smaller weights, but not their products.
 constexpr double kLeastWeight = 1e-12;
+
+// In units of the data range.
+template <typename T>
+struct Pivots {
+  T x, difference;  // px, px - py
+};
 
 // What is the same for all windows of a region.
 template <typename S>
 struct Constants {
   S c1, c2;
   bool luminance;
-  S pivot_x, pivot_y;
+  Pivots<S> pivots;
 };
 
 // On the GPU a float's is good to 1 ULP, and takes no branch.
@@ -72,53 +103,66 @@ VTADL_INLINE T reciprocal(T x) {
 template <typename T>
 struct Similarity {
   T value;
-  T grad[kStatistics];  // derivatives of the value by the statistics
+  T grad[kDerivatives];
 };
 
+// The factors of the index, each as 1 less its loss, which has all its digits
+// where images are near-equal; and rounding takes no factor beyond 1.
 template <typename T>
-VTADL_INLINE Similarity<T> similarity(T dx, T dy, T squares, T product,
+VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
                                       const Constants<ScalarOf<T>>& c) {
   using S = ScalarOf<T>;
-  const T raw_variances = squares - dx * dx - dy * dy;
-  const auto clamped = raw_variances < S(0);
-  const T variances = select(clamped, T{}, raw_variances);
-  const T covariance = product - dx * dy;
-  const T structure = S(2) * covariance + c.c2;
-  const T structure_norm = variances + c.c2;
+  const T x = statistics[kMean], difference = statistics[kMeanDifference];
+  const T y = x - difference;
+  const T raw_variances = statistics[kSquares] - x * x - y * y;
+  const T raw_variance_of_difference =
+      statistics[kSquaredDifference] - difference * difference;
+  const auto is_flat = raw_variances < S(0);
+  const auto is_equal = raw_variance_of_difference < S(0);
+  const T structure_norm = select(is_flat, T{}, raw_variances) + c.c2;
+  const T variance_of_difference =
+      select(is_equal, T{}, raw_variance_of_difference);
 
-  const T mean_x = dx + c.pivot_x, mean_y = dy + c.pivot_y;
-  T luminance = broadcast<T>(1), luminance_norm = broadcast<T>(1);
-  if (c.luminance) {
-    luminance = S(2) * mean_x * mean_y + c.c1;
-    luminance_norm = mean_x * mean_x + mean_y * mean_y + c.c1;
+  const T mean_x = x + c.pivots.x;
+  T difference_of_means = difference + c.pivots.difference;
+  const T mean_y = mean_x - difference_of_means;
+  T luminance_norm = mean_x * mean_x + mean_y * mean_y + c.c1;
+  if (!c.luminance) {
+    luminance_norm = broadcast<T>(1);
+    difference_of_means = T{};
   }
   const T scale = reciprocal<T>(luminance_norm * structure_norm);
-  const T value = luminance * structure * scale;
+  const T per_luminance = structure_norm * scale;
+  const T per_structure = luminance_norm * scale;
+  const T luminance_loss =
+      difference_of_means * difference_of_means * per_luminance;
+  const T structure_loss = variance_of_difference * per_structure;
+  const T luminance = S(1) - luminance_loss;
+  const T structure =
+      S(1) - select(structure_loss > S(2), broadcast<T>(2), structure_loss);
 
-  const T by_variances =
-      select(clamped, T{}, -value * (luminance_norm * scale));
-  const T by_covariance = S(2) * luminance * scale;
-  T pull{}, shrink{};
-  if (c.luminance) {
-    pull = S(2) * structure * scale;
-    shrink = S(2) * value * (structure_norm * scale);
-  }
-  return {value,
-          {pull * mean_y - shrink * mean_x - by_covariance * dy -
-               S(2) * by_variances * dx,
-           pull * mean_x - shrink * mean_y - by_covariance * dx -
-               S(2) * by_variances * dy,
-           by_variances, by_covariance}};
+  const T by_loss = luminance * per_structure;
+  const T by_squares = select(is_flat, T{}, by_loss * structure_loss);
+  const T by_squared_difference = select(is_equal, T{}, -by_loss);
+  const T by_luminance = S(2) * structure * per_luminance;
+  const T shrink = c.luminance ? by_luminance * luminance_loss : T{};
+  const T pull = by_luminance * difference_of_means +
+                 S(2) * by_squared_difference * difference;
+  return {luminance * structure,
+          {shrink * mean_x - S(2) * by_squares * x - pull,
+           shrink * mean_y - S(2) * by_squares * y + pull, by_squares,
+           by_squared_difference}};
 }
 
-// The gradient of a pixel of value `own` - own pivot, where the other image's
-// is `other` - its pivot, from the sums over the windows that hold it of the
-// derivatives by their statistics. The derivative by a mean, once the pivots
-// have grown by `own` and `other`, is the same expression.
+// The gradient of a pixel, from the sums over the windows that hold it of the
+// derivatives: `own` is its x' and `difference` its d; for one of y, y' and -d.
+// The derivative by a mean, once the pivots have grown by these, is the same
+// expression.
 template <typename T, typename U>
-VTADL_INLINE T pixel_grad(T by_mean, T by_squares, T by_product, U own,
-                          U other) {
-  return by_mean + ScalarOf<T>(2) * own * by_squares + other * by_product;
+VTADL_INLINE T pixel_grad(T by_mean, T by_squares, T by_squared_difference,
+                          U own, U difference) {
+  return by_mean + ScalarOf<T>(2) *
+                       (own * by_squares + difference * by_squared_difference);
 }
 
 }  // namespace vtadl::ssim

@@ -147,9 +147,10 @@ def check_both(ours, theirs, images):
         assert_close(f"gradient of {name}", grad, expected_grad, 1e-4)
 
 
+@pytest.mark.parametrize("package", ["fused_ssim", "fussim"])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_values_and_gradients_are_those_of_fused_ssim(padding):
-    fused_ssim = pytest.importorskip("fused_ssim", reason="fused-ssim is not installed").fused_ssim
+def test_values_and_gradients_are_those_of_other_kernels_for_the_gpu(package, padding):
+    fused_ssim = pytest.importorskip(package, reason=f"{package} is not installed").fused_ssim
     if not torch.cuda.is_available():
         pytest.skip("this machine has no GPU")
     x, y = random_images(2, 3, 40, 90, device="cuda").values()

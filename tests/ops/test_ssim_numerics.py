@@ -21,7 +21,19 @@ def around(offset, noise):
     return tuple(offset + noise * (image - 0.5) for image in images.values())
 
 
-# Absolute errors of the float32 map.
+def step_edge(width=90):
+    return (torch.arange(width) > width // 2).float().expand(1, 40, width)
+
+
+def ramp(width=90):
+    return torch.linspace(0, 1, width).expand(1, 40, width)
+
+
+def nearly(image, noise):
+    return image, image + noise * (random_images(1, 40, 90)["x"] - 0.5)
+
+
+# Absolute errors of the float32 map, at most.
 HARD_IMAGES = {
     "uniform noise": (lambda: tuple(random_images(1, 40, 90).values()), 2e-6),
     "0.9 + 0.01 noise": (lambda: around(0.9, 1e-2), 2e-6),
@@ -29,6 +41,10 @@ HARD_IMAGES = {
     "100 + 0.05 noise": (lambda: around(100.0, 0.05), 2e-6),
     "1000 + 1 noise": (lambda: around(1000.0, 1.0), 2e-6),
     "black against white": (lambda: (torch.zeros(1, 40, 90), torch.ones(1, 40, 90)), 2e-7),
+    "an edge and 0.001 noise": (lambda: nearly(step_edge(), 1e-3), 1e-6),
+    "an edge and 1e-5 noise": (lambda: nearly(step_edge(), 1e-5), 1e-7),
+    "an edge and its negative": (lambda: (step_edge(), 1 - step_edge()), 2e-6),
+    "a ramp and 0.0001 noise": (lambda: nearly(ramp(), 1e-4), 1e-7),
 }
 
 
@@ -37,10 +53,37 @@ HARD_IMAGES = {
 )
 def test_the_float32_map_keeps_its_digits(device, images, tolerance):
     x, y = (image.to(device) for image in images())
+    index = ssim(x, y, reduction="map")
     expected = reference.ssim(x.double(), y.double(), reduction="map")
-    torch.testing.assert_close(
-        ssim(x, y, reduction="map"), expected.float(), rtol=0, atol=tolerance, check_device=False
+    torch.testing.assert_close(index, expected.float(), rtol=0, atol=tolerance, check_device=False)
+    assert index.abs().max() <= 1 + 1e-6
+
+
+PLAIN_IMAGES = {"noise": random_images(1, 40, 90)["x"], "edge": step_edge(), "ramp": ramp()}
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("image", PLAIN_IMAGES.values(), ids=PLAIN_IMAGES)
+def test_equal_images_are_exactly_1_with_gradients_exactly_0(device, image, padding):
+    image = image.to(device)
+    index, grads = value_and_grads(
+        lambda x, y: ssim(x, y, padding=padding, reduction="map"), [image, image.clone()]
     )
+    assert (index == 1).all()
+    assert all((grad == 0).all() for grad in grads)
+
+
+# Relative errors of the gradients, at most: where a variance is small beside the squares that it is the
+# difference of, it has fewer digits.
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize(
+    ("image", "tolerance"),
+    list(zip(PLAIN_IMAGES.values(), (2e-6, 1e-4, 5e-5), strict=True)),
+    ids=PLAIN_IMAGES,
+)
+def test_gradients_of_near_equal_images_keep_their_digits(device, image, tolerance, noise):
+    x, y = (image.contiguous().to(device) for image in nearly(image, noise))
+    check_ssim({"x": x, "y": y}, reduction="map", grad_tolerance=tolerance)
 
 
 @pytest.mark.parametrize("offset", [0.9, 100.0])
@@ -62,7 +105,7 @@ def test_flat_images_have_no_variance_and_finite_gradients(device, value):
     y = torch.full_like(x, 0.5)
     index, grads = value_and_grads(lambda x, y: ssim(x, y, reduction="map"), [x, y])
     luminance = (2 * value * 0.5 + 1e-4) / (value**2 + 0.5**2 + 1e-4)
-    torch.testing.assert_close(index, torch.full_like(index, luminance), rtol=1e-6, atol=0)
+    torch.testing.assert_close(index, torch.full_like(index, luminance), rtol=0, atol=1e-7)
     assert all(grad.isfinite().all() for grad in grads)
 
 

@@ -1,5 +1,6 @@
 """`ssim` and its gradients against the float64 reference, and under changes that should not matter."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import pad
@@ -51,6 +52,14 @@ def test_numbers_reach_the_formula(device, options):
     images = random_images(2, 16, 20, device=device)
     check_ssim(images, **options)
     assert not torch.allclose(ssim(*images.values(), **options), ssim(*images.values()), rtol=1e-4)
+
+
+def test_numbers_of_numpy_are_numbers(device):
+    x, y = random_images(2, 20, 30, device=device).values()
+    options = {"data_range": 2.0, "window_sigma": 1.25, "k1": 0.0625}
+    expected = ssim(x, y, window_size=7, **options)
+    actual = ssim(x, y, window_size=np.int64(7), **{name: np.float32(n) for name, n in options.items()})
+    assert torch.equal(actual, expected)
 
 
 @PADDINGS

@@ -27,6 +27,36 @@ def test_gradients_are_those_of_finite_differences(device, reduction, padding):
     assert torch.autograd.gradcheck(function, [image.requires_grad_() for image in images], nondet_tol=1e-12)
 
 
+@REDUCTIONS
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_cuda_graphs_replay_on_new_images(masked, reduction):
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU")
+    leaves = [image.requires_grad_() for image in random_images(2, 3, 40, 50, device="cuda").values()]
+    mask = random_mask(40, 50, device="cuda") if masked else None
+
+    def step():
+        value = ssim(*leaves, mask=mask, reduction=reduction)
+        return value, *torch.autograd.grad(value.sum(), leaves)
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        expected = step()
+    torch.cuda.current_stream().wait_stream(side)
+    for result, again in zip(expected, step(), strict=True):  # the kernels run on the caller's stream
+        assert torch.equal(result, again)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # a synchronisation or a host read would fail here
+        results = step()
+    with torch.no_grad():
+        for leaf, image in zip(leaves, random_images(2, 3, 40, 50, seed=1).values(), strict=True):
+            leaf.copy_(image)
+    for _ in range(2):
+        graph.replay()
+        for replayed, again in zip(results, step(), strict=True):
+            assert torch.equal(replayed, again)
+
+
 # Window, data range, k1, k2, border and luminance, as the raw operators take them.
 OPTIONS = ([0.25, 0.5, 0.25], 1.0, 0.01, 0.03, 1, True)
 
