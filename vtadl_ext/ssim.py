@@ -304,7 +304,7 @@ def _for_kernels(
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
-    weights = reference.window_weights(index.window, taps, index.window_sigma)
+    weights = reference.window_weights(index.window, taps, float(index.window_sigma))
     numbers = (float(number) for number in (index.data_range, index.k1, index.k2))
     border = taps // 2 if padding == "same" else 0
     return x, y, mask, weights, *numbers, border, luminance
