@@ -8,13 +8,10 @@ namespace vtadl::ssim {
 // Blocks that the registers of a multiprocessor suffice for.
 constexpr int kBackwardBlocks = 2;
 
-// Derivatives in shared memory, in this order; those by the mean of y only
+// How many derivatives go through shared memory: those by the mean of y only
 // where both images need a gradient.
-constexpr int kOrder[kDerivatives] = {kByX, kBySquares, kBySquaredDifference,
-                                      kByY};
-constexpr int kOfX = 0, kOfSquares = 1, kOfSquaredDifference = 2, kOfY = 3;
 template <bool kBoth>
-constexpr int kMaps = kBoth ? 4 : 3;
+constexpr int kMaps = kBoth ? kDerivatives : kDerivatives - 1;
 
 // The windows of a thread's columns, row after row: the gradients that they are
 // given and the derivatives by their statistics.
@@ -70,7 +67,7 @@ class OwnWindows {
       const Similarity<float> index = windows.similarity(k, constants);
       VTADL_UNROLL
       for (int m = 0; m < kMaps<kBoth>; ++m) {
-        by[m][k] = exists_[k] ? grads_[k] * index.grad[kOrder[m]] : 0.0f;
+        by[m][k] = exists_[k] ? grads_[k] * index.grad[m] : 0.0f;
       }
       sum += is_owned_[k] ? index.value : 0.0f;
     }
@@ -116,12 +113,12 @@ struct PixelSums {
 
   // Gradients of the pixels in the row of the windows that came last.
   __device__ float of_x(int k, float x, float difference) const {
-    return pixel_grad(sums[kOfX][k], sums[kOfSquares][k],
-                      sums[kOfSquaredDifference][k], x, difference);
+    return pixel_grad(sums[kByX][k], sums[kBySquares][k],
+                      sums[kBySquaredDifference][k], x, difference);
   }
   __device__ float of_y(int k, float x, float difference) const {
-    return pixel_grad(sums[kOfY][k], sums[kOfSquares][k],
-                      sums[kOfSquaredDifference][k], x - difference,
+    return pixel_grad(sums[kByY][k], sums[kBySquares][k],
+                      sums[kBySquaredDifference][k], x - difference,
                       -difference);
   }
 };

@@ -33,8 +33,8 @@ constexpr int kSquares = 2, kSquaredDifference = 3;
 constexpr int kStatistics = 4;
 
 // What the gradients of pixels are made of: derivatives by E[x'] and E[y'], for
-// fixed squares, and by the squares.
-constexpr int kByX = 0, kByY = 1, kBySquares = 2, kBySquaredDifference = 3;
+// fixed squares, and by the squares. Those of x alone need all but the last.
+constexpr int kByX = 0, kBySquares = 1, kBySquaredDifference = 2, kByY = 3;
 constexpr int kDerivatives = 4;
 
 // The pivot of a region is the mean of some of its pixels, on a grid of 4 x 4,
@@ -148,10 +148,10 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
   const T shrink = c.luminance ? by_luminance * luminance_loss : T{};
   const T pull = by_luminance * difference_of_means +
                  S(2) * by_squared_difference * difference;
-  return {luminance * structure,
-          {shrink * mean_x - S(2) * by_squares * x - pull,
-           shrink * mean_y - S(2) * by_squares * y + pull, by_squares,
-           by_squared_difference}};
+  return {
+      luminance * structure,
+      {shrink * mean_x - S(2) * by_squares * x - pull, by_squares,
+       by_squared_difference, shrink * mean_y - S(2) * by_squares * y + pull}};
 }
 
 // The gradient of a pixel, from the sums over the windows that hold it of the
