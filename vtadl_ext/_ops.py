@@ -123,10 +123,14 @@ def gmm_event_dims(scale_param: int) -> tuple[int, int, int, int]:
 def gmm_samples(tensors: Sequence[Tensor], scale_param: int) -> torch.Size:
     """The leading dimensions of x, logits, mu and scale, broadcast."""
     described = zip(tensors, gmm_event_dims(scale_param), strict=True)
-    sizes: torch.Size = torch.broadcast_shapes(
-        *(tensor.shape[: tensor.dim() - dims] for tensor, dims in described)
-    )
-    return sizes
+    return broadcast_shapes(*(tensor.shape[: tensor.dim() - dims] for tensor, dims in described))
+
+
+def broadcast_shapes(first: torch.Size, *others: torch.Size) -> torch.Size:
+    """PyTorch's function, which takes as long as a small kernel, where the shapes are not the same."""
+    if all(other == first for other in others):
+        return first
+    return torch.broadcast_shapes(first, *others)  # type: ignore[no-any-return]
 
 
 def _empty_gmm_grads(
@@ -334,6 +338,15 @@ def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
     return run(name, *arguments)
 
 
+def _needs_autograd(tensors: Sequence[Tensor]) -> bool:
+    """Whether an operator has to be seen by autograd; functorch and the compiler decide for themselves."""
+    return torch.is_grad_enabled() and (
+        any(tensor.requires_grad for tensor in tensors)
+        or functorch_is_active()
+        or torch.compiler.is_compiling()
+    )
+
+
 def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
     """Whether a reduced result computes its gradients in the forward pass, while the cache has the data.
 
@@ -352,7 +365,7 @@ def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
 
 def gmm_log_prob(*arguments: Any) -> Tensor:
     """log_prob of each sample, `[*]`."""
-    if torch.is_grad_enabled():
+    if _needs_autograd(arguments[:4]):
         return GMMLogProb.apply(*arguments)[0]  # type: ignore[no-any-return]
     return _ops.gmm_forward(*arguments, False)[0]  # type: ignore[no-any-return]
 
@@ -458,12 +471,17 @@ class GMMLoss(torch.autograd.Function):
 
 def ssim_map(*arguments: Any) -> Tensor:
     """The index of each window."""
-    return SSIM.apply(*arguments, True, False)  # type: ignore[no-any-return]
+    return _ssim(*arguments, True, False)
 
 
 def ssim_sums(*arguments: Any, errors: bool = False) -> Tensor:
     """Sums over each plane, `[N, C, 4]`, in the order of SsimSums in csrc/ssim/ssim.h."""
-    return SSIM.apply(*arguments, False, errors)  # type: ignore[no-any-return]
+    return _ssim(*arguments, False, errors)
+
+
+def _ssim(*arguments: Any) -> Tensor:
+    run = SSIM.apply if _needs_autograd(arguments[:2]) else _ops.ssim_forward
+    return run(*arguments)  # type: ignore[no-any-return]
 
 
 def ssim_total(

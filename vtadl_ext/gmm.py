@@ -264,7 +264,7 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
         "scale": [any_component, any_feature],
         "scale_tril": [any_component, (features,), (features,)],
     }
-    leading: Sequence[int] = ()
+    leading = next(iter(tensors.values())).shape[:-1]  # of x, or of logits
     for name, tensor in tensors.items():
         allowed, dims = event[name], len(event[name])
         sizes = tensor.shape[-dims:]
@@ -275,7 +275,7 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
                 f"from {source}, got {list(tensor.shape)}"
             )
         try:
-            leading = torch.broadcast_shapes(leading, tensor.shape[:-dims])
+            leading = _ops.broadcast_shapes(leading, tensor.shape[:-dims])
         except RuntimeError:
             raise ValueError(
                 f"{name} has leading dimensions {list(tensor.shape[:-dims])}, which do not broadcast with "
