@@ -1,0 +1,37 @@
+"""Pictures of a run."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from benchmarks.plots.ratios import ratios
+from benchmarks.plots.roofline import roofline
+from benchmarks.plots.scaling import scaling, thread_scaling
+from benchmarks.results import Report
+from vtadl.files import atomic_path
+
+_STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 10}
+
+
+def draw(report: Report, folder: Path) -> Iterator[Path]:
+    """Writes the plots that the report has results for."""
+    for name, plot in _plots(report).items():
+        with plt.rc_context(_STYLE):
+            figure = plot()
+            if figure is not None:
+                with atomic_path(folder / f"{name}.png") as path:
+                    figure.savefig(path, dpi=150, bbox_inches="tight")
+                plt.close(figure)
+                yield folder / f"{name}.png"
+
+
+def _plots(report: Report) -> dict[str, Callable[[], Figure | None]]:
+    operators = dict.fromkeys(result.operator for result in report.results)
+    return {
+        **{f"ratios-{operator}": lambda operator=operator: ratios(report, operator) for operator in operators},
+        "roofline": lambda: roofline(report),
+        **{f"scaling-{operator}": lambda operator=operator: scaling(report, operator) for operator in operators},
+        "threads": lambda: thread_scaling(report),
+    }

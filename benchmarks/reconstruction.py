@@ -1,0 +1,49 @@
+"""`reconstruction_loss` against the sum of its terms."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import vtadl_ext
+from benchmarks import ssim
+from benchmarks.case import FIRST_GRADIENT, FORWARD, OWN, Case, Function, Provider
+
+WEIGHTS = {"mse": 5.0, "ssim": 0.5}
+
+
+def sum_of_terms(ssim_function: Function, x: Tensor, y: Tensor) -> Tensor:
+    return WEIGHTS["mse"] * F.mse_loss(x, y) + WEIGHTS["ssim"] * (1 - ssim_function(x, y))
+
+
+PROVIDERS = (
+    Provider(OWN, partial(vtadl_ext.reconstruction_loss, **WEIGHTS)),
+    *(
+        Provider(f"mse + {peer.name}", partial(sum_of_terms, peer.function), peer.compile, package=peer.package)
+        for peer in ssim.PROVIDERS
+        if peer.name in ("pytorch-msssim", "pytorch-msssim compiled", "torchmetrics", "kornia")
+    ),
+)
+
+
+def cases() -> list[Case]:
+    return [
+        _case("images", 8, 3, 512, 512),
+        _case("images of 128 pixels", 8, 3, 128, 128, level="quick"),
+        _case("smoke", 1, 2, 16, 19, level="smoke"),
+    ]
+
+
+def _case(name: str, *shape: int, **options: Any) -> Case:
+    return Case(
+        name,
+        " x ".join(map(str, shape)),
+        partial(ssim.image_pair, *shape),
+        partial(vtadl_ext.reference.reconstruction_loss, **WEIGHTS),
+        PROVIDERS,
+        flops=partial(ssim.flops, torch.Size(shape).numel()),
+        modes=(FORWARD, FIRST_GRADIENT),
+        **options,
+    )
