@@ -40,8 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=LOCAL, help="folder of the results (%(default)s)")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda")
     parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), metavar="NAME")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on the CPU (%(default)s)")
-    parser.add_argument("--compare", type=_results, metavar="JSON", help="say what changed since these results")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="on the CPU (%(default)s)"
+    )
+    parser.add_argument(
+        "--compare", type=_results, metavar="JSON", help="say what changed since these results"
+    )
     level = parser.add_mutually_exclusive_group()
     level.add_argument("--quick", action="store_true", help="a few cases, in two minutes")
     level.add_argument("--smoke", action="store_true", help="every provider once, on next to nothing")

@@ -8,9 +8,8 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _INT_MAX = (1 << 31) - 1
 
-# What results are written to. FRESH: the allocator as it comes, which returns large blocks to the kernel, so that
-# each result costs page faults. WARM: freed memory is kept, as by an allocator that training has warmed up, and as
-# PyTorch's own does on GPUs.
+# What results are written to. FRESH: the allocator as it comes, which returns large blocks to the kernel, so
+# that each result costs page faults. WARM: freed memory is kept, as PyTorch's own allocator does on GPUs.
 FRESH, WARM = "fresh", "warm"
 
 
@@ -40,4 +39,6 @@ def limit_memory() -> None:
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = int(0.85 * available)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+    )

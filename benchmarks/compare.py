@@ -23,7 +23,8 @@ def changes(now: Report, before: Report) -> list[Change]:
     for result in now.results:
         other = old.get((result.comparison, result.provider))
         if other is not None and _differ(result, other):
-            assert result.median is not None and other.median is not None
+            assert result.median is not None
+            assert other.median is not None
             found.append(Change(result, other.median, result.median))
     return sorted(found, key=lambda change: change.now / change.before, reverse=True)
 

@@ -12,7 +12,7 @@ _backend = "inductor"
 
 
 def trace_only() -> None:
-    """From here on, in this process: code that is traced and split into passes, but generated for no device."""
+    """From here on, in this process: operations are traced, but no code is generated."""
     global _backend
     _backend = "aot_eager"
 

@@ -14,6 +14,9 @@ from benchmarks.memory import peak_bytes
 from benchmarks.results import Result, Status
 from benchmarks.timing import Call, Schedule, Times, time_in_turns
 
+# What takes longer is timed in the first regime only.
+_SLOW_SECONDS = 2.0
+
 # Results without times, with the calls that are to be timed.
 Checked = list[tuple[Result, Call | None]]
 
@@ -27,11 +30,10 @@ def measure_case(
     for regime in regimes:
         for mode in case.modes:
             of_mode = [(result, call) for result, call in checked if result.mode == mode.name]
-            calls = {result.provider: call for result, call in of_mode if call is not None}
+            slow = {r.provider for r in results if r.mode == mode.name and (r.median or 0) > _SLOW_SECONDS}
+            calls = {r.provider: call for r, call in of_mode if call is not None and r.provider not in slow}
             times = time_in_turns(calls, device, schedule)
-            results += [
-                _timed(replace(result, regime=regime), times.get(result.provider)) for result, _ in of_mode
-            ]
+            results += [_timed(replace(r, regime=regime), times.get(r.provider)) for r, _ in of_mode]
     if device.type == "cuda":
         peaks = {(r.provider, r.mode): peak_bytes(call, device) for r, call in checked if call is not None}
         results = [replace(r, peak_bytes=peaks.get((r.provider, r.mode))) for r in results]
@@ -81,9 +83,7 @@ def _check_all(operator: str, case: Case, tensors: Sequence[Tensor], device: tor
     return checked
 
 
-def _check(
-    blank: Result, provider: Provider, mode: Mode, call: Call, reference: Sequence[Tensor]
-) -> Result:
+def _check(blank: Result, provider: Provider, mode: Mode, call: Call, reference: Sequence[Tensor]) -> Result:
     if not provider.installed:
         return replace(blank, status="not installed", detail=provider.package or "")
     start = time.monotonic()
@@ -101,7 +101,7 @@ def _check(
 
 def _timed(result: Result, times: Times | Exception | None) -> Result:
     if times is None:
-        return result
+        return replace(result, status="too slow") if result.status == "timed" else result
     if isinstance(times, Exception):
         return replace(result, status="failed", detail=message_of(times))
-    return replace(result, quantiles=times.quantiles, rounds=times.rounds)
+    return replace(result, quantiles=times.quantiles, rounds=times.rounds, few_rounds=times.few)

@@ -55,7 +55,10 @@ def _section(report: Report, folder: Path) -> str:
         "| --- | --- | --- | --- | --- |",
         *_rows(report, regimes),
         "",
-        *(f"![{path.stem.replace('-', ' of ')}]({place}/{path.name})" for path in sorted(folder.glob("*.png"))),
+        *(
+            f"![{path.stem.replace('-', ' of ')}]({place}/{path.name})"
+            for path in sorted(folder.glob("*.png"))
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -104,7 +107,9 @@ def _times_faster(own: Result | None, peer: Result | None) -> str:
 
 
 def _percent(result: Result | None) -> str:
-    return "-" if result is None or result.fraction_of_limit is None else f"{100 * result.fraction_of_limit:.0f}"
+    return (
+        "-" if result is None or result.fraction_of_limit is None else f"{100 * result.fraction_of_limit:.0f}"
+    )
 
 
 def _megabytes(result: Result | None) -> str:

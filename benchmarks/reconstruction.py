@@ -21,7 +21,9 @@ def sum_of_terms(ssim_function: Function, x: Tensor, y: Tensor) -> Tensor:
 PROVIDERS = (
     Provider(OWN, partial(vtadl_ext.reconstruction_loss, **WEIGHTS)),
     *(
-        Provider(f"mse + {peer.name}", partial(sum_of_terms, peer.function), peer.compile, package=peer.package)
+        Provider(
+            f"mse + {peer.name}", partial(sum_of_terms, peer.function), peer.compile, package=peer.package
+        )
         for peer in ssim.PROVIDERS
         if peer.name in ("pytorch-msssim", "pytorch-msssim compiled", "torchmetrics", "kornia")
     ),
@@ -30,7 +32,7 @@ PROVIDERS = (
 
 def cases() -> list[Case]:
     return [
-        _case("images", 8, 3, 512, 512),
+        _case("images of 256 pixels", 8, 3, 256, 256),
         _case("images of 128 pixels", 8, 3, 128, 128, level="quick"),
         _case("smoke", 1, 2, 16, 19, level="smoke"),
     ]

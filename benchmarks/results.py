@@ -14,7 +14,7 @@ from vtadl.files import atomic_path
 FILE = "results.json"
 _SCHEMA = 1
 
-Status = Literal["timed", "disagrees", "failed", "not installed"]
+Status = Literal["timed", "disagrees", "failed", "not installed", "too slow"]
 # What is timed: operator, case, mode, regime.
 Comparison = tuple[str, str, str, str]
 
@@ -37,6 +37,7 @@ class Result:
     error: float | None = None  # the largest relative one, of value and gradients
     quantiles: dict[str, float] | None = None  # seconds
     rounds: int = 0
+    few_rounds: bool = False  # because it is slow
     first_call_seconds: float | None = None  # with compilation
     peak_bytes: int | None = None
     read_bytes: int = 0  # inputs, once

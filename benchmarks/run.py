@@ -50,7 +50,9 @@ def run(operators: Sequence[str], level: Level, device: torch.device, threads: i
 def _run(job: Job) -> list[Result]:
     try:
         results = in_child(job.device, worker.measure, job)
-    except Exception as error:  # the reference's own, or the end of the process: the other cases shall still run
+    except (
+        Exception
+    ) as error:  # the reference's own, or the end of the process: the other cases shall still run
         return [_failure(job, error)]
     if job.device.type == "cuda" or not job.case().grows:
         return results

@@ -8,7 +8,6 @@ from rich.table import Table
 from benchmarks.case import OWN
 from benchmarks.compare import Change
 from benchmarks.results import Report, Result
-from benchmarks.timing import LEAST_ROUNDS
 
 _COLUMNS = (
     "mode",
@@ -67,9 +66,11 @@ def _number(value: float | None, spec: str, factor: float = 1) -> str:
 def _notes(result: Result) -> str:
     if result.status == "disagrees":
         return f"not timed: differs from the reference by {result.error:.0e}"
+    if result.status == "too slow":
+        return "too slow to be timed again"
     if result.status != "timed":
         return f"{result.status}: {result.detail}"
-    return f"slow, so timed {result.rounds} times only" if 1 < result.rounds <= LEAST_ROUNDS + 1 else ""
+    return f"slow, so timed {result.rounds} times only" if result.few_rounds else ""
 
 
 def _limits_line(report: Report) -> str:

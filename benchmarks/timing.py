@@ -3,6 +3,7 @@
 import importlib.util
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ Sampler = Callable[[], list[float]]
 
 # Samples of short calls are means over this many seconds.
 _SAMPLE_SECONDS = 5e-3
-LEAST_ROUNDS = 3
+_LEAST_ROUNDS = 3
+_LONG_SECONDS = 0.5
 
 
 class Schedule(NamedTuple):
@@ -23,15 +25,16 @@ class Schedule(NamedTuple):
     seconds: float
 
 
-SCHEDULES = {"smoke": Schedule(1, 0.0), "quick": Schedule(9, 0.2), "full": Schedule(15, 1.0)}
-SWEEP_SCHEDULE = Schedule(9, 0.3)
+SCHEDULES = {"smoke": Schedule(1, 0.0), "quick": Schedule(7, 0.1), "full": Schedule(15, 0.6)}
+SWEEP_SCHEDULE = Schedule(9, 0.2)
 
 
 class Times(NamedTuple):
-    """Seconds of a call."""
+    """Seconds of a call, and how often it was timed."""
 
     quantiles: dict[str, float]
     rounds: int
+    few: bool  # because it is slow
 
 
 def time_in_turns(
@@ -39,26 +42,30 @@ def time_in_turns(
 ) -> dict[str, Times | Exception]:
     """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error."""
     outcomes: dict[str, Times | Exception] = {}
-    timed: dict[str, tuple[Sampler, int, list[list[float]]]] = {}
+    timed: dict[str, tuple[Sampler, set[int], list[list[float]]]] = {}
     for name, call in calls.items():
         try:
             sampler, seconds = _sampler(call, device)
         except RuntimeError as error:
             outcomes[name] = error
-        else:
-            timed[name] = sampler, _stride(seconds, schedule), []
+            continue
+        turns = set(range(0, schedule.rounds, _stride(seconds, schedule)))
+        # The call that told how long it takes counts if that is long.
+        samples = [[seconds]] if seconds > _LONG_SECONDS else []
+        timed[name] = sampler, turns - {0} if samples else turns, samples
     for turn in range(schedule.rounds):
-        for sampler, stride, samples in timed.values():
-            if turn % stride == 0:
+        for sampler, turns, samples in timed.values():
+            if turn in turns:
                 samples.append(sampler())
     for name, (_, _, samples) in timed.items():
-        outcomes[name] = Times(_quantiles(sum(samples, [])), len(samples))
+        few = len(samples) < schedule.rounds / 2
+        outcomes[name] = Times(_quantiles(list(chain.from_iterable(samples))), len(samples), few)
     return outcomes
 
 
 def _stride(seconds: float, schedule: Schedule) -> int:
     """Slow calls take every so manieth turn only, spread over the whole time."""
-    affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), LEAST_ROUNDS)
+    affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), _LEAST_ROUNDS)
     return max(1, schedule.rounds // affordable)
 
 

@@ -1,4 +1,4 @@
-"""What runs in a process of its own on the CPU. A GPU's memory is its allocator's, so there this process will do."""
+"""What runs in a process of its own on the CPU, and in the one there is on a GPU."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,6 +1,7 @@
 """Pictures of a run."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,10 +29,10 @@ def draw(report: Report, folder: Path) -> Iterator[Path]:
 
 
 def _plots(report: Report) -> dict[str, Callable[[], Figure | None]]:
+    plots: dict[str, Callable[[], Figure | None]] = {}
     operators = dict.fromkeys(result.operator for result in report.results)
-    return {
-        **{f"ratios-{operator}": lambda operator=operator: ratios(report, operator) for operator in operators},
-        "roofline": lambda: roofline(report),
-        **{f"scaling-{operator}": lambda operator=operator: scaling(report, operator) for operator in operators},
-        "threads": lambda: thread_scaling(report),
-    }
+    plots |= {f"ratios-{operator}": partial(ratios, report, operator) for operator in operators}
+    plots["roofline"] = partial(roofline, report)
+    plots |= {f"scaling-{operator}": partial(scaling, report, operator) for operator in operators}
+    plots["threads"] = partial(thread_scaling, report)
+    return plots

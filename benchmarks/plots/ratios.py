@@ -13,6 +13,8 @@ from benchmarks.results import Report, Result
 Rows = dict[tuple[str, str], dict[tuple[str, str], Result]]
 
 _ROW_INCHES = 0.22
+_BAR_HEIGHT = 0.86
+_PALE = 0.45
 
 
 def ratios(report: Report, operator: str) -> Figure | None:
@@ -50,27 +52,30 @@ def _draw_bars(
     axis: Axes, mode: str, rows: Rows, places: dict[tuple[str, str], float], colour: dict[str, str]
 ) -> None:
     for (case, provider), cells in rows.items():
-        own = {regime: rows.get((case, OWN), {}).get((mode, regime)) for regime in (FRESH, WARM)}
-        ratio = {
-            regime: result.median / reference.median
-            for regime, reference in own.items()
-            if (result := cells.get((mode, regime))) and result.median and reference and reference.median
+        own = rows.get((case, OWN), {})
+        ratios = {
+            regime: cells[mode, regime].median / own[mode, regime].median  # type: ignore[operator]
+            for regime in (FRESH, WARM)
+            if (mode, regime) in cells and (mode, regime) in own
         }
-        if not ratio:
-            continue
-        bar = ratio.get(FRESH, ratio.get(WARM))
-        place = places[case, provider]
-        axis.barh(place, bar, height=0.85, color=colour[provider])
-        text = f" {bar:.3g}"
-        if provider == OWN:
-            text = f" {1e3 * next(r.median for r in own.values() if r):.3g} ms"
-        elif FRESH in ratio and WARM in ratio:
-            axis.plot(ratio[WARM], place, "o", color="black", markersize=3.5)
-        axis.text(max(ratio.values()) * 1.03, place, text, va="center", fontsize=8)
+        for position, (regime, ratio) in enumerate(ratios.items()):
+            height = _BAR_HEIGHT / len(ratios)
+            place = places[case, provider] + (position - (len(ratios) - 1) / 2) * height
+            axis.barh(place, ratio, height, color=colour[provider], alpha=1 if regime == FRESH else _PALE)
+        if ratios:
+            medians = {regime: 1e3 * (cells[mode, regime].median or 0) for regime in ratios}
+            text = _text(medians, " ms") if provider == OWN else _text(ratios)
+            axis.text(max(ratios.values()) * 1.05, places[case, provider], text, va="center", fontsize=8)
     axis.set(title=mode, xscale="log", xlabel=f"times as long as {OWN}")
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.margins(x=0.15)
+    axis.margins(x=0.25)
     axis.xaxis.set_major_formatter("{x:g}")
+
+
+def _text(values: dict[str, float], unit: str = "") -> str:
+    """Of both regimes where there are two."""
+    texts = [f"{value:.3g}{unit}" if value < 1000 else f"{value:.0f}{unit}" for value in values.values()]
+    return texts[0] if len(texts) == 1 else f"{texts[0]}, warm {texts[1]}"
 
 
 def _label_cases(axis: Axes, places: dict[tuple[str, str], float]) -> None:
@@ -84,9 +89,9 @@ def _label_cases(axis: Axes, places: dict[tuple[str, str], float]) -> None:
 
 
 def _legend(figure: Figure, colour: dict[str, str], rows: Rows) -> None:
-    handles: list[plt.Artist] = [plt.Rectangle((0, 0), 1, 1, color=c) for c in colour.values()]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=value) for value in colour.values()]
     labels = list(colour)
     if {FRESH, WARM} <= {regime for cells in rows.values() for _, regime in cells}:
-        handles.append(plt.Line2D([], [], marker="o", color="black", linestyle="", markersize=3.5))
-        labels.append("both with warm memory")
+        handles.append(plt.Rectangle((0, 0), 1, 1, color="black", alpha=_PALE))
+        labels.append("pale: both with warm memory")
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

@@ -20,7 +20,9 @@ def scaling(report: Report, operator: str) -> Figure | None:
     if not sweeps:
         return None
     size = (3.6 * len(sweeps) + 1, 6.5)
-    figure, axes = plt.subplots(2, len(sweeps), figsize=size, squeeze=False, sharex="col", layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(sweeps), figsize=size, squeeze=False, sharex="col", layout="constrained"
+    )
     colour = colours(report, operator)
     for column, (axis, curves) in enumerate(sweeps.items()):
         _draw(axes[0][column], curves, colour, lambda result: 1e3 * (result.median or 0))
@@ -55,7 +57,7 @@ def thread_scaling(report: Report) -> Figure | None:
         axis.set(title=operator, xlabel="threads", ylabel="times faster than with one")
         axis.set_xticks(threads)
         axis.legend()
-    figure.suptitle(machine(report))
+    figure.suptitle(f"With more threads, on {machine(report)}")
     return figure
 
 

@@ -45,7 +45,10 @@ def test_a_provider_whose_gradient_disagrees_is_timed_without_it_alone(make_case
 
     results = measure(make_case(Provider("peer", without_second_gradient)))
     assert results["peer", "forward"].status == "timed"
-    assert (results["peer", "gradients"].status, results["peer", "gradients"].quantiles) == ("disagrees", None)
+    assert (results["peer", "gradients"].status, results["peer", "gradients"].quantiles) == (
+        "disagrees",
+        None,
+    )
 
 
 def test_a_provider_that_returns_nan_disagrees(make_case):
@@ -108,7 +111,9 @@ def test_a_call_that_fails_when_timed_does_not_stop_the_others():
     assert times["works"].rounds == 1
 
 
-@pytest.mark.parametrize("shapes", [((9, 2), (9, 3), (9, 3, 2)), ((9, 2), (3,), (3, 2)), ((9, 4, 2), (9, 4, 3), (4, 3, 2))])
+@pytest.mark.parametrize(
+    "shapes", [((9, 2), (9, 3), (9, 3, 2)), ((9, 2), (3,), (3, 2)), ((9, 4, 2), (9, 4, 3), (4, 3, 2))]
+)
 def test_the_reference_in_chunks_is_the_reference(shapes, monkeypatch):
     x, logits, mu = (torch.randn(shape, dtype=torch.float64) for shape in shapes)
     tensors = GRADIENTS.leaves([x, logits, mu, 0.1 * torch.randn_like(mu)])

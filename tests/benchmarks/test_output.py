@@ -38,7 +38,12 @@ def test_the_table_of_changes_says_when_there_are_none(report, console):
 
 def test_the_plots_of_a_report_are_pictures(report, tmp_path):
     paths = list(plots.draw(report, tmp_path))
-    assert [path.name for path in paths] == ["ratios-gmm.png", "roofline.png", "scaling-gmm.png", "threads.png"]
+    assert [path.name for path in paths] == [
+        "ratios-gmm.png",
+        "roofline.png",
+        "scaling-gmm.png",
+        "threads.png",
+    ]
     for path in paths:
         with Image.open(path) as image:
             # The operator's colour is somewhere in each.

@@ -16,7 +16,9 @@ def test_results_survive_the_file(report, tmp_path):
     assert results.read(path) == report
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 0}', '{"schema": 1, "results": [{}]}', '{"schema": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": 0}', '{"schema": 1, "results": [{}]}', '{"schema": 1}']
+)
 def test_a_file_without_results_is_named(text, tmp_path):
     (tmp_path / "old.json").write_text(text)
     with pytest.raises(ValueError, match=r"old\.json does not hold results"):
@@ -42,7 +44,14 @@ def test_the_fastest_peer_is_neither_the_operator_nor_the_provider_itself(make_r
 
 def test_only_changes_beyond_noise_are_told_the_worst_first(make_result):
     before = {"same": 1e-3, "noise": 1e-3, "faster": 1e-3, "slower": 1e-3, "much slower": 1e-3, "gone": 1e-3}
-    now = {"same": 1e-3, "noise": 1.15e-3, "faster": 0.5e-3, "slower": 1.5e-3, "much slower": 3e-3, "new": 1e-3}
+    now = {
+        "same": 1e-3,
+        "noise": 1.15e-3,
+        "faster": 0.5e-3,
+        "slower": 1.5e-3,
+        "much slower": 3e-3,
+        "new": 1e-3,
+    }
 
     def report(seconds):
         return Report({}, {}, [make_result(value, case=case) for case, value in seconds.items()])
