@@ -94,9 +94,9 @@ def _check(blank: Result, provider: Provider, mode: Mode, call: Call, reference:
     except Exception as error:  # whatever a library raises: the others shall still be timed
         return replace(blank, status="failed", detail=message_of(error))
     seconds = time.monotonic() - start
-    error = error_of(outputs, reference, mode)
-    status: Status = "timed" if agrees(error, getattr(torch, blank.dtype)) else "disagrees"
-    return replace(blank, status=status, error=error, first_call_seconds=seconds)
+    difference = error_of(outputs, reference, mode)
+    status: Status = "timed" if agrees(difference, getattr(torch, blank.dtype)) else "disagrees"
+    return replace(blank, status=status, error=difference, first_call_seconds=seconds)
 
 
 def _timed(result: Result, times: Times | Exception | None) -> Result:

@@ -1,6 +1,6 @@
 """A training step of VT-ADL with our operators, and with what it would take without them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 from unittest import mock
@@ -62,12 +62,12 @@ def cases() -> list[Case]:
     ]
 
 
-def _case(name: str, batch: int, sizes: dict[str, float], **options: Any) -> Case:
-    side = int(sizes["image_size"])
+def _case(name: str, batch: int, sizes: Mapping[str, Any], **options: Any) -> Case:
+    side = sizes["image_size"]
 
     def build() -> tuple[Tensor, ...]:
         images = torch.rand(batch, 3, side, side)
-        return (images, *(p.detach() for p in VTADL(**sizes).parameters()))  # type: ignore[arg-type]
+        return (images, *(p.detach() for p in VTADL(**sizes).parameters()))
 
     step = partial(_loss, tuple(sizes.items()))
     reference = _with_operators(step, lambda: vtadl_ext.reference)
@@ -107,7 +107,7 @@ def _with_operators(step: Function, operators: Callable[[], Any]) -> Function:
     return replaced
 
 
-def _loss(sizes: tuple[tuple[str, float], ...], images: Tensor, *parameters: Tensor) -> Tensor:
+def _loss(sizes: tuple[tuple[str, Any], ...], images: Tensor, *parameters: Tensor) -> Tensor:
     network = _network(sizes, images.dtype, images.device)
     names = [name for name, _ in network.named_parameters()]
     prediction = functional_call(network, dict(zip(names, parameters, strict=True)), images)
@@ -115,8 +115,8 @@ def _loss(sizes: tuple[tuple[str, float], ...], images: Tensor, *parameters: Ten
 
 
 @cache
-def _network(sizes: tuple[tuple[str, float], ...], dtype: torch.dtype, device: torch.device) -> VTADL:
-    return VTADL(**dict(sizes)).to(device, dtype)  # type: ignore[arg-type]
+def _network(sizes: tuple[tuple[str, Any], ...], dtype: torch.dtype, device: torch.device) -> VTADL:
+    return VTADL(**dict(sizes)).to(device, dtype)
 
 
 def _flops(function: Function, tensors: Sequence[Tensor]) -> float:

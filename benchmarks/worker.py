@@ -1,8 +1,8 @@
 """What runs in a process of its own on the CPU, and in the one there is on a GPU."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 
@@ -17,7 +17,8 @@ from benchmarks.results import Result
 from benchmarks.timing import SCHEDULES, SWEEP_SCHEDULE
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True)
+class Job:
     """A case by its place among those of an operator, because functions do not travel between processes."""
 
     operator: str

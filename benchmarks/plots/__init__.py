@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from benchmarks.plots.scaling import scaling, thread_scaling
 from benchmarks.results import Report
 from vtadl.files import atomic_path
 
-_STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 10}
+_STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 10}
 
 
 def draw(report: Report, folder: Path) -> Iterator[Path]:

@@ -88,7 +88,11 @@ def _number_points(axis: Axes, points: list[Point]) -> None:
             height += 1
         taken.append((x, height))
         axis.annotate(
-            str(number), place((x, y)), (8, 0.72 * (height - y) - 3), textcoords="offset points", fontsize=8
+            str(number),
+            tuple(place((x, y))),
+            (8, 0.72 * (height - y) - 3),
+            textcoords="offset points",
+            fontsize=8,
         )
     key = "\n".join(f"{number:2d}  {point.label}" for number, point in enumerate(points, 1))
     axis.text(1.02, 1, key, transform=axis.transAxes, va="top", fontsize=9)
