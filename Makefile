@@ -46,7 +46,6 @@ test-gpu: $(requirements)
 
 # Takes twenty minutes; BENCH=--quick two. `python -m benchmarks --help` lists all options.
 bench: $(installed)
-	$(if $(requirements),$(pip_install) --editable .[bench])
 	$(PYTHON) -m benchmarks $(BENCH)
 
 # That they run, in a minute; it says nothing of how fast.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.agreement import agrees, error_of, reference_outputs
-from benchmarks.case import Case, Mode, Provider
+from benchmarks.case import OWN, Case, Mode, Provider
 from benchmarks.memory import peak_bytes
 from benchmarks.results import Result, Status
 from benchmarks.timing import Call, Schedule, Times, time_in_turns
 
-# What takes longer is timed in the first regime only.
+# Peers that take longer are timed in the first regime only.
 _SLOW_SECONDS = 2.0
 
 # Results without times, with the calls that are to be timed.
@@ -30,7 +30,7 @@ def measure_case(
     for regime in regimes:
         for mode in case.modes:
             of_mode = [(result, call) for result, call in checked if result.mode == mode.name]
-            slow = {r.provider for r in results if r.mode == mode.name and (r.median or 0) > _SLOW_SECONDS}
+            slow = {r.provider for r in results if r.mode == mode.name and _is_slow_peer(r)}
             calls = {r.provider: call for r, call in of_mode if call is not None and r.provider not in slow}
             times = time_in_turns(calls, device, schedule)
             results += [_timed(replace(r, regime=regime), times.get(r.provider)) for r, _ in of_mode]
@@ -97,6 +97,10 @@ def _check(blank: Result, provider: Provider, mode: Mode, call: Call, reference:
     difference = error_of(outputs, reference, mode)
     status: Status = "timed" if agrees(difference, getattr(torch, blank.dtype)) else "disagrees"
     return replace(blank, status=status, error=difference, first_call_seconds=seconds)
+
+
+def _is_slow_peer(result: Result) -> bool:
+    return result.provider != OWN and result.median is not None and result.median > _SLOW_SECONDS
 
 
 def _timed(result: Result, times: Times | Exception | None) -> Result:

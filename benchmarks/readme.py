@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.allocator import FRESH, WARM
 from benchmarks.case import OWN
 from benchmarks.results import FILE, Report, Result
 from vtadl.files import atomic_path
@@ -43,7 +42,7 @@ def updated(text: str, kept: Path) -> str:
 def _section(report: Report, folder: Path) -> str:
     environment, packages = report.environment, report.environment["packages"]
     place = f"benchmarks/results/{folder.name}"
-    regimes = [regime for regime in (FRESH, WARM) if any(r.regime == regime for r in report.results)]
+    regimes = report.regimes
     lines = [
         f"### {environment['gpu'] or environment['cpu']}",
         "",
@@ -71,13 +70,11 @@ def _conditions(report: Report) -> str:
 
 
 def _rows(report: Report, regimes: list[str]) -> Iterator[str]:
-    fullest: dict[tuple[str, str], tuple[str, Row]] = {}
+    modes: dict[tuple[str, str], dict[str, Row]] = {}
     for (operator, case, mode, regime), providers in report.comparisons():
-        last_mode, row = fullest.get((operator, case), ("", {}))
-        row = row if mode == last_mode else {}
-        fullest[operator, case] = mode, row | {regime: providers}
-    for (operator, case), (_, row) in fullest.items():
-        yield _row(f"{operator}, {case}", row, regimes)
+        modes.setdefault((operator, case), {}).setdefault(mode, {})[regime] = providers
+    for (operator, case), rows in modes.items():
+        yield _row(f"{operator}, {case}", list(rows.values())[-1], regimes)
 
 
 def _row(title: str, row: Row, regimes: list[str]) -> str:

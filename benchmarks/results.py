@@ -63,6 +63,11 @@ class Report:
     limits: dict[str, float]
     results: list[Result] = field(default_factory=list)
 
+    @property
+    def regimes(self) -> list[str]:
+        """In the order of the run: the last is the one that allocation disturbs least."""
+        return [regime for regime in dict.fromkeys(result.regime for result in self.results) if regime]
+
     def comparisons(self, *, sweeps: bool = False) -> Iterator[tuple[Comparison, dict[str, Result]]]:
         """What providers did in the same comparison, by name: of the cases or of the sweeps."""
         groups: dict[Comparison, dict[str, Result]] = defaultdict(dict)

@@ -43,11 +43,11 @@ def print_report(report: Report, console: Console) -> None:
 def _figures(result: Result, own: Result | None) -> list[str]:
     spread = own_ratio = ""
     if result.quantiles:
-        spread = f"{1e3 * result.quantiles['20%']:.4g}-{1e3 * result.quantiles['80%']:.4g}"
+        spread = "-".join(_milliseconds(result.quantiles[name]) for name in ("20%", "80%"))
     if result.median and own and own.median:
         own_ratio = f"{result.median / own.median:.2f}"
     return [
-        _number(result.median, ".4g", 1e3),
+        _milliseconds(result.median),
         spread,
         own_ratio,
         _number(result.times_fastest_peer, ".2f"),
@@ -57,6 +57,12 @@ def _figures(result: Result, own: Result | None) -> list[str]:
         _number(result.first_call_seconds, ".1f"),
         _notes(result),
     ]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{1e3 * seconds:.4g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
 
 def _number(value: float | None, spec: str, factor: float = 1) -> str:
@@ -86,6 +92,6 @@ def print_changes(changes: list[Change], console: Console) -> None:
         return
     table = Table("operator", "case", "mode", "memory", "provider", "ms before", "ms now", "times as long")
     for result, before, now in changes:
-        times = [f"{1e3 * before:.4g}", f"{1e3 * now:.4g}", f"{now / before:.2f}"]
+        times = [_milliseconds(before), _milliseconds(now), f"{now / before:.2f}"]
         table.add_row(*result.comparison, result.provider, *times, style="red" if now > before else "green")
     console.print(table)

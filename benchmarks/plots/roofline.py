@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.allocator import WARM
 from benchmarks.case import OWN
 from benchmarks.plots.colours import machine
 from benchmarks.results import Report, Result
@@ -49,9 +48,10 @@ def roofline(report: Report) -> Figure | None:
 def _points(report: Report) -> list[Point]:
     """One for each case, in its fullest mode, which comes last."""
     points: dict[tuple[str, str], Point] = {}
+    last_regime = report.regimes[-1]
     for (operator, case, _, regime), providers in report.comparisons():
         own = providers.get(OWN)
-        if regime != WARM or own is None or not own.median or operator == "training_step":
+        if regime != last_regime or own is None or not own.median or operator == "training_step":
             continue
         peers = [result for result in providers.values() if result.median and result.provider != OWN]
         fastest = min(peers, key=lambda peer: peer.median or 0.0, default=None)

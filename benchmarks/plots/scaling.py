@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.allocator import WARM
 from benchmarks.plots.colours import colours, machine
 from benchmarks.results import Report, Result
 
@@ -63,8 +62,9 @@ def thread_scaling(report: Report) -> Figure | None:
 
 def _sweeps(report: Report, operator: str) -> dict[str, Curves]:
     sweeps: dict[str, Curves] = {}
+    last_regime = report.regimes[-1]
     for result in report.results:
-        if result.operator == operator and result.sweep and result.regime == WARM and result.median:
+        if result.operator == operator and result.sweep and result.regime == last_regime and result.median:
             sweeps.setdefault(result.sweep[0], {}).setdefault(result.provider, []).append(result)
     return sweeps
 

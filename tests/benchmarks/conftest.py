@@ -68,10 +68,11 @@ def make_result() -> Callable[..., Result]:
 def report(make_result: Callable[..., Result]) -> Report:
     """Two cases, one peer, both regimes, and sweeps over N and over threads."""
     results = [
-        make_result(seconds * factor, case=case, regime=regime, provider=provider)
+        make_result(seconds * factor * times, case=case, regime=regime, mode=mode, provider=provider)
         for case, seconds in (("wide head", 1e-3), ("narrow head", 1e-4))
         for regime, factor in (("fresh", 2), ("warm", 1))
-        for provider, factor in ((OWN, factor), ("compiled", 3 * factor))
+        for mode in ("forward", "gradients")
+        for provider, times in ((OWN, 1), ("compiled", 3))
     ]
     for axis, values in (("N", (10, 100)), ("threads", (1, 2))):
         results += [

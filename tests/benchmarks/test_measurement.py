@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.allocator import FRESH
+from benchmarks.allocator import FRESH, WARM
 from benchmarks.case import FORWARD, GRADIENTS, OWN, Provider
 from benchmarks.gmm import in_chunks
 from benchmarks.measurement import measure_case
@@ -76,6 +76,19 @@ def test_a_provider_of_another_device_or_mode_is_left_out(make_case):
     results = measure(make_case(Provider("peer", lambda x, y: (x * y).sum(), modes=("forward",))))
     assert ("peer", "forward") in results
     assert ("peer", "gradients") not in results
+
+
+def test_a_slow_peer_is_timed_in_the_first_regime_alone_and_the_operator_in_both(make_case, monkeypatch):
+    monkeypatch.setattr("benchmarks.measurement._SLOW_SECONDS", 0.0)
+    case = make_case(Provider("peer", lambda x, y: (x * y).sum()), modes=(FORWARD,))
+    results = measure_case("products", case, CPU, SCHEDULES["smoke"], [FRESH, WARM])
+    assert [(result.provider, result.regime, result.status) for result in results] == [
+        (OWN, FRESH, "timed"),
+        ("peer", FRESH, "timed"),
+        (OWN, WARM, "timed"),
+        ("peer", WARM, "too slow"),
+    ]
+    assert results[3].quantiles is None
 
 
 def test_bytes_are_those_of_inputs_and_gradients(make_case):
