@@ -4,23 +4,33 @@ import ctypes
 import resource
 from pathlib import Path
 
+import torch
+
 # Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
-_INT_MAX = (1 << 31) - 1
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = 1, -1, -4, -8
 
 # What results are written to. FRESH: the allocator as it comes, which returns large blocks to the kernel, so
 # that each result costs page faults. WARM: freed memory is kept, as PyTorch's own allocator does on GPUs.
 FRESH, WARM = "fresh", "warm"
 
+# For the environment, which glibc reads when a process starts. An aligned block that is freed has no room for
+# another, unless it unites with the remainders beside it, which caches of small blocks would keep apart.
+NO_CACHE_OF_SMALL_BLOCKS = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
-def keep_freed_memory() -> bool:
-    """For the rest of this process; says whether its allocator can."""
+
+def keep_freed_memory(reserve: int) -> bool:
+    """For the rest of this process; says whether its allocator can.
+
+    `reserve` bytes are used once ahead of time, so that gaps between blocks are no new pages either.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _INT_MAX, _M_ARENA_MAX: 1}
-    return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
+    settings = {_M_MXFAST: 0, _M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
+    kept = all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
+    torch.ones(reserve, dtype=torch.uint8)
+    return kept
 
 
 def return_freed_memory() -> None:

@@ -30,6 +30,14 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     return max(0, _status("VmHWM") - before)
 
 
+def highest_excess() -> int:
+    """Bytes by which this process was at most larger than it is now; 0 where the system does not say."""
+    try:
+        return max(0, _status("VmHWM") - _status("VmRSS"))
+    except OSError:
+        return 0
+
+
 def _status(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -47,7 +47,8 @@ def _section(report: Report, folder: Path) -> str:
         f"### {environment['gpu'] or environment['cpu']}",
         "",
         f"{_conditions(report)}, PyTorch {packages['torch']}, commit {environment['commit']}, "
-        f"{environment['date']}: all figures are in [{place}]({place}).",
+        f"{environment['date']}: all figures and plots are in "
+        f"[{place}]({place}).",
         "",
         f"| value and gradients | fastest peer | times faster ({' / '.join(regimes)} memory) "
         "| % of the machine's limit | peak memory, ours / the peer's |",
@@ -56,7 +57,7 @@ def _section(report: Report, folder: Path) -> str:
         "",
         *(
             f"![{path.stem.replace('-', ' of ')}]({place}/{path.name})"
-            for path in sorted(folder.glob("*.png"))
+            for path in sorted(folder.glob("ratios-*.png"))
         ),
         "",
     ]
@@ -104,13 +105,16 @@ def _times_faster(own: Result | None, peer: Result | None) -> str:
 
 
 def _percent(result: Result | None) -> str:
-    return (
-        "-" if result is None or result.fraction_of_limit is None else f"{100 * result.fraction_of_limit:.0f}"
-    )
+    if result is None or result.fraction_of_limit is None:
+        return "-"
+    return f"{100 * result.fraction_of_limit:.0f}"
 
 
 def _megabytes(result: Result | None) -> str:
-    return "-" if result is None or result.peak_bytes is None else f"{1e-6 * result.peak_bytes:.3g} MB"
+    if result is None or result.peak_bytes is None:
+        return "-"
+    megabytes = 1e-6 * result.peak_bytes
+    return f"{megabytes:.3g} MB" if megabytes < 999 else f"{1e-3 * megabytes:.3g} GB"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from rich.progress import track
 
 from benchmarks import worker
+from benchmarks.allocator import NO_CACHE_OF_SMALL_BLOCKS
 from benchmarks.case import OWN, Level
 from benchmarks.environment import environment
 from benchmarks.measurement import blank_result, message_of
@@ -68,7 +69,10 @@ def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kw
         return function(*args, **kwargs)
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.worker"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with (
+        mock.patch.dict(os.environ, NO_CACHE_OF_SMALL_BLOCKS),
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+    ):
         return pool.submit(function, *args, **kwargs).result()
 
 

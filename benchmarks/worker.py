@@ -11,10 +11,12 @@ from benchmarks.case import Case, Level
 from benchmarks.compilation import trace_only
 from benchmarks.limits import measure_limits
 from benchmarks.measurement import measure_case
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import highest_excess, peak_bytes
 from benchmarks.operators import cases_of
 from benchmarks.results import Result
 from benchmarks.timing import SCHEDULES, SWEEP_SCHEDULE
+
+_LEAST_RESERVE = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -79,5 +81,6 @@ def _regimes(device: torch.device) -> Iterator[str]:
         yield WARM
         return
     yield FRESH
-    if keep_freed_memory():
+    # Twice what a call needed at most, for there will be gaps.
+    if keep_freed_memory(2 * highest_excess() + _LEAST_RESERVE):
         yield WARM

@@ -29,7 +29,7 @@ def _peak_of_two_buffers(megabytes: int) -> int | None:
 def _page_faults(keep: bool) -> int:
     """Of the third buffer of 64 MB, after the first two were freed."""
     if keep:
-        assert keep_freed_memory()
+        assert keep_freed_memory(1 << 28)
     for _ in range(2):
         torch.ones(1 << 24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
