@@ -7,6 +7,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
 
 from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
 from vtadl.engine import AnomalyDetector
@@ -46,12 +47,19 @@ class DetectorCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint):
                 print(f"checkpoint: {callback.best_model_path}")
 
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            Console().print(self.model.evaluation)
+
 
 def run(arguments: Sequence[str]) -> None:
     """Runs `fit` or `test` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    callbacks = training_callbacks() if arguments[0] == "fit" else [RichProgressBar()]
+    command, *options = arguments
+    if command == "test":
+        options = ["--verbose=false", *options]  # `after_test` prints more
+    callbacks = training_callbacks() if command == "fit" else [RichProgressBar()]
     try:
         DetectorCLI(
             AnomalyDetector,
@@ -61,7 +69,7 @@ def run(arguments: Sequence[str]) -> None:
             seed_everything_default=0,
             trainer_defaults={"callbacks": callbacks},
             parser_kwargs={"prog": "vtadl"},
-            args=list(arguments),
+            args=[command, *options],
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from error

@@ -41,6 +41,7 @@ class ImageFiles(Dataset[Sample]):
             label=torch.tensor(label),
             mask=mask,
             has_mask=torch.tensor(mask_path is not None or label == 0),
+            kind=path.parent.name if label else "good",
             name=str(path),
         )
 

@@ -1,11 +1,12 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
-from typing import TypedDict
+from collections.abc import Sized
+from typing import TypedDict, cast
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from vtadl.model import as_pair
 
@@ -17,6 +18,7 @@ class Sample(TypedDict):
     label: Tensor  # 0 normal, 1 anomalous
     mask: Tensor  # [1, H, W] of 0 and 1
     has_mask: Tensor  # whether the mask is known; an anomalous image may lack one
+    kind: str  # of defect; "good" if there is none
     name: str
 
 
@@ -55,3 +57,15 @@ class ImageDataModule(L.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+
+def own_samples(loader: DataLoader[Sample]) -> int:
+    """How many of a loader's samples are this process's own, in one pass without shuffling.
+
+    The processes of a distributed run load equally many: where the data set does not divide, some end with
+    samples that others began with.
+    """
+    sampler, count = loader.sampler, len(cast(Sized, loader.dataset))
+    if not isinstance(sampler, DistributedSampler):
+        return count
+    return len(range(sampler.rank, count, sampler.num_replicas))
