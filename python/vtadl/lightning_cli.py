@@ -9,12 +9,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
+from vtadl.data import ImageDataModule, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.training import require_checkpoint, training_callbacks
 
-__all__ = ["MVTecFolder", "TextureDefects", "run"]
+__all__ = ["MVTecAD", "TextureDefects", "run"]
 
 
 class DetectorCLI(LightningCLI):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
 
 
@@ -29,12 +30,26 @@ class ImageDataModule(L.LightningDataModule):
     val_set: Dataset[Sample]
     test_set: Dataset[Sample]
 
-    def __init__(self, image_size: int | tuple[int, int], batch_size: int, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
+        self.augment = None if augmentation is None else augmentation.build()
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Changes training images, on the device that trains."""
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            batch["image"] = self.augment(batch["image"])
+        return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
         order = torch.Generator().manual_seed(self.seed)

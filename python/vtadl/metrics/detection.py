@@ -18,7 +18,7 @@ from vtadl.metrics.samples import Samples, weighted_image_figures
 
 KIND_BYTES = 64  # processes exchange tensors, not text
 ROWS_OF_IMAGE = 1024  # of the histogram kept of each image
-PENDING_ROWS = 4_000_000  # merged at once, some 100 MB
+PENDING_ROWS = 1_000_000  # at least, before they are merged
 
 
 class DetectionMetrics(Metric):
@@ -94,8 +94,9 @@ class DetectionMetrics(Metric):
         self.rows.append(rows)
         self._append("image", join([NO_PIXELS, *coarse]))
         self._append("pixel", merge([NO_PIXELS, *images]))
-        if sum(map(len, self.pixel_shares)) > 2 * len(self.pixel_shares[0]) + PENDING_ROWS:
-            self._merge_pixels()
+        merged, *pending = map(len, self.pixel_shares)
+        if sum(pending) > max(merged, PENDING_ROWS):
+            self._compact()
 
     @property
     def images_seen(self) -> int:
@@ -132,7 +133,10 @@ class DetectionMetrics(Metric):
         keys, negatives, positives = counts.T
         return PixelCounts(keys.astype(np.int32), negatives, positives, shares.astype(np.float64))
 
-    def _merge_pixels(self) -> None:
+    def _compact(self) -> None:
+        """Merges the histograms, and joins what else is kept: many small blocks would split up the memory."""
+        for name in ("scores", "labels", "kinds", "rows", "image_counts", "image_shares"):
+            setattr(self, name, [dim_zero_cat(getattr(self, name))])
         merged = merge([self._pixel_counts("pixel")])
         self.pixel_counts, self.pixel_shares = [], []
         self._append("pixel", merged)
