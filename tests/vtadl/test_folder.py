@@ -68,3 +68,10 @@ def test_a_mask_without_an_image_is_named(parts, save_image):
     save_image(parts / "bad/hole/7_mask.png")
     with pytest.raises(InputError, match=r"7_mask.png has no image named hole/7"):
         module(parts, **GLOBS).setup("test")
+
+
+@pytest.mark.parametrize("option", ["val_fraction", "test_fraction"])
+@pytest.mark.parametrize("value", [-0.1, 0, 1, 20])
+def test_a_fraction_that_leaves_a_part_without_images_is_named(parts, option, value):
+    with pytest.raises(InputError, match=f"{option} is {value}"):
+        module(parts, **{option: value})

@@ -42,7 +42,8 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixels:
     """An image as whole numbers [H, W, 3], upright, resized to (height, width).
 
-    Grey is repeated, transparency is ignored, palettes become colours, and 16 bits of grey stay 16 bits.
+    Grey is repeated, transparency is ignored, palettes become colours, 16 bits of grey stay 16 bits, and 16
+    bits of colour become 8.
 
     Args:
         path: The file.
