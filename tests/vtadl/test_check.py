@@ -46,6 +46,14 @@ def test_masks_without_image_of_another_size_and_empty_ones_are_named(category, 
     assert "002_mask.png" in unreadable
 
 
+def test_a_mask_of_a_normal_image_may_mark_nothing(category, save_image):
+    path = category / "ground_truth/good/000_mask.png"
+    save_image(path)
+    assert problems(category) == [f"mask {path} marks pixels of a normal image"]
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(path)
+    assert problems(category) == []
+
+
 def test_a_test_image_that_was_trained_with_is_found_by_its_pixels(category):
     Image.open(category / "train/good/005.png").save(category / "test/good/copy.bmp")
     (problem,) = problems(category)

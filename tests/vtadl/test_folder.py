@@ -75,3 +75,15 @@ def test_a_mask_without_an_image_is_named(parts, save_image):
 def test_a_fraction_that_leaves_a_part_without_images_is_named(parts, option, value):
     with pytest.raises(InputError, match=f"{option} is {value}"):
         module(parts, **{option: value})
+
+
+def test_a_glob_that_does_not_start_below_the_root_is_named(parts):
+    with pytest.raises(InputError, match="masks is /elsewhere"):
+        module(parts, masks="/elsewhere/*")
+
+
+def test_what_the_glob_of_bad_images_finds_is_bad_whatever_its_folder_is_called(parts, save_image):
+    save_image(parts / "bad/good/0.png")
+    data = module(parts, **GLOBS)
+    data.setup("test")
+    assert [r.label for r in data.test_set.records if r.path.parent.name == "good"] == [1]

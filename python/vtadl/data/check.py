@@ -62,7 +62,7 @@ def check(data: FileDataModule, read: bool = True) -> DataReport:
     report.problems += _duplicates(contents, train, test)
     for record in test:
         if record.path in contents and record.mask is not None:
-            report.problems += _mask_problems(record.path, record.mask)
+            report.problems += _mask_problems(record.path, record.mask, record.label)
     return report
 
 
@@ -116,11 +116,13 @@ def _duplicates(contents: dict[Path, Content], train: Sequence[Path], test: Sequ
     return problems
 
 
-def _mask_problems(path: Path, mask: Path) -> list[str]:
+def _mask_problems(path: Path, mask: Path, label: int) -> list[str]:
     try:
         marked = read_marked(mask)
     except InputError as error:
         return [str(error)]
     if marked.size != upright_size(path):
         return [f"mask {mask} is {marked.size} pixels, but its image {path} is {upright_size(path)}"]
-    return [] if marked.getbbox() else [f"mask {mask} marks no pixel"]
+    if (marked.getbbox() is not None) != bool(label):
+        return [f"mask {mask} marks {'no pixel' if label else 'pixels of a normal image'}"]
+    return []

@@ -5,7 +5,7 @@ from typing import Any
 
 from vtadl.data.file_module import FileDataModule, draw
 from vtadl.data.images import list_images
-from vtadl.data.records import Record, make_records, pair_masks
+from vtadl.data.records import Record, pair_masks
 from vtadl.errors import InputError
 
 
@@ -45,6 +45,9 @@ class Folder(FileDataModule):
         if not 0 < test_fraction < 1:
             raise InputError(f"test_fraction is {test_fraction}; it has to be between 0 and 1")
         self.globs = {"normal": normal, "anomalous": anomalous, "test_normal": test_normal, "masks": masks}
+        for name, glob in self.globs.items():
+            if Path(glob).is_absolute():
+                raise InputError(f"{name} is {glob}; it has to start below root, which is {root}")
         self.test_fraction = test_fraction
 
     def normal_images(self) -> list[Path]:
@@ -53,14 +56,12 @@ class Folder(FileDataModule):
     def test_records(self) -> tuple[list[Record], list[str]]:
         if not self.globs["anomalous"]:
             raise InputError(f"there is nothing to test with in {self.root}: `anomalous` names no images")
-        masks = self._find("masks")
-        bad = [path for path in self._find("anomalous") if path not in set(masks)]
+        masks = set(self._find("masks"))
+        bad = [path for path in self._find("anomalous") if path not in masks]
         self.require_images(bad, self.root / self.globs["anomalous"])
-        base = self._base("anomalous")
-        pairing = pair_masks(bad, base, masks, self._base("masks"))
-        kinds = {path: path.parent.name for path in bad}
-        images = sorted([*bad, *self._normal_split()[0]])
-        return make_records(images, [kinds.get(path, "good") for path in images], pairing), pairing.problems
+        pairing = pair_masks(bad, self._base("anomalous"), sorted(masks), self._base("masks"))
+        records = [Record(path, 1, pairing.mask_of.get(path), path.parent.name) for path in bad]
+        return sorted([*records, *map(Record, self._normal_split()[0])]), pairing.problems
 
     def _normal_split(self) -> tuple[list[Path], list[Path]]:
         """Good images to test with, and those to train with."""

@@ -35,8 +35,9 @@ def read_image(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Tenso
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """Whole numbers [H, W, 3] as RGB [3, H, W] in [0, 1]."""
-    scaled = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-    return torch.from_numpy(scaled).permute(2, 0, 1).contiguous()
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    planes /= np.iinfo(pixels.dtype).max
+    return torch.from_numpy(planes)
 
 
 def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixels:

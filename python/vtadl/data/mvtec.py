@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.images import list_images
-from vtadl.data.records import Record, make_records, pair_masks
+from vtadl.data.records import Record, pair_masks
 
 
 class _KindFolders(FileDataModule):
@@ -36,8 +36,11 @@ class _KindFolders(FileDataModule):
         images = list_images(test, "*/*")
         self.require_images(images, test)
         pairing = pair_masks(images, test, list_images(ground_truth, "*/*"), ground_truth)
-        kinds = ["good" if path.parent.name == self.normal else path.parent.name for path in images]
-        return make_records(images, kinds, pairing), pairing.problems
+        return [self._record(path, pairing.mask_of.get(path)) for path in images], pairing.problems
+
+    def _record(self, path: Path, mask: Path | None) -> Record:
+        kind = path.parent.name
+        return Record(path, 0, mask) if kind == self.normal else Record(path, 1, mask, kind)
 
 
 class MVTecAD(_KindFolders):

@@ -1,7 +1,7 @@
 """Which image is what: labels, kinds of defects, and the masks that belong to images."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,14 +46,6 @@ def pair_masks(images: Iterable[Path], image_base: Path, masks: Iterable[Path], 
         else:
             pairing.mask_of[found[0]] = mask
     return pairing
-
-
-def make_records(images: Sequence[Path], kinds: Sequence[str], pairing: Pairing) -> list[Record]:
-    """One record per image, in the order given; kind `good` is normal."""
-    return [
-        Record(path, int(kind != "good"), pairing.mask_of.get(path), kind)
-        for path, kind in zip(images, kinds, strict=True)
-    ]
 
 
 def _stem_below(path: Path, base: Path) -> str:
