@@ -18,7 +18,7 @@ VT-ADL, an image anomaly detector that learns from normal images alone.
                                               train on a folder in the layout of MVTec AD
   vtadl fit ... --ckpt_path last.ckpt         go on where a run stopped
   vtadl test --ckpt_path best.ckpt --data MVTecAD --data.root FOLDER
-                                              AUROC and average precision of a trained detector
+                                              AUROC, AUPRO and more of a trained detector, with intervals
   vtadl data --check --data MVTecAD --data.root FOLDER
                                               counts, sizes, unreadable files, duplicates, wrong masks
   vtadl predict --checkpoint best.ckpt --images FOLDER --output FOLDER

@@ -1,7 +1,9 @@
 """`vtadl fit` and `vtadl test`: Lightning's own command line for the detector."""
 
+import json
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -12,6 +14,7 @@ from rich.console import Console
 from vtadl.data import ImageDataModule, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
+from vtadl.files import atomic_path
 from vtadl.training import require_checkpoint, training_callbacks
 
 __all__ = ["MVTecAD", "TextureDefects", "run"]
@@ -48,8 +51,12 @@ class DetectorCLI(LightningCLI):
                 print(f"checkpoint: {callback.best_model_path}")
 
     def after_test(self) -> None:
+        folder = self.trainer.log_dir or self.trainer.default_root_dir  # every process has to ask
         if self.trainer.is_global_zero:
             Console().print(self.model.evaluation)
+            with atomic_path(Path(folder) / "evaluation.json") as path:
+                path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
+            print(f"figures, intervals and curves: {Path(folder) / 'evaluation.json'}")
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -52,6 +52,10 @@ def test_a_users_folder_goes_from_training_to_pictures(category, tmp_path, capsy
     capsys.readouterr()
     assert main(["test", *folder, *runs, f"--ckpt_path={checkpoints}/best.ckpt"]) == 0
     assert "pixel_auroc" in capsys.readouterr().out
+    evaluation = json.loads((tmp_path / "lightning_logs/version_2/evaluation.json").read_text())
+    assert evaluation["figures"]["aupro"] > 0
+    assert evaluation["kinds"]["hole"]["images"] == 4
+    assert evaluation["curves"]["pro"]["x"][-1] == 1
 
     output = tmp_path / "predictions"
     images = ["--images", str(category / "test"), "--output", str(output)]

@@ -33,7 +33,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON."""
-        return asdict(self)
+        return asdict(self) | {"curves": {name: curve._asdict() for name, curve in self.curves.items()}}
 
     def __rich__(self) -> RenderableType:
         figures = Table("figure", "value", f"{self.level:.0%} interval", title=f"{self.images} test images")
