@@ -74,12 +74,12 @@ def test_a_mask_without_an_image_is_named(parts, save_image):
 @pytest.mark.parametrize("value", [-0.1, 0, 1, 20])
 def test_a_fraction_that_leaves_a_part_without_images_is_named(parts, option, value):
     with pytest.raises(InputError, match=f"{option} is {value}"):
-        module(parts, **{option: value})
+        module(parts, **{option: value}).setup("fit")
 
 
 def test_a_glob_that_does_not_start_below_the_root_is_named(parts):
     with pytest.raises(InputError, match="masks is /elsewhere"):
-        module(parts, masks="/elsewhere/*")
+        module(parts, masks="/elsewhere/*").setup("fit")
 
 
 def test_what_the_glob_of_bad_images_finds_is_bad_whatever_its_folder_is_called(parts, save_image):

@@ -35,9 +35,13 @@ class DataReport:
             for name, count in counts.items():
                 table.add_row(f"{title}{name}", str(count))
             table.add_section()
-        verdict = f"{len(self.problems)} problems" if self.problems else "no problem found"
         lines = [*(f"note: {note}" for note in self.notes), *(f"problem: {text}" for text in self.problems)]
-        return Group(table, *map(Text, lines), Text(verdict))
+        return Group(table, *map(Text, lines), Text(self.verdict))
+
+    @property
+    def verdict(self) -> str:
+        """How many problems there are."""
+        return {0: "no problem", 1: "1 problem"}.get(len(self.problems), f"{len(self.problems)} problems")
 
 
 class Content(NamedTuple):

@@ -32,5 +32,4 @@ def run(arguments: Sequence[str]) -> None:
     report = check(options.data, read=options.check)
     Console().print(report)
     if report.problems:
-        plural = "s" * (len(report.problems) > 1)
-        raise InputError(f"{len(report.problems)} problem{plural} in {options.data.root}")
+        raise InputError(f"{report.verdict} in {options.data.root}")

@@ -50,8 +50,6 @@ class FileDataModule(ImageDataModule, ABC):
             seed: Seed of the split and of the training order.
         """
         super().__init__(image_size, batch_size, workers, seed, augmentation)
-        if not 0 < val_fraction < 1:
-            raise InputError(f"val_fraction is {val_fraction}; it has to be between 0 and 1")
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.fit: Fit = fit
@@ -84,6 +82,7 @@ class FileDataModule(ImageDataModule, ABC):
 
     def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
         """Training and validation images; the same ones for the same paths and seed."""
+        require_fraction("val_fraction", self.val_fraction)
         if len(paths) < 3:
             raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
         held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
@@ -96,6 +95,12 @@ class FileDataModule(ImageDataModule, ABC):
             raise InputError(f"there is no folder {self.root}; {self.layout}")
         if not paths:
             raise InputError(f"there is no image in {where}; {self.layout}")
+
+
+def require_fraction(name: str, value: float) -> None:
+    """Raises InputError unless a part and the rest are both more than nothing."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} is {value}; it has to be between 0 and 1")
 
 
 def draw(paths: Sequence[Path], count: int, seed: int) -> tuple[list[Path], list[Path]]:

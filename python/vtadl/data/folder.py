@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from vtadl.data.file_module import FileDataModule, draw
+from vtadl.data.file_module import FileDataModule, draw, require_fraction
 from vtadl.data.images import list_images
 from vtadl.data.records import Record, pair_masks
 from vtadl.errors import InputError
@@ -42,12 +42,7 @@ class Folder(FileDataModule):
             options: As of every data module that reads files.
         """
         super().__init__(root, **options)
-        if not 0 < test_fraction < 1:
-            raise InputError(f"test_fraction is {test_fraction}; it has to be between 0 and 1")
         self.globs = {"normal": normal, "anomalous": anomalous, "test_normal": test_normal, "masks": masks}
-        for name, glob in self.globs.items():
-            if Path(glob).is_absolute():
-                raise InputError(f"{name} is {glob}; it has to start below root, which is {root}")
         self.test_fraction = test_fraction
 
     def normal_images(self) -> list[Path]:
@@ -72,11 +67,15 @@ class Folder(FileDataModule):
             test = self._find("test_normal")
             self.require_images(test, self.root / self.globs["test_normal"])
             return test, paths
+        require_fraction("test_fraction", self.test_fraction)
         held_out = round(self.test_fraction * len(paths)) if self.globs["anomalous"] else 0
         return draw(paths, held_out, self.seed)
 
     def _find(self, name: str) -> list[Path]:
-        return list_images(self.root, self.globs[name]) if self.globs[name] else []
+        glob = self.globs[name]
+        if Path(glob).is_absolute():
+            raise InputError(f"{name} is {glob}; it has to start below root, which is {self.root}")
+        return list_images(self.root, glob) if glob else []
 
     def _base(self, name: str) -> Path:
         """The folder below which all paths that a glob finds are."""

@@ -39,11 +39,9 @@ class DetectionMetrics(Metric):
     labels: list[Tensor]  # [B]
     kinds: list[Tensor]  # [B, KIND_BYTES]
     rows: list[Tensor]  # [B] of the image's own histogram; 0 if its mask is not known
-    image_counts: list[
-        Tensor
-    ]  # [R, 3] key, negatives, positives of the images' own histograms, one after another
-    image_shares: list[Tensor]  # [R]
-    pixel_counts: list[Tensor]  # [R, 3] the same of all images together, at full resolution
+    image_counts: list[Tensor]  # [R, 3] key, negatives, positives: the images' histograms one after another
+    image_shares: list[Tensor]  # [R] their shares of regions
+    pixel_counts: list[Tensor]  # [R, 3] the histogram of all images together, at full resolution
     pixel_shares: list[Tensor]  # [R]
 
     def __init__(self) -> None:

@@ -78,12 +78,12 @@ def descending(histogram: PixelCounts) -> tuple[NDArray[np.float64], ...]:
 
 
 def coarsen(histogram: PixelCounts, limit: int) -> PixelCounts:
-    """The histogram in at most `limit` rows, by keys without as few of their lowest bits as it takes."""
+    """The histogram in at most `limit` rows, whose bins are as fine as that allows."""
     return merge([histogram._replace(keys=coarse_keys(histogram.keys, limit))])
 
 
 def coarse_keys(keys: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
-    """Keys without as few of their lowest bits as leave at most `limit` different ones."""
+    """Keys with the fewest lowest bits cleared that leave at most `limit` different ones."""
     different, shift = np.sort(keys), 0
     while np.count_nonzero(np.diff(different)) >= limit:
         different, shift = different >> 1, shift + 1
