@@ -9,16 +9,18 @@ from pathlib import Path
 
 from vtadl.errors import InputError
 
-HELP = """usage: vtadl {fit,test,predict,demo} [options]
+HELP = """usage: vtadl {fit,test,predict,data,demo} [options]
 
 VT-ADL, an image anomaly detector that learns from normal images alone.
 
   vtadl demo                                  train and test on embedded photographs, write a report
-  vtadl fit --config small --data MVTecFolder --data.root FOLDER
+  vtadl fit --config small --data MVTecAD --data.root FOLDER
                                               train on a folder in the layout of MVTec AD
   vtadl fit ... --ckpt_path last.ckpt         go on where a run stopped
-  vtadl test --ckpt_path best.ckpt --data MVTecFolder --data.root FOLDER
-                                              AUROC and average precision of a trained detector
+  vtadl test --ckpt_path best.ckpt --data MVTecAD --data.root FOLDER
+                                              AUROC, AUPRO and more of a trained detector, with intervals
+  vtadl data --check --data MVTecAD --data.root FOLDER
+                                              counts, sizes, unreadable files, duplicates, wrong masks
   vtadl predict --checkpoint best.ckpt --images FOLDER --output FOLDER
                                               scores and anomaly maps of a folder of images
 
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(HELP.replace("{configs}", ", ".join(config_names())), end="")
         return 0
-    commands = {"fit": _lightning, "test": _lightning, "predict": _predict, "demo": _demo}
+    commands = {"fit": _lightning, "test": _lightning, "predict": _predict, "data": _data, "demo": _demo}
     if command not in commands:
         print(f"vtadl: there is no command {command}; see vtadl --help", file=sys.stderr)
         return 2
@@ -82,6 +84,12 @@ def _predict(arguments: list[str]) -> None:
     from vtadl.prediction import predict
 
     auto_cli(predict, args=arguments[1:], as_positional=False, prog="vtadl predict")
+
+
+def _data(arguments: list[str]) -> None:
+    from vtadl.data.command import run
+
+    run(arguments[1:])
 
 
 def _demo(arguments: list[str]) -> None:

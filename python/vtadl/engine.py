@@ -1,15 +1,16 @@
 """Training and evaluation of the detector."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from vtadl.data import Sample
-from vtadl.metrics import DetectionMetrics
+from vtadl.data import Sample, own_samples
+from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
 from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
@@ -17,6 +18,8 @@ from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
 
 class AnomalyDetector(L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
+
+    evaluation: Evaluation  # of the latest test
 
     def __init__(
         self,
@@ -80,11 +83,22 @@ class AnomalyDetector(L.LightningModule):
         self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
 
     def test_step(self, batch: Sample, batch_idx: int) -> None:
+        own = slice(
+            own_samples(cast(DataLoader[Sample], self.trainer.test_dataloaders)) - self.metrics.images_seen
+        )
         scores = self(batch["image"])
-        self.metrics.update(scores.image, batch["label"], scores.map, batch["mask"], batch["has_mask"])
+        self.metrics.update(
+            scores.image[own],
+            batch["label"][own],
+            scores.map[own],
+            batch["mask"][own],
+            batch["has_mask"][own],
+            batch["kind"][own],
+        )
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.metrics.compute())
+        self.evaluation = self.metrics.evaluate()
+        self.log_dict(self.evaluation.figures, sync_dist=True)  # the same in every process
         self.metrics.reset()
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:

@@ -1,19 +1,23 @@
 """`vtadl fit` and `vtadl test`: Lightning's own command line for the detector."""
 
+import json
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
 
-from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
+from vtadl.data import ImageDataModule, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
+from vtadl.files import atomic_path
 from vtadl.training import require_checkpoint, training_callbacks
 
-__all__ = ["MVTecFolder", "TextureDefects", "run"]
+__all__ = ["MVTecAD", "TextureDefects", "run"]
 
 
 class DetectorCLI(LightningCLI):
@@ -46,12 +50,25 @@ class DetectorCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint):
                 print(f"checkpoint: {callback.best_model_path}")
 
+    def after_test(self) -> None:
+        folder = self.trainer.log_dir or self.trainer.default_root_dir  # every process has to ask
+        if self.trainer.is_global_zero:
+            Console().print(self.model.evaluation)
+            with atomic_path(Path(folder) / "evaluation.json") as path:
+                path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
+            print(f"figures, intervals and curves: {Path(folder) / 'evaluation.json'}")
+
 
 def run(arguments: Sequence[str]) -> None:
     """Runs `fit` or `test` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    callbacks = training_callbacks() if arguments[0] == "fit" else [RichProgressBar()]
+    # Of the samples that the sampler repeats to give every process as many, the detector's test takes none.
+    warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
+    command, *options = arguments
+    if command == "test":
+        options = ["--verbose=false", *options]  # `after_test` prints more
+    callbacks = training_callbacks() if command == "fit" else [RichProgressBar()]
     try:
         DetectorCLI(
             AnomalyDetector,
@@ -61,7 +78,7 @@ def run(arguments: Sequence[str]) -> None:
             seed_everything_default=0,
             trainer_defaults={"callbacks": callbacks},
             parser_kwargs={"prog": "vtadl"},
-            args=list(arguments),
+            args=[command, *options],
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
