@@ -158,7 +158,7 @@ def linear_gmm_forward(
     min_std: float,
     mixture: int,
 ) -> Tensor:
-    """log_prob of each row of x, [N, D], under the mixture that the head, multiplied in `dtype`, makes of h."""
+    """log_prob of each row of x, [N, D], under the mixture that the head makes of h, [N, H], in `dtype`."""
     head = _Head(x, weight, bias, components, shared_scale, dtype)
     log_prob = x.new_empty(len(x), dtype=_log_prob_dtype(x, dtype))
     for rows in head.chunks(len(x), memory_budget):

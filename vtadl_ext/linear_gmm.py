@@ -36,14 +36,14 @@ def linear_gmm_nll(
 ) -> Tensor:
     """Negative log-likelihood of samples under the Gaussian mixtures that a linear layer predicts, in nats.
 
-    The same as :func:`gmm_nll` of ``torch.nn.functional.linear(h, weight, bias)``, but the layer's output, which
-    dwarfs everything else in a mixture density network, and its gradient exist for some rows at a time only.
-    :class:`MixtureHead` has a weight and a bias of this layout.
+    The same as :func:`gmm_nll` of what ``torch.nn.functional.linear(h, weight, bias)`` predicts, but this output,
+    which dwarfs everything else in a mixture density network, and its gradient exist for some rows at a time
+    only. :class:`MixtureHead` has a weight and a bias of this layout.
 
     Args:
         x: samples, ``[*, D]``.
-        h: what the mixtures are predicted from, ``[*, H]``. The dimensions ``*`` broadcast; the mixture of a row
-            that several samples share is computed for each of them.
+        h: what the mixtures are predicted from, ``[*, H]``. The dimensions ``*`` broadcast; the mixture of a
+            row that several samples share is computed for each of them.
         weight: ``[K + K * D + S, H]``: rows for the logits, then for mu, the features of one component after
             those of another, then for the scale, whose S is K * D (diagonal, in the order of mu) or K
             (spherical), and with `shared_scale` D or 1.
@@ -51,9 +51,9 @@ def linear_gmm_nll(
         num_components: K.
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
-        memory_budget: bytes that the mixtures of a chunk of rows may take, as a target: a chunk has at least one
-            row. By default a sixteenth of what all rows would take, or 64 rows if that is more. Small budgets
-            cost time: each chunk reads the whole weight, and adds to its whole gradient.
+        memory_budget: bytes that the mixtures of a chunk of rows may take, though a chunk has at least one row.
+            By default a sixteenth of what all rows would take, or 64 rows if that is more. Small budgets cost
+            time: each chunk reads the whole weight, and adds to its whole gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:
@@ -118,11 +118,11 @@ def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: boo
             raise ValueError(f"{name} must have shape [*, {letter}] with {letter} >= 1, got {list(shape)}")
     features, width = x.shape[-1], h.shape[-1]
     means = components * features
-    scales = {features, 1} if shared_scale else {means, components}
-    rows = sorted((components + means + scale for scale in scales), reverse=True)
+    scales = (features, 1) if shared_scale else (means, components)
+    rows = [components + means + scale for scale in scales]
     if weight.dim() != 2 or weight.shape[0] not in rows or weight.shape[1] != width:
         raise ValueError(
-            f"weight must have shape [{' or '.join(map(str, rows))}, {width}], with K = {components}, "
+            f"weight must have shape [{' or '.join(map(str, dict.fromkeys(rows)))}, {width}], with K = {components}, "
             f"shared_scale = {shared_scale}, D = {features} from x and H = {width} from h, "
             f"got {list(weight.shape)}"
         )

@@ -148,9 +148,7 @@ class MixtureHead(nn.Module):
     def _rows(self) -> HeadRows:
         components = 1 if self.shared_scale else self.num_components
         features = 1 if self.spherical else self.out_features
-        return HeadRows(
-            self.num_components, self.num_components * self.out_features, components * features
-        )
+        return HeadRows(self.num_components, self.num_components * self.out_features, components * features)
 
     def _nll(self, x: Tensor, h: Tensor, mixture: str, reduction: str) -> Tensor:
         return linear_gmm_nll(
