@@ -203,7 +203,7 @@ def linear_gmm_forward_backward(
             grad_x[rows] = of_x
         if grads.wanted:
             grads.add(rows, of_h, of_mixtures)
-    return log_prob, grad_x, *grads.results()
+    return log_prob, grad_x, *grads.results()  # type: ignore[return-value]
 
 
 @linear_gmm_forward.register_fake
@@ -268,8 +268,21 @@ class LinearGMMLogProb(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*arguments: Any) -> Tensor:
-        return linear_gmm_forward(*arguments)
+    def forward(  # with a name for each argument: torch.compile counts them
+        x: Tensor,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        components: int,
+        shared_scale: bool,
+        dtype: torch.dtype,
+        memory_budget: int | None,
+        scale_param: int,
+        min_std: float,
+        mixture: int,
+    ) -> Tensor:
+        options = (components, shared_scale, dtype, memory_budget, scale_param, min_std, mixture)
+        return linear_gmm_forward(x, h, weight, bias, *options)  # type: ignore[no-any-return]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -297,7 +310,7 @@ class LinearGMMLoss(torch.autograd.Function):
         log_prob, *grads = linear_gmm_forward_backward(grad, *arguments, *ctx.needs_input_grad[1:5])
         ctx.save_for_backward(*tensors, *grads)
         ctx.divisor, ctx.options, ctx.grads_are_taken = divisor, options, False
-        return -(log_prob.sum() / divisor)
+        return -(log_prob.sum() / divisor)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

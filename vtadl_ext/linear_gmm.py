@@ -36,9 +36,9 @@ def linear_gmm_nll(
 ) -> Tensor:
     """Negative log-likelihood of samples under the Gaussian mixtures that a linear layer predicts, in nats.
 
-    The same as :func:`gmm_nll` of what ``torch.nn.functional.linear(h, weight, bias)`` predicts, but this output,
-    which dwarfs everything else in a mixture density network, and its gradient exist for some rows at a time
-    only. :class:`MixtureHead` has a weight and a bias of this layout.
+    The same as :func:`gmm_nll` of what ``torch.nn.functional.linear(h, weight, bias)`` predicts, but that
+    output, which dwarfs everything else in a mixture density network, and its gradient exist for some rows at
+    a time only. :class:`MixtureHead` has a weight and a bias of this layout.
 
     Args:
         x: samples, ``[*, D]``.
@@ -51,8 +51,8 @@ def linear_gmm_nll(
         num_components: K.
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
-        memory_budget: bytes that the mixtures of a chunk of rows may take, though a chunk has at least one row.
-            By default a sixteenth of what all rows would take, or 64 rows if that is more. Small budgets cost
+        memory_budget: bytes that the mixtures of a chunk of rows may take, though it has at least one row. By
+            default a sixteenth of what all rows would take, or 64 rows if that is more. Small budgets cost
             time: each chunk reads the whole weight, and adds to its whole gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -62,6 +62,7 @@ def linear_gmm_nll(
     Raises:
         TypeError: an argument is no tensor, or has another dtype than `x` outside of autocast.
         ValueError: a shape, device or option does not fit; the message names it.
+        NotImplementedError: torch.func is at work inside of a torch.compile with ``fullgraph=True``.
     """
     tensors = {"x": x, "h": h, "weight": weight} | ({} if bias is None else {"bias": bias})
     dtype = _product_dtype(tensors)
@@ -84,6 +85,12 @@ def linear_gmm_nll(
             shared_scale=shared_scale,
             reduction=reduction,
         )
+    if torch.compiler.is_compiling() and _ops.functorch_is_active():
+        # There torch.compile drops the gradients of Functions. With graph breaks this call runs eagerly.
+        raise NotImplementedError(
+            "linear_gmm_nll does not work under torch.func inside of torch.compile; use torch.func without "
+            "torch.compile, or vtadl_ext.reference.linear_gmm_nll"
+        )
     rows = (tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1]) for tensor in (x, h))
     likelihood = (_ops.SCALE_PARAMS.index(scale_param), float(min_std), _ops.MIXTURES.index(mixture))
     arguments = (*rows, weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
@@ -92,10 +99,10 @@ def linear_gmm_nll(
     if along and _ops.takes_gradients_along(list(tensors.values())):
         divisor = math.prod(samples) if reduction == "mean" else 1
         return LinearGMMLoss.apply(divisor, *arguments)  # type: ignore[no-any-return]
-    log_prob: Tensor = LinearGMMLogProb.apply(*arguments)
+    nll: Tensor = -LinearGMMLogProb.apply(*arguments)
     if reduction == "none":
-        return -log_prob.reshape(samples)
-    return -(log_prob.mean() if reduction == "mean" else log_prob.sum())
+        return nll.reshape(samples)
+    return nll.mean() if reduction == "mean" else nll.sum()
 
 
 def _product_dtype(tensors: dict[str, Tensor]) -> torch.dtype:
@@ -121,8 +128,9 @@ def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: boo
     scales = (features, 1) if shared_scale else (means, components)
     rows = [components + means + scale for scale in scales]
     if weight.dim() != 2 or weight.shape[0] not in rows or weight.shape[1] != width:
+        wanted = " or ".join(map(str, dict.fromkeys(rows)))
         raise ValueError(
-            f"weight must have shape [{' or '.join(map(str, dict.fromkeys(rows)))}, {width}], with K = {components}, "
+            f"weight must have shape [{wanted}, {width}], with K = {components}, "
             f"shared_scale = {shared_scale}, D = {features} from x and H = {width} from h, "
             f"got {list(weight.shape)}"
         )
@@ -132,7 +140,7 @@ def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: boo
             f"bias must have shape [{weight.shape[0]}], one for each row of weight, got {list(bias.shape)}"
         )
     try:
-        return torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])
+        return torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])  # type: ignore[no-any-return]
     except RuntimeError:
         raise ValueError(
             f"h has leading dimensions {list(h.shape[:-1])}, which do not broadcast with those of x, "

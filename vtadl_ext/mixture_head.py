@@ -20,11 +20,12 @@ _STANDARD_DEVIATION = 1.0  # of a new head
 class MixtureHead(nn.Module):
     """A linear layer that predicts a Gaussian mixture for each row of its input (Bishop, 1994).
 
-    :meth:`nll` and :meth:`log_prob` are :func:`linear_gmm_nll`, which needs little memory; calling the module gives
-    the mixtures themselves, as :func:`gmm_nll` and its like take them.
+    :meth:`nll` and :meth:`log_prob` are :func:`linear_gmm_nll`, which needs little memory; calling the module
+    gives the mixtures themselves, as :func:`gmm_nll` and its like take them.
 
-    A new head, whatever its input, gives all components the same weight and a standard deviation of 1 (2 * `min_std`
-    if that is more); means have the weight and bias of a new ``torch.nn.Linear``. So targets are best standardised.
+    Whatever its input, a new head gives all components the same weight and a standard deviation of 1, or of
+    2 * `min_std` if that is more; the weight and bias of the means are those of a new ``torch.nn.Linear``. So
+    targets are best standardised.
 
     Args:
         in_features: H, the features of the input.

@@ -8,8 +8,7 @@ from vtadl_ext import _ops
 from .comparison import DTYPES, GRAD_TOLERANCE, LAYOUTS, assert_close, dtype_id
 from .mixtures import SCALE_PARAMS, per_sample
 
-# Samples, components, features: around the sizes of warps, vectors, packs and cached blocks, and enough samples
-# for each of the kernels.
+# Samples, components, features: around the sizes of warps, vectors and packs, for each of the kernels.
 SIZES = [
     (7, 1, 1),
     (40, 5, 1),

@@ -1,4 +1,4 @@
-"""`linear_gmm_nll` under PyTorch's transformations: autograd, compilation, autocast, vmap, data parallelism."""
+"""`linear_gmm_nll` under autograd, compilation, autocast, vmap and data parallelism."""
 
 import math
 from functools import partial
@@ -57,6 +57,17 @@ def test_the_compiled_graph_takes_any_number_of_samples(compiled_device):
         tensors, _ = random_head(samples, 3, 5, device=compiled_device)
         expected = linear_gmm_nll(**tensors, num_components=3)
         assert_close("value", function(*tensors.values()), expected, 1e-6)
+
+
+def test_a_functional_gradient_never_loses_itself_in_a_compiled_graph(compiled_device):
+    tensors, options = random_head(9, 3, 5, device=compiled_device)
+    function = grad(by_position(**options), (0, 1, 2, 3))
+    expected = function(*tensors.values())
+    assert_all_close(torch.compile(function)(*tensors.values()), expected)
+    with pytest.raises(
+        Exception, match=r"linear_gmm_nll does not work under torch\.func inside of torch\.compile"
+    ):
+        torch.compile(function, fullgraph=True)(*tensors.values())
 
 
 def test_it_can_be_exported(compiled_device):

@@ -91,7 +91,7 @@ def test_its_rows_are_logits_then_means_then_scales(device):
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_a_new_head_is_a_safe_start(device, scale_param, min_std, kind, scale):
     head = MixtureHead(7, 5, 3, scale_param=scale_param, min_std=min_std, device=device, **kind)
-    x, h = torch.randn(2000, 5, device=device), 10 * torch.randn(2000, 7, device=device)
+    x, h = torch.randn(200, 5, device=device), 10 * torch.randn(200, 7, device=device)
     logits, mu, _ = head(h)
     assert not logits.any()  # components of the same weight
     assert (mu[:, 0] - mu[:, 1]).abs().mean() > 0.1  # which differ
