@@ -64,6 +64,7 @@ def test_a_functional_gradient_never_loses_itself_in_a_compiled_graph(compiled_d
     function = grad(by_position(**options), (0, 1, 2, 3))
     expected = function(*tensors.values())
     assert_all_close(torch.compile(function)(*tensors.values()), expected)
+    torch.compiler.reset()
     with pytest.raises(
         Exception, match=r"linear_gmm_nll does not work under torch\.func inside of torch\.compile"
     ):
