@@ -10,11 +10,14 @@ if torch_version < "2.10":
 from vtadl_ext import reference
 from vtadl_ext._ops import build_info
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
+from vtadl_ext.linear_gmm import linear_gmm_nll
+from vtadl_ext.mixture_head import MixtureHead
 from vtadl_ext.reference import ReconstructionTerms
 from vtadl_ext.ssim import SSIMLoss, ms_ssim, reconstruction_loss, ssim
 
 __all__ = [
     "GMMNLLLoss",
+    "MixtureHead",
     "ReconstructionTerms",
     "SSIMLoss",
     "build_info",
@@ -22,6 +25,7 @@ __all__ = [
     "gmm_nll",
     "gmm_responsibilities",
     "gmm_sample",
+    "linear_gmm_nll",
     "ms_ssim",
     "reconstruction_loss",
     "reference",

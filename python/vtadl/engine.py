@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from vtadl.data import Sample, own_samples
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Prediction, VTADLLoss
-from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
+from vtadl.model.loss import LossTerms
+from vtadl.model.mixture import MixtureForm, ScaleParam
 from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
 
 
@@ -56,8 +57,8 @@ class AnomalyDetector(L.LightningModule):
         """
         super().__init__()
         self.save_hyperparameters()
-        self.network = VTADL(**network)
-        self.loss = VTADLLoss(mse_weight, ssim_weight, scale_param, min_std, mixture)
+        self.network = VTADL(**network, scale_param=scale_param, min_std=min_std, mixture=mixture)
+        self.loss = VTADLLoss(mse_weight, ssim_weight)
         self.scorer = AnomalyScorer(self.network.grid, score_terms, map_terms, top_patches, smoothing)
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
@@ -110,7 +111,8 @@ class AnomalyDetector(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _patch_nll(self, prediction: Prediction) -> Tensor:
-        return self.loss.patch_nll(prediction).unflatten(1, self.network.grid)
+        nll = prediction.mixture.nll(prediction.tokens, reduction="none")
+        return nll.unflatten(1, self.network.grid)
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine; a resumed run may have more steps than the first."""

@@ -8,6 +8,7 @@ from vtadl.errors import InputError
 from vtadl.model import VTADL, Mixture, Prediction, VTADLLoss
 from vtadl.model.decoder import prime_factors
 from vtadl.model.embedding import PatchEmbedding, sine_cosine_positions
+from vtadl_ext import MixtureHead
 
 
 @pytest.mark.parametrize("patch_size", [4, 8, 12, 16])
@@ -19,8 +20,7 @@ def test_every_output_has_its_shape(tiny, grid, patch_size):
     patches = grid[0] * grid[1]
     assert prediction.reconstruction.shape == (2, 3, height, width)
     assert prediction.tokens.shape == (2, patches, 16)
-    assert prediction.mixture.logits.shape == (2, patches, 3)
-    assert prediction.mixture.mu.shape == prediction.mixture.scale.shape == (2, patches, 3, 16)
+    assert prediction.mixture.nll(prediction.tokens, reduction="none").shape == (2, patches)
 
 
 def test_reconstruction_stays_within_the_range_of_images(tiny):
@@ -60,11 +60,11 @@ def test_no_two_positions_start_alike():
 def test_noise_is_added_only_while_training(tiny):
     model, image = VTADL(**tiny, noise_std=0.5), torch.rand(2, 3, 32, 32)
     first, second = model(image), model(image)
-    assert not torch.equal(first.mixture.mu, second.mixture.mu)
+    assert not torch.equal(first.mixture.features, second.mixture.features)
     assert torch.equal(first.tokens, second.tokens)
     model.eval()
     first, second = model(image), model(image)
-    assert torch.equal(first.mixture.mu, second.mixture.mu)
+    assert torch.equal(first.mixture.features, second.mixture.features)
     assert torch.equal(first.reconstruction, second.reconstruction)
 
 
@@ -94,11 +94,13 @@ def test_every_parameter_gets_a_gradient(tiny):
 
 def test_the_loss_is_its_formula():
     image, reconstruction = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    tokens, logits = torch.randn(2, 4, 5), torch.randn(2, 4, 3)
-    mu, log_std = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
-    loss = VTADLLoss(mse_weight=7.0, ssim_weight=3.0, min_std=0.5)
-    terms = loss(image, Prediction(reconstruction, tokens, Mixture(logits, mu, log_std)))
+    tokens, features = torch.randn(2, 4, 5), torch.randn(2, 4, 5)
+    head = MixtureHead(5, 5, 3, min_std=0.5)
+    torch.nn.init.normal_(head.weight)
+    loss = VTADLLoss(mse_weight=7.0, ssim_weight=3.0)
+    terms = loss(image, Prediction(reconstruction, tokens, Mixture(head, features)))
 
+    logits, mu, log_std = head(features)
     std = log_std.exp().clamp(min=0.5)
     components = torch.distributions.Independent(torch.distributions.Normal(mu, std), 1)
     weights = torch.distributions.Categorical(logits=logits)
@@ -110,7 +112,7 @@ def test_the_loss_is_its_formula():
 
 def test_a_perfect_reconstruction_costs_nothing():
     image, zero = torch.rand(1, 3, 16, 16), torch.zeros(1, 1, 1)
-    terms = VTADLLoss()(image, Prediction(image, zero, Mixture(zero, zero[..., None], zero[..., None])))
+    terms = VTADLLoss()(image, Prediction(image, zero, Mixture(MixtureHead(1, 1, 1, bias=False), zero)))
     assert terms.mse == 0
     assert terms.ssim.item() == pytest.approx(1, abs=1e-5)
     assert terms.nll.item() == pytest.approx(0.5 * math.log(2 * math.pi), rel=1e-5)

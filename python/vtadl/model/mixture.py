@@ -1,30 +1,24 @@
-"""Tokens to the parameters of Gaussian mixtures."""
+"""The Gaussian mixtures of tokens."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from vtadl_ext import MixtureHead
+
+ScaleParam = Literal["log_std", "std", "log_var", "var", "softplus"]
+MixtureForm = Literal["logsumexp", "weighted"]
 
 
 class Mixture(NamedTuple):
-    """One diagonal Gaussian mixture per patch, as `vtadl_ext.gmm_nll` reads it."""
+    """One diagonal Gaussian mixture per patch: the head that predicts them, and what it sees.
 
-    logits: Tensor  # [B, N, K]
-    mu: Tensor  # [B, N, K, D]
-    scale: Tensor  # [B, N, K, D]
+    The mixtures themselves, `head(features)`, would be the largest tensors of the network by far.
+    """
 
+    head: MixtureHead
+    features: Tensor  # [B, N, D]
 
-class MixtureHead(nn.Module):
-    """Linear mixture-density head (Bishop, "Mixture Density Networks", 1994)."""
-
-    def __init__(self, width: int, components: int) -> None:
-        super().__init__()
-        self.components = components
-        self.logits = nn.Linear(width, components)
-        self.mu = nn.Linear(width, components * width)
-        self.scale = nn.Linear(width, components * width)
-
-    def forward(self, tokens: Tensor) -> Mixture:
-        """Tokens [B, N, D] to K components each."""
-        shape = (self.components, tokens.shape[-1])
-        mu, scale = (layer(tokens).unflatten(-1, shape) for layer in (self.mu, self.scale))
-        return Mixture(self.logits(tokens), mu, scale)
+    def nll(self, tokens: Tensor, reduction: str = "mean") -> Tensor:
+        """Negative log-likelihood of tokens [B, N, D] in nats per patch: a scalar, or [B, N] for "none"."""
+        return self.head.nll(tokens, self.features, reduction=reduction)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from vtadl.errors import InputError
 from vtadl.model.decoder import Decoder
 from vtadl.model.embedding import PatchEmbedding
-from vtadl.model.mixture import Mixture, MixtureHead
+from vtadl.model.mixture import Mixture, MixtureForm, ScaleParam
 from vtadl.model.noise import GaussianNoise
 from vtadl.model.transformer import TransformerEncoder
+from vtadl_ext import MixtureHead
 
 
 class Prediction(NamedTuple):
@@ -41,6 +42,9 @@ class VTADL(nn.Module):
         bottleneck: int = 128,
         decoder_channels: int = 64,
         components: int = 10,
+        scale_param: ScaleParam = "log_std",
+        min_std: float = 0.1,
+        mixture: MixtureForm = "logsumexp",
     ) -> None:
         """Builds the network.
 
@@ -55,6 +59,9 @@ class VTADL(nn.Module):
             bottleneck: Size of the one vector that the decoder sees.
             decoder_channels: Channels of the decoder's first layer, halved by each further one.
             components: Gaussians in a patch's mixture.
+            scale_param: How the mixture head's scale is read.
+            min_std: Smallest standard deviation of a component, where a token's own is 1.
+            mixture: The mixture's likelihood, or the weighted sum of the published code.
 
         Raises:
             InputError: If a size does not divide as stated.
@@ -71,14 +78,16 @@ class VTADL(nn.Module):
         self.noise = GaussianNoise(noise_std)
         self.bottleneck = nn.Linear(self.grid[0] * self.grid[1] * width, bottleneck)
         self.decoder = Decoder(self.grid, patch_size, bottleneck, decoder_channels)
-        self.mixture_head = MixtureHead(width, components)
+        self.mixture_head = MixtureHead(
+            width, width, components, scale_param=scale_param, min_std=min_std, mixture=mixture
+        )
 
     def forward(self, images: Tensor) -> Prediction:
         """Images [B, 3, H, W] in [0, 1] to their reconstruction, tokens and mixtures."""
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)
         reconstruction = self.decoder(self.bottleneck(noisy.flatten(1)))
-        return Prediction(reconstruction, tokens.detach(), self.mixture_head(noisy))
+        return Prediction(reconstruction, tokens.detach(), Mixture(self.mixture_head, noisy))
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
