@@ -1,6 +1,7 @@
 """Training and evaluation of the detector."""
 
 import math
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -8,7 +9,9 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from vtadl.calibration import Calibration
 from vtadl.data import Sample
+from vtadl.guard import require_finite
 from vtadl.metrics import DetectionMetrics
 from vtadl.model import VTADL, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
@@ -29,6 +32,8 @@ class AnomalyDetector(L.LightningModule):
         map_terms: list[MapTerm] = ["error", "dissimilarity", "nll"],  # noqa: B006
         top_patches: int = 10,
         smoothing: float = 2.0,
+        image_false_alarm_rate: float = 0.01,
+        pixel_false_alarm_rate: float = 0.01,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
@@ -46,6 +51,8 @@ class AnomalyDetector(L.LightningModule):
             map_terms: What the anomaly map adds up.
             top_patches: How many patches, those of the least usual NLL, count in the score of an image.
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
+            image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
+            pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of AdamW.
             warmup_steps: Steps until the largest learning rate.
@@ -56,6 +63,7 @@ class AnomalyDetector(L.LightningModule):
         self.network = VTADL(**network)
         self.loss = VTADLLoss(mse_weight, ssim_weight, scale_param, min_std, mixture)
         self.scorer = AnomalyScorer(self.network.grid, score_terms, map_terms, top_patches, smoothing)
+        self.calibration = Calibration(image_false_alarm_rate, pixel_false_alarm_rate)
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -68,6 +76,7 @@ class AnomalyDetector(L.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         terms = self.loss(batch["image"], self.network(batch["image"]))
+        require_finite(terms, self.global_step)
         self._log_loss("train", terms, batch)
         return terms.total
 
@@ -79,9 +88,15 @@ class AnomalyDetector(L.LightningModule):
         self._log_loss("val", self.loss(batch["image"], prediction), batch)
         self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
 
-    def test_step(self, batch: Sample, batch_idx: int) -> None:
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            batches = islice(self.trainer.val_dataloaders, int(self.trainer.num_val_batches[0]))
+            self.calibration.fit(self, (batch["image"].to(self.device, self.dtype) for batch in batches))
+
+    def test_step(self, batch: Sample, batch_idx: int) -> Scores:
         scores = self(batch["image"])
         self.metrics.update(scores.image, batch["label"], scores.map, batch["mask"], batch["has_mask"])
+        return scores
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.metrics.compute())
@@ -109,8 +124,9 @@ class AnomalyDetector(L.LightningModule):
             self.log(
                 f"{stage}_{name}",
                 value,
-                prog_bar=name == "loss",
+                prog_bar=True,
                 on_step=False,
                 on_epoch=True,
                 batch_size=count,
+                sync_dist=True,
             )

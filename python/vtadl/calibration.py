@@ -1,0 +1,75 @@
+"""From scores to decisions: thresholds that normal images seldom exceed."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtadl.scoring import Scores
+
+PIXELS_OF_AN_IMAGE = 64  # rows and columns of the grid at which a map is sampled
+
+
+class Threshold(nn.Module):
+    """The score that a new normal one exceeds with a chosen probability; kept in the checkpoint.
+
+    Of n normal scores it is the k-th smallest, k = n + 1 - floor(rate * (n + 1)): a further score of the same
+    kind exceeds it with probability 1 - k / (n + 1) at most (Vovk et al., "Algorithmic Learning in a Random
+    World", 2005). Where n < 1 / rate - 1 that would take more scores than there are. The threshold is then the
+    largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value: Tensor
+        self.median: Tensor
+        self.count: Tensor
+        self.false_alarm_rate: Tensor
+        for name in ("value", "median", "false_alarm_rate"):
+            self.register_buffer(name, torch.tensor(math.nan))
+        self.register_buffer("count", torch.tensor(0))
+
+    def fit(self, scores: Tensor, rate: float) -> None:
+        """Takes the threshold from normal scores [n] and the wanted false-alarm rate."""
+        count = len(scores)
+        rank = min(count, count + 1 - math.floor(rate * (count + 1) + 1e-9))
+        self.value.copy_(scores.kthvalue(rank).values)
+        self.median.copy_(scores.median())
+        self.count.fill_(count)
+        self.false_alarm_rate.fill_(1 - rank / (count + 1))
+
+    def normalise(self, scores: Tensor) -> Tensor:
+        """Scores between 0 and 1, in the same order: 0.5 at the threshold and 0.25 at the normal median."""
+        spread = (self.value - self.median).clamp(min=1e-6)
+        distance = (scores - self.value) / spread
+        return 0.5 + 0.5 * distance / (1 + distance.abs())
+
+
+class Calibration(nn.Module):
+    """The thresholds of images and of pixels."""
+
+    def __init__(self, image_rate: float, pixel_rate: float) -> None:
+        super().__init__()
+        self.image_rate = image_rate
+        self.pixel_rate = pixel_rate
+        self.image = Threshold()
+        self.pixel = Threshold()
+
+    @torch.no_grad()
+    def fit(self, score: Callable[[Tensor], Scores], batches: Iterable[Tensor]) -> None:
+        """Takes both thresholds from batches [B, 3, H, W] of normal images that training has not seen."""
+        scores, pixels = [], []
+        for images in batches:
+            batch = score(images)
+            scores.append(batch.image.float())
+            pixels.append(sample_pixels(batch.map.float()))
+        self.image.fit(torch.cat(scores), self.image_rate)
+        self.pixel.fit(torch.cat(pixels), self.pixel_rate)
+
+
+def sample_pixels(maps: Tensor) -> Tensor:
+    """The values of maps [B, 1, H, W] on a regular grid; neighbours in a smooth map say the same."""
+    rows, columns = (min(size, PIXELS_OF_AN_IMAGE) for size in maps.shape[-2:])
+    return F.interpolate(maps, (rows, columns), mode="nearest-exact").flatten()

@@ -1,0 +1,50 @@
+"""Training in several processes that comes to the same as training in one."""
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins import LayerSync
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the images of all processes, on any device: PyTorch's own wants a GPU."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(images)
+        dims, shape = (0, 2, 3), (1, -1, 1, 1)
+        count = images.new_tensor(images.numel() // images.shape[1], dtype=torch.float32)
+        dist.all_reduce(count)
+        images = images.float()
+        mean = all_reduce(images.sum(dims)) / count
+        centred = images - mean.view(shape)
+        variance = all_reduce(centred.square().sum(dims)) / count
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+
+class SyncBatchNorm(LayerSync):
+    """Lightning's plugin: synchronises batch normalisation while processes train together."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return _replace(model, nn.BatchNorm2d, SyncedBatchNorm)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        return _replace(model, SyncedBatchNorm, nn.BatchNorm2d)
+
+
+def _replace(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
+    """The layers keep their parameters and buffers; only their class changes, for they differ in `forward`."""
+    for module in model.modules():
+        if type(module) is old:
+            module.__class__ = new
+    return model
