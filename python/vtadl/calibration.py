@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,3 +74,22 @@ def sample_pixels(maps: Tensor) -> Tensor:
     """The values of maps [B, 1, H, W] on a regular grid; neighbours in a smooth map say the same."""
     rows, columns = (min(size, PIXELS_OF_AN_IMAGE) for size in maps.shape[-2:])
     return F.interpolate(maps, (rows, columns), mode="nearest-exact").flatten()
+
+
+class Decisions(NamedTuple):
+    """Scores of a batch and what follows from them; maps are as large as the images."""
+
+    score: Tensor  # [B]
+    normalised_score: Tensor  # [B] in [0, 1], 0.5 at the threshold
+    anomalous: Tensor  # [B] bool
+    map: Tensor  # [B, H, W]
+    normalised_map: Tensor  # [B, H, W] in [0, 1], 0.5 at the threshold
+    mask: Tensor  # [B, H, W] bool
+
+
+def decide(calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Decisions:
+    """Compares scores with the thresholds, their maps enlarged to images of `size` (height, width)."""
+    maps = F.interpolate(scores.map.float(), size, mode="bilinear")[:, 0]
+    score = scores.image.float()
+    normalised, normalised_map = calibration.image.normalise(score), calibration.pixel.normalise(maps)
+    return Decisions(score, normalised, normalised > 0.5, maps, normalised_map, normalised_map > 0.5)

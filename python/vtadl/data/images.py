@@ -28,7 +28,21 @@ def read_image(path: Path, size: tuple[int, int]) -> Tensor:
     Raises:
         InputError: If the file is missing, is no image, or is cut short.
     """
-    image = _as_eight_bit(_open(path)).convert("RGB")
+    return image_tensor(open_image(path), size)
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image as RGB in the size of its file; errors as of read_image."""
+    return as_rgb(_open(path))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB; grey is repeated."""
+    return _as_eight_bit(image).convert("RGB")
+
+
+def image_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An RGB image as [3, H, W] in [0, 1], resized to (height, width)."""
     pixels = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1).contiguous()
 
