@@ -118,8 +118,9 @@ def _function(module: str, name: str) -> Callable[[list[str]], int]:
 
         from jsonargparse import auto_cli
 
+        command, *options = ["--output" if argument == "-o" else argument for argument in arguments]
         function = getattr(import_module(module), name)
-        auto_cli(function, args=arguments[1:], as_positional=False, prog=f"vtadl {arguments[0]}")
+        auto_cli(function, args=options, as_positional=False, prog=f"vtadl {command}")
         return 0
 
     return run
