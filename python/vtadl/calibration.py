@@ -69,6 +69,13 @@ class Calibration(nn.Module):
         self.image.fit(torch.cat(scores), self.image_rate)
         self.pixel.fit(torch.cat(pixels), self.pixel_rate)
 
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Both thresholds with their false-alarm rates, as numbers."""
+        return {
+            kind: {name: buffer.item() for name, buffer in threshold.named_buffers()}
+            for kind, threshold in self.named_children()
+        }
+
 
 def sample_pixels(maps: Tensor) -> Tensor:
     """The values of maps [B, 1, H, W] on a regular grid; neighbours in a smooth map say the same."""

@@ -92,7 +92,7 @@ def _save_onnx(program: Program, path: Path) -> None:
         )
     assert exported is not None
     model = exported.model_proto
-    thresholds = {name: buffer.item() for name, buffer in program.module.calibration.named_buffers()}
-    onnx.helper.set_model_props(model, {"thresholds": json.dumps(thresholds)})
+    thresholds = json.dumps(program.module.calibration.summary())
+    onnx.helper.set_model_props(model, {"thresholds": thresholds})
     onnx.checker.check_model(model)
     onnx.save(model, path)

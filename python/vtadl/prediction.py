@@ -153,12 +153,8 @@ def write_scores(
     folder: Path, detector: Detector, rows: Sequence[dict[str, Any]], unreadable: Sequence[dict[str, str]]
 ) -> None:
     """Writes scores.csv, one row per image, and scores.json with the thresholds and what could not be read."""
-    thresholds = {
-        kind: {name: buffer.item() for name, buffer in getattr(detector.module.calibration, kind).named_buffers()}
-        for kind in ("image", "pixel")
-    }
     with atomic_path(folder / "scores.json") as path:
-        report = {"thresholds": thresholds, "images": rows, "unreadable": unreadable}
+        report = {"thresholds": detector.module.calibration.summary(), "images": rows, "unreadable": unreadable}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     columns = ("image", "score", "normalised_score", "anomalous", "anomalous_area")
     with atomic_path(folder / "scores.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
