@@ -18,8 +18,8 @@ class Threshold(nn.Module):
 
     Of n normal scores it is the k-th smallest, k = n + 1 - floor(rate * (n + 1)): a further score of the same
     kind exceeds it with probability 1 - k / (n + 1) at most (Vovk et al., "Algorithmic Learning in a Random
-    World", 2005). Where n < 1 / rate - 1 that would take more scores than there are. The threshold is then the
-    largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
+    World", 2005). Where n < 1 / rate - 1 that would take more scores than there are. The threshold is then
+    the largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
     """
 
     def __init__(self) -> None:

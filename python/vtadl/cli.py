@@ -15,13 +15,15 @@ VT-ADL finds anomalies in images: it learns from normal images alone, gives ever
 shows in a map where it is unusual.
 
   vtadl demo                          train and test on embedded photographs, write a report
-  vtadl fit --config small --data MVTecFolder --data.root parts --output runs/parts
+  vtadl fit --config small --data MVTecAD --data.root parts --output runs/parts
                                       train on the images of a folder; the run is kept in runs/parts
   vtadl fit --resume runs/parts       go on where that run stopped
   vtadl test runs/parts               test the detector of that run
   vtadl report runs/parts             test it, and write a page with figures, curves and pictures
   vtadl predict --ckpt runs/parts new/*.png -o out
                                       scores, anomaly maps and masks of images, folders of them, or patterns
+  vtadl data --check --data MVTecAD --data.root parts
+                                      counts, sizes, unreadable files, wrong masks, duplicates
   vtadl export --ckpt runs/parts --format onnx -o parts.onnx
                                       one program from pixels to decision, for ONNX Runtime or PyTorch
 
@@ -97,10 +99,14 @@ def _predict(arguments: list[str]) -> int:
 
     from vtadl.prediction import predict
 
-    parser = ArgumentParser(prog="vtadl predict", description="Scores images and shows where they are unusual.")
+    parser = ArgumentParser(
+        prog="vtadl predict", description="Scores images and shows where they are unusual."
+    )
     parser.add_argument("images", nargs="*", type=str, help="Image files, folders of them, or patterns.")
     parser.add_argument("--images", dest="more_images", nargs="*", type=str, default=[], help="The same.")
-    parser.add_argument("--ckpt", "--checkpoint", required=True, type=str, help="Checkpoint, or folder of a run.")
+    parser.add_argument(
+        "--ckpt", "--checkpoint", required=True, type=str, help="Checkpoint, or folder of a run."
+    )
     parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
     parser.add_argument("--batch_size", type=int, default=16, help="Images scored at once.")
     parser.add_argument("--workers", type=int, default=0, help="Processes that read images.")
@@ -108,6 +114,13 @@ def _predict(arguments: list[str]) -> int:
     options = vars(parser.parse_args(arguments[1:]))
     images = [*options.pop("images"), *options.pop("more_images")]
     return PARTLY_READ if predict(images, **options) else 0
+
+
+def _data(arguments: list[str]) -> int:
+    from vtadl.data.command import run
+
+    run(arguments[1:])
+    return 0
 
 
 def _function(module: str, name: str) -> Callable[[list[str]], int]:
@@ -131,6 +144,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": _lightning,
     "report": _lightning,
     "predict": _predict,
+    "data": _data,
     "export": _function("vtadl.export", "export"),
     "demo": _function("vtadl.demo", "demo"),
 }

@@ -27,7 +27,10 @@ class Counts(NamedTuple):
 def count(scores: Array, labels: NDArray[np.bool_]) -> Counts:
     """Counts scores [N] with labels [N]; equal scores are one threshold."""
     values, index = np.unique(-scores, return_inverse=True)
-    return Counts(*(np.bincount(index, labels == kind, len(values)) for kind in (False, True)))
+    negatives, positives = (
+        np.bincount(index, labels == kind, len(values)).astype(np.float64) for kind in (False, True)
+    )
+    return Counts(negatives, positives)
 
 
 def roc(counts: Counts) -> Curve:

@@ -10,12 +10,12 @@ import lightning as L
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.files import AtomicCheckpointIO, atomic_path
-from vtadl.report import TestResult, test_detector, write_report
+from vtadl.report import DetectorResult, record_test, write_report
 from vtadl.training import training_callbacks
 
 INTRODUCTION = (
-    "One detector per texture, trained on normal crops of one part of a photograph and tested on crops of another part, "
-    "half of them with a defect painted in. {seconds:.0f} seconds in all."
+    "One detector per texture, trained on normal crops of one part of a photograph and tested on crops of "
+    "another part, half of them with a defect painted in. {seconds:.0f} seconds in all."
 )
 
 
@@ -56,7 +56,7 @@ def demo(
     print(f"report: {page}")
 
 
-def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> TestResult:
+def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -69,4 +69,4 @@ def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> TestResu
     )
     detector = AnomalyDetector(image_size=data.image_size)
     trainer.fit(detector, data)
-    return test_detector(trainer, detector, data, data.texture, folder / "best.ckpt")
+    return record_test(trainer, detector, data, data.texture, folder / "best.ckpt")

@@ -14,7 +14,7 @@ from torch import Tensor
 from vtadl.calibration import decide
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
-from vtadl.inputs import Picture, prepare
+from vtadl.inputs import Picture, lay_over, prepare
 from vtadl.scoring import Scores
 from vtadl.training import load_detector
 
@@ -79,9 +79,9 @@ class Detector:
         """What the detector makes of an image or of several.
 
         Args:
-            images: One image, or several: a list, an array [B, H, W, C] or a tensor [B, C, H, W]. An image is
-                the path of a file, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W]. Arrays and
-                tensors hold bytes, or floats in [0, 1]; C is 1, 3, or 4 with alpha, which is ignored.
+            images: One image, or several: a list, an array [B, H, W, C] or a tensor [B, C, H, W]. An image
+                is the path of a file, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W]. Both
+                hold bytes, or floats in [0, 1]; C is 1, 3, or 4 with alpha, which is ignored.
             batch_size: Images that the network sees at once.
 
         Returns:
@@ -90,7 +90,7 @@ class Detector:
         Raises:
             InputError: If a file cannot be read, or an image has another form.
         """
-        pictures, single = prepare(images, self.image_size)
+        pictures, single = prepare(images, self.image_size, self.module.fit)
         detections = list(self.detect(pictures, batch_size))
         return detections[0] if single else detections
 
@@ -104,10 +104,12 @@ class Detector:
                     yield self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
 
     def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
-        decisions = decide(self.module.calibration, scores, size)
-        score, normalised, anomalous, *maps = (part[0].cpu() for part in decisions)
+        calibration = self.module.calibration
+        maps = lay_over(scores.map, size, self.module.fit, calibration.pixel.median)
+        decisions = decide(calibration, Scores(scores.image, maps), size)
+        score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)
         return Detection(
-            score.item(), normalised.item(), bool(anomalous.item()), *(part.numpy() for part in maps)
+            score.item(), normalised.item(), bool(anomalous.item()), *(part.numpy() for part in laid_over)
         )
 
 

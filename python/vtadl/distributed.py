@@ -43,7 +43,7 @@ class SyncBatchNorm(LayerSync):
 
 
 def _replace(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
-    """The layers keep their parameters and buffers; only their class changes, for they differ in `forward`."""
+    """Only the class of the layers changes, because they differ in `forward` alone."""
     for module in model.modules():
         if type(module) is old:
             module.__class__ = new

@@ -2,17 +2,19 @@
 
 import math
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from vtadl.calibration import Calibration
-from vtadl.data import Sample
+from vtadl.data import Sample, own_samples
+from vtadl.data.images import Fit
 from vtadl.guard import require_finite
-from vtadl.metrics import DetectionMetrics
+from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
 from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
@@ -20,6 +22,9 @@ from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
 
 class AnomalyDetector(L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
+
+    evaluation: Evaluation  # of the latest test
+    fit: Fit = "stretch"  # how the data module gave images the size of the network
 
     def __init__(
         self,
@@ -90,20 +95,38 @@ class AnomalyDetector(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if not self.trainer.sanity_checking:
-            batches = islice(self.trainer.val_dataloaders, int(self.trainer.num_val_batches[0]))
+            loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
+            batches = islice(loader, int(self.trainer.num_val_batches[0]))
             self.calibration.fit(self, (batch["image"].to(self.device, self.dtype) for batch in batches))
 
-    def test_step(self, batch: Sample, batch_idx: int) -> Scores:
+    def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
+        own = slice(
+            own_samples(cast(DataLoader[Sample], self.trainer.test_dataloaders)) - self.metrics.images_seen
+        )
         scores = self(batch["image"])
-        self.metrics.update(scores.image, batch["label"], scores.map, batch["mask"], batch["has_mask"])
-        return scores
+        self.metrics.update(
+            scores.image[own],
+            batch["label"][own],
+            scores.map[own],
+            batch["mask"][own],
+            batch["has_mask"][own],
+            batch["kind"][own],
+        )
+        return scores._asdict()
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.metrics.compute())
+        self.evaluation = self.metrics.evaluate()
+        self.log_dict(self.evaluation.figures)
         self.metrics.reset()
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:
         return self(batch["image"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fit"] = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.fit = checkpoint.get("fit", self.fit)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)

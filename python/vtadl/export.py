@@ -35,9 +35,10 @@ class Program(nn.Module):
 def export(ckpt: str, format: Format = "onnx", output: str | None = None) -> Path:
     """Writes a trained detector as a program that needs neither vtadl nor vtadl_ext.
 
-    The program takes `images`, bytes [B, H, W, 3] in RGB with any B, H and W, resizes them as the detector wants,
-    and gives score [B], normalised_score [B], anomalous [B], map [B, H, W], normalised_map [B, H, W] and mask
-    [B, H, W]. Both formats compute in float32. torch: torch.export.load(path).module()(images).
+    The program takes `images`, bytes [B, H, W, 3] in RGB with any B, H and W, stretches them to the network's
+    size, and gives score [B], normalised_score [B], anomalous [B], map [B, H, W], normalised_map [B, H, W]
+    and mask [B, H, W]. It is for torch.export.load(path).module()(images), or for onnxruntime. Where training
+    cropped its images (`fit`), crop them likewise before.
 
     Args:
         ckpt: Checkpoint of a trained detector, or the folder of a run.
@@ -62,7 +63,11 @@ def _example(program: Program) -> tuple[tuple[Tensor], dict[str, Any]]:
     """Images unlike the detector's size, and which of their dimensions are free."""
     height, width = program.module.network.image_size
     images = torch.zeros(2, height + 8, width + 16, 3, dtype=torch.uint8)
-    free = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)}
+    free = {
+        0: torch.export.Dim("batch", min=1),
+        1: torch.export.Dim("height", min=2),
+        2: torch.export.Dim("width", min=2),
+    }
     return (images,), {"images": free}
 
 

@@ -32,4 +32,6 @@ class FiniteWeights(Callback):
     ) -> None:
         for name, parameter in pl_module.named_parameters():
             if not torch.isfinite(parameter).all():
-                raise DivergenceError(f"after epoch {trainer.current_epoch} the weights {name} are not finite")
+                raise DivergenceError(
+                    f"after epoch {trainer.current_epoch} the weights {name} are not finite"
+                )

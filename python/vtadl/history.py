@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from vtadl.files import atomic_path
@@ -38,7 +39,9 @@ class History(Callback):
                 writer.writerows(self.rows)
 
 
-def read_history(checkpoint: dict[str, Any]) -> list[dict[str, float]]:
-    """The rows in a checkpoint, one per epoch; none if it was made without."""
-    rows: list[dict[str, float]] = checkpoint.get("callbacks", {}).get("History", {}).get("rows", [])
+def read_history(checkpoint: Path) -> list[dict[str, float]]:
+    """One row per epoch of a checkpoint's run: all of them if the checkpoint lies in the run's folder."""
+    last = checkpoint.parent / "last.ckpt"
+    saved = torch.load(last if last.exists() else checkpoint, map_location="cpu", weights_only=True)
+    rows: list[dict[str, float]] = saved.get("callbacks", {}).get("History", {}).get("rows", [])
     return rows

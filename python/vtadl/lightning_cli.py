@@ -12,21 +12,26 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
 
-from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
+from vtadl.data import ImageDataModule, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import DivergenceError, InputError
 from vtadl.files import atomic_path
 from vtadl.training import find_checkpoint, training_callbacks
 
-__all__ = ["MVTecFolder", "TextureDefects", "expand_run_folders", "run"]
+__all__ = ["MVTecAD", "TextureDefects", "expand_run_folders", "run"]
 
 
 class DetectorTrainer(L.Trainer):
     """Lightning's trainer, which can report too."""
 
     def report(
-        self, model: Any, datamodule: Any = None, ckpt_path: str | None = None, weights_only: bool | None = None
+        self,
+        model: Any,
+        datamodule: Any = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
     ) -> None:
         """Test a trained detector, and write a page with figures, curves and pictures."""
         from vtadl.report import write_run_report
@@ -48,8 +53,8 @@ class DetectorCLI(LightningCLI):
             "--output",
             type=str | None,
             default=None,
-            help="Folder of the run: checkpoints, config.yaml, metrics.csv, logs for TensorBoard, and what test "
-            "and report write. By default runs/<date>, or the checkpoint's folder.",
+            help="Folder of the run: checkpoints, config.yaml, metrics.csv, logs for TensorBoard, and what "
+            "test and report write. By default runs/<date>, or the checkpoint's folder.",
         )
         parser.add_argument(
             "--patience",
@@ -78,7 +83,9 @@ class DetectorCLI(LightningCLI):
         if settings.output is None:
             folder = settings.ckpt_path and Path(settings.ckpt_path).parent
             fitting = self.config.subcommand == "fit"
-            settings.output = str(Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if fitting else folder or ".")
+            settings.output = str(
+                Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if fitting else folder or "."
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         settings = self.config_init[self.subcommand]
@@ -101,9 +108,10 @@ class DetectorCLI(LightningCLI):
                 print(f"checkpoint: {callback.best_model_path}")
 
     def after_test(self) -> None:
-        figures = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-        with atomic_path(Path(self.trainer.default_root_dir) / "test.json") as path:
-            path.write_text(json.dumps(figures, indent=2) + "\n")
+        if self.trainer.is_global_zero:
+            Console().print(self.model.evaluation)
+            with atomic_path(Path(self.trainer.default_root_dir) / "test.json") as path:
+                path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
 
 
 class Interruption(Callback):
@@ -112,11 +120,17 @@ class Interruption(Callback):
     exception: BaseException | None = None
     hint = ""
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         self.exception = exception
         folder = Path(trainer.default_root_dir)
         if (folder / "config.yaml").exists():
-            found = "the last good checkpoint is" if (folder / "last.ckpt").exists() else "there is no checkpoint in"
+            found = (
+                "the last good checkpoint is"
+                if (folder / "last.ckpt").exists()
+                else "there is no checkpoint in"
+            )
             self.hint = f"; {found} {folder / 'last.ckpt'}; go on with: vtadl fit --resume {folder}"
 
 
@@ -124,6 +138,9 @@ def run(arguments: Sequence[str]) -> None:
     """Runs `fit`, `test` or `report` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    command, *options = arguments
+    if command == "test":
+        options = ["--verbose=false", *options]  # `after_test` prints more
     interruption = Interruption()
     try:
         DetectorCLI(
@@ -133,9 +150,11 @@ def run(arguments: Sequence[str]) -> None:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults={"callbacks": [interruption, *([] if arguments[0] == "fit" else [RichProgressBar()])]},
+            trainer_defaults={
+                "callbacks": [interruption, *([] if command == "fit" else [RichProgressBar()])]
+            },
             parser_kwargs={"prog": "vtadl"},
-            args=list(arguments),
+            args=[command, *options],
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
@@ -148,7 +167,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def expand_run_folders(arguments: Sequence[str]) -> list[str]:
-    """Replaces the folder of a run, `fit --resume FOLDER` or `test FOLDER`, by its settings and checkpoint."""
+    """Replaces a run's folder, in `fit --resume FOLDER` or `test FOLDER`, by its settings and checkpoint."""
     command, *options = arguments
     expanded = [command]
     while options:
@@ -170,11 +189,16 @@ def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
     if not folder or not settings.exists():
         raise InputError(f"there is no run in {folder or 'no folder'}: its config.yaml is missing")
     # A run that was stopped in its first epoch starts anew.
-    return ["--config", str(settings), f"--ckpt_path={path if path.exists() else 'null'}", f"--output={folder}"]
+    return [
+        "--config",
+        str(settings),
+        f"--ckpt_path={path if path.exists() else 'null'}",
+        f"--output={folder}",
+    ]
 
 
 def _refuse_another_run(folder: Path, checkpoint: str | None) -> None:
     if (folder / "last.ckpt").exists() and checkpoint is None:
         raise InputError(
-            f"{folder} holds a run already: go on with it by vtadl fit --resume {folder}, or choose another --output"
+            f"{folder} holds a run already: go on with vtadl fit --resume {folder}, or take another --output"
         )

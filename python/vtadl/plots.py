@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from vtadl.curves import Counts, Curve, precision_recall, roc
@@ -38,7 +39,9 @@ def detection_curves(image: Counts, pixel: Counts, overlap: Curve) -> dict[str, 
     return {
         "ROC": curve_plot(rates, "false-positive rate", "true-positive rate"),
         "Precision and recall": curve_plot(precision, "recall", "precision"),
-        "Per-region overlap": curve_plot({"regions": overlap}, "false-positive rate of pixels", "overlap", 0.3),
+        "Per-region overlap": curve_plot(
+            {"regions": overlap}, "false-positive rate of pixels", "overlap", 0.3
+        ),
     }
 
 
@@ -46,7 +49,7 @@ def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
     """How the normalised scores of normal and anomalous images are spread about the threshold."""
     figure, axes = _figure()
     values, kinds = np.array(scores), np.array(labels)
-    edges = np.linspace(0, 1, 41)
+    edges = np.linspace(0, 1, 41).tolist()
     for kind, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
         if (kinds == kind).any():
             axes.hist(values[kinds == kind], edges, color=colour, alpha=0.65, label=name)
@@ -58,9 +61,17 @@ def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
 
 def history_plots(rows: Sequence[dict[str, float]]) -> dict[str, str]:
     """A plot by epoch of each figure of training, with that of validation if there is one."""
-    names = sorted({name.partition("_")[2] for row in rows for name in row if name.startswith(("train_", "val_"))})
-    plots = {name: _history_plot(rows, {"training": f"train_{name}", "validation": f"val_{name}"}) for name in names}
-    return {name.replace("_", " "): plot for name, plot in sorted(plots.items(), key=lambda item: item[0] != "loss")}
+    names = sorted(
+        {name.partition("_")[2] for row in rows for name in row if name.startswith(("train_", "val_"))}
+    )
+    plots = {
+        name: _history_plot(rows, {"training": f"train_{name}", "validation": f"val_{name}"})
+        for name in names
+    }
+    return {
+        name.replace("_", " "): plot
+        for name, plot in sorted(plots.items(), key=lambda item: item[0] != "loss")
+    }
 
 
 def _history_plot(rows: Sequence[dict[str, float]], columns: dict[str, str]) -> str:
@@ -68,9 +79,11 @@ def _history_plot(rows: Sequence[dict[str, float]], columns: dict[str, str]) -> 
     for (label, column), colour in zip(columns.items(), (NORMAL, ANOMALOUS), strict=True):
         points = [(row["epoch"] + 1, row[column]) for row in rows if column in row]
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker="." if len(rows) < 40 else None, label=label)
+            axes.plot(
+                *zip(*points, strict=True), color=colour, marker="." if len(rows) < 40 else None, label=label
+            )
     axes.set(xlabel="epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return _svg(figure)
 

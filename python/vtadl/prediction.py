@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
-from vtadl.data.images import list_images, open_image
+from vtadl.data.images import Fit, eight_bit_rgb, list_images, open_image
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.files import atomic_path
@@ -34,9 +33,10 @@ class Loaded(NamedTuple):
 class PredictionFiles(Dataset[Loaded]):
     """Reads image files; one that cannot be read is an entry too."""
 
-    def __init__(self, names: dict[str, Path], size: tuple[int, int]) -> None:
+    def __init__(self, names: dict[str, Path], size: tuple[int, int], fit: Fit) -> None:
         self.entries = list(names.items())
         self.size = size
+        self.fit: Fit = fit
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -45,9 +45,9 @@ class PredictionFiles(Dataset[Loaded]):
         name, path = self.entries[index]
         try:
             image = open_image(path)
+            return Loaded(name, from_pil(image, self.size, self.fit, str(path)), eight_bit_rgb(image))
         except InputError as error:
             return Loaded(name, None, None, str(error))
-        return Loaded(name, from_pil(image, self.size), np.asarray(image))
 
 
 def predict(
@@ -75,7 +75,7 @@ def predict(
         The names of the images that could not be read.
     """
     detector = Detector.load(ckpt, device)
-    dataset = PredictionFiles(find_images(images), detector.image_size)
+    dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(output)
     for batch in track(loader, "scoring", transient=True):
@@ -86,7 +86,8 @@ def predict(
             else:
                 rows.append(write_pictures(folder, loaded, detection))
     write_scores(folder, detector, rows, unreadable)
-    print(f"{len(rows)} images, {sum(row['anomalous'] for row in rows)} of them anomalous: {folder / 'scores.csv'}")
+    anomalous = sum(row["anomalous"] for row in rows)
+    print(f"{len(rows)} images, {anomalous} of them anomalous: {folder / 'scores.csv'}")
     return [entry["image"] for entry in unreadable]
 
 
@@ -112,7 +113,7 @@ def find_images(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    return list_images(path, recursive=True) if path.is_dir() else [path]
+    return list_images(path, "**/*") if path.is_dir() else [path]
 
 
 def _folder(path: Path) -> Path:
@@ -152,9 +153,13 @@ def write_pictures(folder: Path, loaded: Loaded, detection: Detection) -> dict[s
 def write_scores(
     folder: Path, detector: Detector, rows: Sequence[dict[str, Any]], unreadable: Sequence[dict[str, str]]
 ) -> None:
-    """Writes scores.csv, one row per image, and scores.json with the thresholds and what could not be read."""
+    """Writes scores.csv, a row per image, and scores.json with the thresholds and what could not be read."""
     with atomic_path(folder / "scores.json") as path:
-        report = {"thresholds": detector.module.calibration.summary(), "images": rows, "unreadable": unreadable}
+        report = {
+            "thresholds": detector.module.calibration.summary(),
+            "images": rows,
+            "unreadable": unreadable,
+        }
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     columns = ("image", "score", "normalised_score", "anomalous", "anomalous_area")
     with atomic_path(folder / "scores.csv") as path, path.open("w", newline="", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from vtadl.calibration import decide
 from vtadl.curves import PixelCounts
 from vtadl.pictures import Pixels, image_picture, map_picture, mask_picture, overlay_picture
+from vtadl.scoring import Scores
 
 EXAMPLES = 6
 GROUPS = {  # by what they show: label, and the sign of the scores that come first
@@ -41,10 +42,8 @@ class Record:
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
 
-class TestRecorder(Callback):
+class Recorder(Callback):
     """Records a test; of the pictures, only those of a few images that say most."""
-
-    __test__ = False  # no test of pytest
 
     def __init__(self) -> None:
         self.record = Record()
@@ -54,10 +53,15 @@ class TestRecorder(Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *indices: int
     ) -> None:
-        decisions = decide(pl_module.calibration, outputs, batch["mask"].shape[-2:])
+        decisions = decide(pl_module.calibration, Scores(**outputs), batch["mask"].shape[-2:])
         score, anomalous, maps, masks = (
             part.cpu().numpy()
-            for part in (decisions.normalised_score, decisions.anomalous, decisions.normalised_map, decisions.mask)
+            for part in (
+                decisions.normalised_score,
+                decisions.anomalous,
+                decisions.normalised_map,
+                decisions.mask,
+            )
         )
         truth = batch["mask"][:, 0].cpu().numpy() > 0
         for index, label in enumerate(batch["label"].tolist()):
@@ -74,7 +78,9 @@ class TestRecorder(Callback):
                         "map": map_picture(maps[index]),
                         "found": overlay_picture(image, maps[index], masks[index]),
                     }
-                    example = Example(batch["name"][index], float(score[index]), bool(anomalous[index]), pictures)
+                    example = Example(
+                        batch["name"][index], float(score[index]), bool(anomalous[index]), pictures
+                    )
                     self._keep(group, float(sign * score[index]), example)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
-import yaml
+import yaml  # type: ignore[import-untyped]
 from jinja2 import Environment, PackageLoader
 
 from vtadl.curves import count
@@ -19,7 +18,7 @@ from vtadl.engine import AnomalyDetector
 from vtadl.files import atomic_path
 from vtadl.history import read_history
 from vtadl.plots import detection_curves, histogram_plot, history_plots, picture_uri
-from vtadl.recorder import Record, TestRecorder, found
+from vtadl.recorder import Record, Recorder, found
 from vtadl_ext import build_info
 
 FIGURES = {
@@ -35,10 +34,8 @@ PACKAGES = ("vtadl-ext", "torch", "lightning", "torchmetrics", "numpy", "pillow"
 
 
 @dataclass(frozen=True)
-class TestResult:
+class DetectorResult:
     """All that the page shows of one detector."""
-
-    __test__ = False  # no test of pytest
 
     name: str
     record: Record
@@ -50,49 +47,52 @@ class TestResult:
     kinds: dict[str, dict[str, float]] = field(default_factory=dict)  # figures of each kind of defect
 
 
-def test_detector(
-    trainer: L.Trainer, module: AnomalyDetector, data: L.LightningDataModule, name: str, checkpoint: Path | None = None
-) -> TestResult:
+def record_test(
+    trainer: L.Trainer,
+    module: AnomalyDetector,
+    data: L.LightningDataModule,
+    name: str,
+    checkpoint: Path | None = None,
+) -> DetectorResult:
     """Tests a detector, or the checkpoint of it, and keeps what a report shows."""
-    recorder = TestRecorder()
+    recorder = Recorder()
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
     try:
-        (figures,) = trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False)
+        trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False)
     finally:
         trainer.callbacks.remove(recorder)  # type: ignore[attr-defined]
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint else {}
-    evaluation = getattr(module, "evaluation", None)
-    return TestResult(
+    return DetectorResult(
         name,
         recorder.record,
-        dict(figures),
+        module.evaluation.figures,
         module.calibration.summary(),
-        read_history(saved),
+        read_history(checkpoint) if checkpoint else (),
         {"model": dict(module.hparams), "data": _settings(data)},
-        getattr(evaluation, "intervals", {}),
-        getattr(evaluation, "kinds", {}),
+        module.evaluation.intervals,
+        module.evaluation.kinds,
     )
-
-
-test_detector.__test__ = False  # type: ignore[attr-defined]
 
 
 def write_run_report(trainer: L.Trainer, module: AnomalyDetector, data: Any, checkpoint: str | None) -> Path:
     """Tests the checkpoint of a run and writes `report.html` into the run's folder, or to a named page."""
     folder = Path(trainer.default_root_dir)
     page = folder if folder.suffix == ".html" else folder / "report.html"
-    result = test_detector(trainer, module, data, _name(data), Path(checkpoint) if checkpoint else None)
+    result = record_test(trainer, module, data, _name(data), Path(checkpoint) if checkpoint else None)
     return write_report(page, f"Test of {result.name}", [result])
 
 
-def write_report(page: Path, title: str, results: Sequence[TestResult], introduction: str = "") -> Path:
+def write_report(page: Path, title: str, results: Sequence[DetectorResult], introduction: str = "") -> Path:
     """Writes the page about one or several detectors; returns its path."""
     environment = Environment(loader=PackageLoader("vtadl", "templates"), autoescape=True, trim_blocks=True)
     environment.filters["picture"] = picture_uri
     text = environment.get_template("report.html").render(
         title=title,
         introduction=introduction,
-        labels={name: label for name, label in FIGURES.items() if any(name in result.figures for result in results)},
+        labels={
+            name: label
+            for name, label in FIGURES.items()
+            if any(name in result.figures for result in results)
+        },
         sections=[_section(result) for result in results],
         versions=_versions(),
         date=time.strftime("%Y-%m-%d %H:%M"),
@@ -102,7 +102,7 @@ def write_report(page: Path, title: str, results: Sequence[TestResult], introduc
     return page
 
 
-def _section(result: TestResult) -> dict[str, Any]:
+def _section(result: DetectorResult) -> dict[str, Any]:
     record = result.record
     images = count(np.array(record.scores), np.array(record.labels) == 1)
     return {
@@ -116,7 +116,9 @@ def _section(result: TestResult) -> dict[str, Any]:
 
 
 def _settings(data: L.LightningDataModule) -> dict[str, Any]:
-    public = {name: value for name, value in vars(data).items() if not name.startswith(("_", "prepare", "allow"))}
+    public = {
+        name: value for name, value in vars(data).items() if not name.startswith(("_", "prepare", "allow"))
+    }
     simple = (str, int, float, bool, Path, tuple, list, dict, type(None))
     return {"class": type(data).__name__} | {name: x for name, x in public.items() if isinstance(x, simple)}
 

@@ -37,7 +37,7 @@ def test_packaged_settings_are_found_by_name(capsys, name):
 
 
 def test_a_users_folder_goes_from_training_to_pictures(category, tmp_path, capsys):
-    folder = ["--data", "MVTecFolder", f"--data.root={category}", "--data.workers=0"]
+    folder = ["--data", "MVTecAD", f"--data.root={category}", "--data.workers=0"]
     runs = ["--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path}"]
     sizes = [f"--model.{size}" for size in SIZES]
     assert main(["fit", *folder, *runs, *sizes, "--trainer.max_epochs=2"]) == 0
@@ -66,7 +66,7 @@ def test_a_users_folder_goes_from_training_to_pictures(category, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "--data=MVTecFolder", "--data.root=nowhere"], "there is no folder nowhere"),
+        (["fit", "--data=MVTecAD", "--data.root=nowhere"], "there is no folder nowhere"),
         (["fit", "--model.image_size=30"], "image_size 30x30 is not a multiple"),
         (["fit", "--trainer.max_steps=-5"], "`max_steps` must be"),
         (["test", "--ckpt_path=none.ckpt"], "there is no checkpoint none.ckpt"),
@@ -88,7 +88,7 @@ def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_pa
     for path in (category / "train/good").iterdir():
         path.write_bytes(path.read_bytes()[:200])
     arguments = [
-        "--data=MVTecFolder",
+        "--data=MVTecAD",
         f"--data.root={category}",
         "--data.workers=1",
         "--trainer.logger=false",

@@ -79,12 +79,9 @@ def test_testing_reports_all_figures(tiny, data, tmp_path):
     trainer = make_trainer(tmp_path, 1)
     trainer.fit(detector := AnomalyDetector(**tiny), data)
     (figures,) = trainer.test(detector, data, verbose=False)
-    assert set(figures) == {
-        "image_auroc",
-        "image_average_precision",
-        "pixel_auroc",
-        "pixel_average_precision",
-    }
+    names = {"auroc", "average_precision", "f1_max"}
+    assert set(figures) == {f"{kind}_{name}" for kind in ("image", "pixel") for name in names} | {"aupro"}
+    assert set(detector.evaluation.kinds) == {"patch", "scratch", "blot"}
     assert all(0 <= figure <= 1 for figure in figures.values())
 
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vtadl.data import ImageFolder, MVTecFolder
+from vtadl.data import ImageFolder, MVTecAD
 from vtadl.data.images import read_image
 from vtadl.errors import InputError
 
 
 def module(root, **options):
-    return MVTecFolder(str(root), **{"image_size": 32, "workers": 0} | options)
+    return MVTecAD(str(root), **{"image_size": 32, "workers": 0} | options)
 
 
 def test_test_images_are_sorted_and_paired_with_their_masks(category):

@@ -1,12 +1,14 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
-from typing import TypedDict
+from collections.abc import Sized
+from typing import TypedDict, cast
 
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
 
 
@@ -17,6 +19,7 @@ class Sample(TypedDict):
     label: Tensor  # 0 normal, 1 anomalous
     mask: Tensor  # [1, H, W] of 0 and 1
     has_mask: Tensor  # whether the mask is known; an anomalous image may lack one
+    kind: str  # of defect; "good" if there is none
     name: str
 
 
@@ -27,16 +30,32 @@ class ImageDataModule(L.LightningDataModule):
     val_set: Dataset[Sample]
     test_set: Dataset[Sample]
 
-    def __init__(self, image_size: int | tuple[int, int], batch_size: int, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
+        self.augment = None if augmentation is None else augmentation.build()
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Changes training images, on the device that trains."""
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            batch["image"] = self.augment(batch["image"])
+        return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Each epoch in an order of its own, by the seed and the epoch alone; each process gets its share."""
-        order = DistributedSampler(self.train_set, *self._processes(), shuffle=True, seed=self.seed)
+        order: DistributedSampler[int] = DistributedSampler(
+            self.train_set, *self._processes(), shuffle=True, seed=self.seed
+        )
         return self._loader(self.train_set, order)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -60,3 +79,15 @@ class ImageDataModule(L.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+
+def own_samples(loader: DataLoader[Sample]) -> int:
+    """How many of a loader's samples are this process's own, in one pass without shuffling.
+
+    The processes of a distributed run load equally many: where the data set does not divide, some end with
+    samples that others began with.
+    """
+    sampler, count = loader.sampler, len(cast(Sized, loader.dataset))
+    if not isinstance(sampler, DistributedSampler):
+        return count
+    return len(range(sampler.rank, count, sampler.num_replicas))
