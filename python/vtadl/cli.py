@@ -68,8 +68,10 @@ def _complain(sentence: str, status: int) -> int:
 
 
 def _quieten_lightning() -> None:
-    """Drops what says nothing about the run: Lightning's use of a deprecated function, and advertisements."""
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    """Drops what says nothing about the run: deprecated functions, its folder, advertisements."""
+    for message in ("LeafSpec", "was deprecated in v4", "exists and is not empty", "The dirpath has changed"):
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}")
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint")
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 

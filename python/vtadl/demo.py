@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.engine import AnomalyDetector
@@ -64,7 +65,7 @@ def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> Detector
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=training_callbacks(folder),
+        callbacks=[RichProgressBar(), *training_callbacks(folder)],
         plugins=[AtomicCheckpointIO()],
     )
     detector = AnomalyDetector(image_size=data.image_size)

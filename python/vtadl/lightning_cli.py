@@ -88,16 +88,20 @@ class DetectorCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        settings = self.config_init[self.subcommand]
+        settings, callbacks = self.config_init[self.subcommand], self.trainer_defaults["callbacks"]
         folder = Path(settings.output)
         self.save_config_kwargs = {"overwrite": True, "config_filename": f"{self.subcommand}.yaml"}
+        if settings.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
         logger: Any = False
         if self.subcommand == "fit":
             _refuse_another_run(folder, settings.ckpt_path)
             self.save_config_kwargs["config_filename"] = "config.yaml"
-            self.trainer_defaults["callbacks"] += training_callbacks(folder, settings.patience)
+            callbacks += training_callbacks(folder, settings.patience)
             if settings.trainer.logger is not False:
                 logger = TensorBoardLogger(folder, name="", version="")
+        else:
+            kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
             kwargs["logger"] = logger
         return super().instantiate_trainer(default_root_dir=folder, **kwargs)
@@ -150,9 +154,7 @@ def run(arguments: Sequence[str]) -> None:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults={
-                "callbacks": [interruption, *([] if command == "fit" else [RichProgressBar()])]
-            },
+            trainer_defaults={"callbacks": [interruption]},
             parser_kwargs={"prog": "vtadl"},
             args=[command, *options],
         )

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
@@ -26,12 +26,14 @@ class EpochSeed(Callback):
 
     def __init__(self) -> None:
         self.seed = 0
+        self._resumed = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seed = state_dict["seed"]
+        self._resumed = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.seed = torch.initial_seed()
@@ -42,6 +44,9 @@ class EpochSeed(Callback):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        if self._resumed:  # Lightning has fetched a batch before it knew the epoch
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+            self._resumed = False
 
 
 class Throughput(Callback):
@@ -63,7 +68,7 @@ class Throughput(Callback):
 
 
 def training_callbacks(folder: Path, patience: int | None = None) -> list[Callback]:
-    """What every training needs.
+    """What every training needs but a progress bar.
 
     Args:
         folder: Where `best.ckpt` (by validation loss), `last.ckpt` and `metrics.csv` go after each epoch.
@@ -77,7 +82,6 @@ def training_callbacks(folder: Path, patience: int | None = None) -> list[Callba
 
     stopping = [] if patience is None else [EarlyStopping("val_loss", patience=patience, check_finite=False)]
     return [
-        RichProgressBar(),
         EpochSeed(),
         Throughput(),
         History(folder / "metrics.csv"),
