@@ -116,7 +116,7 @@ class AnomalyDetector(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.evaluation = self.metrics.evaluate()
-        self.log_dict(self.evaluation.figures)
+        self.log_dict(self.evaluation.figures, sync_dist=True)  # the same in every process
         self.metrics.reset()
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:

@@ -142,6 +142,8 @@ def run(arguments: Sequence[str]) -> None:
     """Runs `fit`, `test` or `report` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    # Of the samples that the sampler repeats to give every process as many, the detector's test takes none.
+    warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
     command, *options = arguments
     if command == "test":
         options = ["--verbose=false", *options]  # `after_test` prints more

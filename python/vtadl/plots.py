@@ -11,38 +11,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from vtadl.curves import Counts, Curve, precision_recall, roc
+from vtadl.metrics import Curve
+from vtadl.metrics.figures import FPR_LIMIT
 from vtadl.pictures import Pixels
 
 NORMAL, ANOMALOUS = "#3d6ea8", "#d4553b"
 LARGEST_PICTURE = 256  # pixels
 
 
-def curve_plot(curves: dict[str, Curve], xlabel: str, ylabel: str, shaded: float | None = None) -> str:
-    """Curves in the unit square; up to `shaded` is what a figure integrates over."""
-    figure, axes = _figure()
-    for (name, curve), colour in zip(curves.items(), (NORMAL, ANOMALOUS), strict=False):
-        if len(curve.x):
-            axes.plot(curve.x, curve.y, color=colour, label=name, linewidth=1.8)
-    if shaded is not None:
-        axes.axvspan(0, shaded, color="#000", alpha=0.05, linewidth=0)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
-    if axes.lines:
-        axes.legend(frameon=False, loc="lower right" if ylabel != "precision" else "lower left")
-    return _svg(figure)
-
-
-def detection_curves(image: Counts, pixel: Counts, overlap: Curve) -> dict[str, str]:
-    """The plots of ROC, precision and recall, and per-region overlap, by title."""
-    rates = {"images": roc(image), "pixels": roc(pixel)}
-    precision = {"images": precision_recall(image), "pixels": precision_recall(pixel)}
-    return {
-        "ROC": curve_plot(rates, "false-positive rate", "true-positive rate"),
-        "Precision and recall": curve_plot(precision, "recall", "precision"),
-        "Per-region overlap": curve_plot(
-            {"regions": overlap}, "false-positive rate of pixels", "overlap", 0.3
-        ),
+def curve_plots(curves: dict[str, Curve]) -> dict[str, str]:
+    """ROC, precision and recall, and per-region overlap, of what the data define, by title."""
+    plots = {
+        "ROC": (("image_roc", "pixel_roc"), "false-positive rate", "true-positive rate"),
+        "Precision and recall": (("image_pr", "pixel_pr"), "recall", "precision"),
+        "Per-region overlap": (("pro",), "false-positive rate of pixels", "overlap"),
     }
+    return {
+        title: _curve_plot({name: curves[name] for name in names if name in curves}, *labels)
+        for title, (names, *labels) in plots.items()
+        if any(name in curves for name in names)
+    }
+
+
+def _curve_plot(curves: dict[str, Curve], xlabel: str, ylabel: str) -> str:
+    figure, axes = _figure()
+    for name, curve in curves.items():
+        kind = name.partition("_")[0]
+        colour = ANOMALOUS if kind == "pixel" else NORMAL
+        axes.plot(
+            curve.x, curve.y, color=colour, label={"pro": "regions"}.get(kind, f"{kind}s"), linewidth=1.8
+        )
+        if kind == "pro":
+            axes.axvspan(0, FPR_LIMIT, color="#000", alpha=0.05, linewidth=0)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, loc="lower left" if ylabel == "precision" else "lower right")
+    return _svg(figure)
 
 
 def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from vtadl.calibration import decide
-from vtadl.curves import PixelCounts
 from vtadl.pictures import Pixels, image_picture, map_picture, mask_picture, overlay_picture
 from vtadl.scoring import Scores
 
@@ -38,7 +37,6 @@ class Record:
 
     scores: list[float] = field(default_factory=list)  # normalised
     labels: list[int] = field(default_factory=list)
-    pixels: PixelCounts = field(default_factory=PixelCounts)
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
 
@@ -67,8 +65,6 @@ class Recorder(Callback):
         for index, label in enumerate(batch["label"].tolist()):
             self.record.scores.append(float(score[index]))
             self.record.labels.append(label)
-            if batch["has_mask"][index]:
-                self.record.pixels.update(maps[index], truth[index])
             for group, (wanted, sign) in GROUPS.items():
                 if label == wanted and self._belongs(group, sign * score[index]):
                     image = image_picture(batch["image"][index])

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import yaml  # type: ignore[import-untyped]
 from jinja2 import Environment, PackageLoader
 
-from vtadl.curves import count
 from vtadl.engine import AnomalyDetector
 from vtadl.files import atomic_path
 from vtadl.history import read_history
-from vtadl.plots import detection_curves, histogram_plot, history_plots, picture_uri
+from vtadl.metrics import Evaluation
+from vtadl.plots import curve_plots, histogram_plot, history_plots, picture_uri
 from vtadl.recorder import Record, Recorder, found
 from vtadl_ext import build_info
 
@@ -38,13 +37,11 @@ class DetectorResult:
     """All that the page shows of one detector."""
 
     name: str
+    evaluation: Evaluation
     record: Record
-    figures: dict[str, float]
     thresholds: dict[str, dict[str, float]]  # of images and pixels, with what they were taken from
     history: Sequence[dict[str, float]] = ()
     settings: dict[str, Any] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    kinds: dict[str, dict[str, float]] = field(default_factory=dict)  # figures of each kind of defect
 
 
 def record_test(
@@ -63,13 +60,11 @@ def record_test(
         trainer.callbacks.remove(recorder)  # type: ignore[attr-defined]
     return DetectorResult(
         name,
+        module.evaluation,
         recorder.record,
-        module.evaluation.figures,
         module.calibration.summary(),
         read_history(checkpoint) if checkpoint else (),
         {"model": dict(module.hparams), "data": _settings(data)},
-        module.evaluation.intervals,
-        module.evaluation.kinds,
     )
 
 
@@ -91,7 +86,7 @@ def write_report(page: Path, title: str, results: Sequence[DetectorResult], intr
         labels={
             name: label
             for name, label in FIGURES.items()
-            if any(name in result.figures for result in results)
+            if any(name in result.evaluation.figures for result in results)
         },
         sections=[_section(result) for result in results],
         versions=_versions(),
@@ -104,11 +99,10 @@ def write_report(page: Path, title: str, results: Sequence[DetectorResult], intr
 
 def _section(result: DetectorResult) -> dict[str, Any]:
     record = result.record
-    images = count(np.array(record.scores), np.array(record.labels) == 1)
     return {
         "result": result,
         "found": found(record),
-        "curves": detection_curves(images, record.pixels.counts, record.pixels.pro()),
+        "curves": curve_plots(result.evaluation.curves),
         "histogram": histogram_plot(record.scores, record.labels),
         "history": history_plots(result.history),
         "settings": yaml.safe_dump(_plain(result.settings), sort_keys=False),

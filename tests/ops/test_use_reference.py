@@ -33,9 +33,13 @@ def test_after_the_block_the_kernels_are_back_even_after_an_error(inputs):
     def program():
         return str(torch.export.export(Both(), inputs, strict=False).graph)
 
-    with pytest.raises(RuntimeError, match="stop"), vtadl_ext.use_reference(), vtadl_ext.use_reference():
-        assert "vtadl_ext" not in program()
-        raise RuntimeError("stop")
+    def fail_inside():
+        with vtadl_ext.use_reference(), vtadl_ext.use_reference():
+            assert "vtadl_ext" not in program()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_inside()
     assert "vtadl_ext" in program()
 
 

@@ -1,36 +1,49 @@
-"""Training in two processes on the CPU."""
+"""A test run by two processes gives the figures of one."""
 
-import csv
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from vtadl.cli import main
+from vtadl.data import own_samples
+
+SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "components=2"]
 
 
-def rows_of(folder):
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_every_sample_is_the_own_of_one_process(count):
+    data, seen = TensorDataset(torch.arange(count)), []
+    for rank in range(3):
+        sampler = DistributedSampler(data, num_replicas=3, rank=rank, shuffle=False)
+        loader = DataLoader(data, batch_size=2, sampler=sampler)
+        samples = torch.cat([batch for (batch,) in loader]).tolist()
+        seen += samples[: own_samples(loader)]
+    assert sorted(seen) == list(range(count))
+    assert own_samples(DataLoader(data)) == count
 
 
-def test_two_processes_train_like_one(tiny, tmp_path):
-    model = {**tiny, "noise_std": 0.0, "warmup_steps": 1}
-    counts = {"train_count": 32, "val_count": 10, "test_count": 12}
-    options = [
-        *(f"--model.{name}={size}" for name, size in model.items()),
-        *(f"--data.{name}={count}" for name, count in counts.items()),
-        *("--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"),
-    ]
-    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=4"]
-    command = [sys.executable, "-m", "vtadl", "fit", *options, *two, f"--output={tmp_path / 'two'}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert main(["fit", *options, "--data.batch_size=8", f"--output={tmp_path / 'one'}"]) == 0
+def rows(text):
+    """The lines of the printed tables."""
+    return [line for line in text.splitlines() if line.startswith("│")]
 
-    for one, two in zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True):
-        assert one["step"] == two["step"]
-        for name in (name for name in one if name.startswith(("train_", "val_"))):
-            assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-5), name
+
+def test_two_processes_print_the_figures_of_one(category, tmp_path, capsys):
+    (category / "test/good/003.png").unlink()  # seven images do not divide by two
+    folder = ["--data=MVTecAD", f"--data.root={category}", "--data.workers=0", "--data.batch_size=2"]
+    runs = ["--trainer.accelerator=cpu", f"--output={tmp_path}"]
+    sizes = [f"--model.{size}" for size in SIZES]
+    assert main(["fit", *folder, *runs, *sizes, "--trainer.max_epochs=1"]) == 0
+    checkpoint = tmp_path / "last.ckpt"
+    test = ["test", *folder, *runs, f"--ckpt_path={checkpoint}"]
+    capsys.readouterr()
+    assert main(test) == 0
+    expected = rows(capsys.readouterr().out)
+    assert len(expected) == 7 + 1
+    two = [sys.executable, "-m", "vtadl", *test, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    printed = subprocess.run(two, capture_output=True, text=True, timeout=180, check=True, env=environment)
+    assert rows(printed.stdout) == expected

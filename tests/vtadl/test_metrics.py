@@ -127,10 +127,11 @@ def test_without_any_marked_pixel_only_image_figures_remain():
 
 
 @pytest.mark.parametrize("part", [0, 2])
-def test_a_score_that_is_nan_is_refused(part):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_score_that_is_not_finite_is_refused(part, value):
     batch = next(make_batches())
-    batch[part].view(-1)[0] = torch.nan
-    with pytest.raises(InputError, match="NaN"):
+    batch[part].view(-1)[0] = value
+    with pytest.raises(InputError, match="NaN or infinite"):
         DetectionMetrics().update(*batch)
 
 
@@ -176,6 +177,30 @@ def test_an_interval_has_the_width_of_resampling_whole_images():
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.01)
 
 
+def test_curves_are_those_whose_areas_are_the_figures():
+    evaluation = evaluated(make_batches()).evaluate(resamples=5)
+    assert set(evaluation.curves) == {"image_roc", "image_pr", "pixel_roc", "pixel_pr", "pro"}
+    for kind in ("image", "pixel"):
+        curve = evaluation.curves[f"{kind}_roc"]
+        assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(evaluation.figures[f"{kind}_auroc"], abs=2e-3)
+    fpr = np.linspace(0, 0.3, 10_000)
+    overlap = np.interp(fpr, *evaluation.curves["pro"])
+    assert overlap.mean() == pytest.approx(evaluation.figures["aupro"], abs=2e-3)
+    recall, precision = (np.array(values) for values in evaluation.curves["pixel_pr"])
+    steps = np.diff(recall, prepend=0)
+    assert (steps * precision).sum() == pytest.approx(evaluation.figures["pixel_average_precision"], abs=0.02)
+
+
+def test_memory_hardly_grows_with_the_number_of_maps():
+    metrics, maps, sizes = DetectionMetrics(), torch.randn(2, 1, 512, 512), []
+    for _ in range(4):
+        metrics.update(torch.rand(2), torch.tensor([0, 1]), maps, (maps > 3).float(), torch.ones(2).bool())
+        metrics._compact()
+        sizes.append(sum(tensor.nbytes for name in metrics._defaults for tensor in getattr(metrics, name)))
+    assert all(0 < growth < 0.03 * maps.nbytes for growth in np.diff(sizes))
+
+
 def test_two_processes_find_what_one_finds(tmp_path):
     script = Path(__file__).with_name("evaluate_in_process.py")
     ranks = [
@@ -188,5 +213,5 @@ def test_two_processes_find_what_one_finds(tmp_path):
     expected = evaluated(make_batches()).evaluate(resamples=20)
     assert first["figures"] == pytest.approx(expected.figures, abs=1e-6)
     assert first["images"] == 16
-    for name, (low, high) in expected.intervals.items():
-        assert first["intervals"][name] == pytest.approx((low, high), abs=0.2)
+    for name, interval in expected.intervals.items():
+        assert first["intervals"][name] == pytest.approx(interval, abs=1e-6)

@@ -47,11 +47,13 @@ def test_a_page_needs_nothing_but_itself(page):
 
 
 def test_names_of_files_cannot_write_into_the_page(trained, tmp_path):
+    from vtadl.metrics import Evaluation
     from vtadl.recorder import Record
     from vtadl.report import DetectorResult, write_report
 
     thresholds = {kind: {"count": 9, "false_alarm_rate": 0.1} for kind in ("image", "pixel")}
-    result = DetectorResult("<b>parts</b>", Record([0.1], [0]), {"image_auroc": 0.5}, thresholds)
+    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, images=1, level=0.95)
+    result = DetectorResult("<b>parts</b>", evaluation, Record([0.1], [0]), thresholds)
     text = write_report(tmp_path / "page.html", "title", [result]).read_text()
     assert "<b>parts" not in text
     assert "&lt;b&gt;parts" in text

@@ -32,4 +32,5 @@ def run(arguments: Sequence[str]) -> None:
     report = check(options.data, read=options.check)
     Console().print(report)
     if report.problems:
-        raise InputError(f"{len(report.problems)} problems in {options.data.root}")
+        plural = "s" * (len(report.problems) > 1)
+        raise InputError(f"{len(report.problems)} problem{plural} in {options.data.root}")

@@ -50,6 +50,8 @@ class FileDataModule(ImageDataModule, ABC):
             seed: Seed of the split and of the training order.
         """
         super().__init__(image_size, batch_size, workers, seed, augmentation)
+        if not 0 < val_fraction < 1:
+            raise InputError(f"val_fraction is {val_fraction}; it has to be between 0 and 1")
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.fit: Fit = fit

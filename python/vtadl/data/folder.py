@@ -42,6 +42,8 @@ class Folder(FileDataModule):
             options: As of every data module that reads files.
         """
         super().__init__(root, **options)
+        if not 0 < test_fraction < 1:
+            raise InputError(f"test_fraction is {test_fraction}; it has to be between 0 and 1")
         self.globs = {"normal": normal, "anomalous": anomalous, "test_normal": test_normal, "masks": masks}
         self.test_fraction = test_fraction
 

@@ -1,5 +1,7 @@
 """Finding and reading image files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +42,8 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixels:
     """An image as whole numbers [H, W, 3], upright, resized to (height, width).
 
-    Grey is repeated, transparency is ignored, palettes become colours, and 16 bits of grey stay 16 bits.
+    Grey is repeated, transparency is ignored, palettes become colours, 16 bits of grey stay 16 bits, and 16
+    bits of colour become 8.
 
     Args:
         path: The file.
@@ -92,24 +95,24 @@ def read_marked(path: Path) -> Image.Image:
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of an image as it is to be seen, from the head of its file."""
-    image = _open(path)
-    turned = image.getexif().get(ORIENTATION, 1) >= 5
-    return image.size[::-1] if turned else image.size
+    with _naming(path), Image.open(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        return image.size[::-1] if turned else image.size
 
 
 def open_image(path: Path) -> Image.Image:
     """An image, decoded and upright."""
-    return ImageOps.exif_transpose(_open(path, decode=True))
+    with _naming(path), Image.open(path) as image:
+        return ImageOps.exif_transpose(image)
 
 
-def _open(path: Path, decode: bool = False) -> Image.Image:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Names the file in whatever reading it raises."""
     try:
-        with Image.open(path) as image:
-            if decode:
-                image.load()
+        yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {error}") from error
-    return image
 
 
 def _resize(image: Image.Image, size: tuple[int, int], fit: Fit, filter_: Image.Resampling) -> Image.Image:

@@ -11,10 +11,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from vtadl.errors import InputError
-from vtadl.metrics.evaluation import Evaluation, bootstrap_intervals, kind_figures
-from vtadl.metrics.figures import pixel_figures
+from vtadl.metrics.evaluation import Evaluation, evaluate, figures_of
 from vtadl.metrics.histogram import NO_PIXELS, PixelCounts, coarsen, count_pixels, join, merge
-from vtadl.metrics.samples import Samples, weighted_image_figures
+from vtadl.metrics.samples import Samples
 
 KIND_BYTES = 64  # processes exchange tensors, not text
 ROWS_OF_IMAGE = 1024  # of the histogram kept of each image
@@ -73,10 +72,12 @@ class DetectionMetrics(Metric):
             kinds: Name of each image's kind of defect, for the table of `evaluate`.
 
         Raises:
-            InputError: If a score is NaN.
+            InputError: If a score is NaN or infinite.
         """
-        if scores.isnan().any() or maps.isnan().any():
-            raise InputError("the detector scores an image as NaN, of which there are no figures")
+        if not (scores.isfinite().all() and maps.isfinite().all()):
+            raise InputError(
+                "a score of the detector is NaN or infinite, which has no place among the others"
+            )
         images = [
             count_pixels(anomaly_map, mask > 0)
             for anomaly_map, mask in zip(
@@ -85,9 +86,8 @@ class DetectionMetrics(Metric):
         ]
         coarse = [coarsen(image, ROWS_OF_IMAGE) for image in images]
         rows = torch.zeros_like(labels, dtype=torch.int64)
-        rows[has_mask] = torch.tensor([len(image.keys) for image in coarse], dtype=torch.int64).to(
-            rows.device
-        )
+        lengths = torch.tensor([len(image.keys) for image in coarse], dtype=torch.int64)
+        rows[has_mask] = lengths.to(rows.device)
         self.scores.append(scores.float())
         self.labels.append(labels.long())
         self.kinds.append(_encode(kinds or ["anomalous"] * len(labels)).to(self.device))
@@ -105,19 +105,13 @@ class DetectionMetrics(Metric):
 
     def compute(self) -> dict[str, float]:
         """The figures by name, each in [0, 1]."""
-        samples = self._samples()
-        figures = weighted_image_figures(samples, np.ones((1, len(samples.labels))))
-        _, *columns = merge([self._pixel_counts("pixel")])
-        figures |= pixel_figures(*(column[::-1].astype(np.float64) for column in columns))
-        return {name: value.item() for name, value in figures.items() if not np.isnan(value)}
+        return figures_of(self._samples(), self._pixel_counts("pixel"))
 
     def evaluate(self, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Evaluation:
-        """The figures, their intervals at `level` by resampling, and those of each kind of defect."""
-        figures = self.compute()
+        """The figures, their intervals at `level` by resampling, curves, and a table by kind of defect."""
         with self.sync_context():
-            samples = self._samples()
-        intervals = bootstrap_intervals(samples, resamples, level, seed)
-        return Evaluation(figures, intervals, kind_figures(samples), len(samples.labels), level)
+            samples, pixels = self._samples(), self._pixel_counts("pixel")
+        return evaluate(samples, pixels, resamples, level, seed)
 
     def _samples(self) -> Samples:
         scores, labels, rows = (_cat(state) for state in (self.scores, self.labels, self.rows))

@@ -7,7 +7,10 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from vtadl.metrics.samples import Samples, weighted_figures
+from vtadl.metrics.curves import Curve, precision_recall, roc
+from vtadl.metrics.figures import image_figures, pixel_figures
+from vtadl.metrics.histogram import PixelCounts, descending
+from vtadl.metrics.samples import Samples, count_images, weighted_figures
 
 Figures = dict[str, float]
 KIND_FIGURES = ("image_auroc", "pixel_auroc", "aupro")
@@ -24,6 +27,7 @@ class Evaluation:
     kinds: dict[
         str, Figures
     ]  # figures of each kind of defect against all normal images, and the number of images
+    curves: dict[str, Curve]  # image_roc, image_pr, pixel_roc, pixel_pr, pro
     images: int
     level: float
 
@@ -43,22 +47,53 @@ class Evaluation:
         return Group(figures, kinds) if self.kinds else figures
 
 
+def evaluate(samples: Samples, pixels: PixelCounts, resamples: int, level: float, seed: int) -> Evaluation:
+    """All there is to say of the test images and of the histogram of all their pixels."""
+    return Evaluation(
+        figures=figures_of(samples, pixels),
+        intervals=bootstrap_intervals(samples, resamples, level, seed),
+        kinds=kind_figures(samples),
+        curves=curves_of(samples, pixels),
+        images=len(samples.labels),
+        level=level,
+    )
+
+
+def figures_of(samples: Samples, pixels: PixelCounts) -> Figures:
+    """The figures that the data define."""
+    (negatives,), (positives,) = count_images(samples, np.ones((1, len(samples.labels))))
+    figures = image_figures(negatives, positives) | pixel_figures(*descending(pixels))
+    return {name: value.item() for name, value in figures.items() if not np.isnan(value)}
+
+
+def curves_of(samples: Samples, pixels: PixelCounts) -> dict[str, Curve]:
+    """The curves that the data define."""
+    (negatives,), (positives,) = count_images(samples, np.ones((1, len(samples.labels))))
+    curves: dict[str, Curve] = {}
+    if negatives.any() and positives.any():
+        curves |= {"image_roc": roc(negatives, positives), "image_pr": precision_recall(negatives, positives)}
+    negatives, positives, shares = descending(pixels)
+    if negatives.any() and positives.any():
+        curves |= {"pixel_roc": roc(negatives, positives), "pixel_pr": precision_recall(negatives, positives)}
+        curves["pro"] = roc(negatives, shares)
+    return curves
+
+
 def bootstrap_intervals(
     samples: Samples, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of each figure (Efron, 1979).
 
     Images are drawn with replacement, as many normal and as many anomalous ones as there are; the pixels of
-    an image, which are not independent, come along with it.
+    an image, which are not independent, come along with it. The order of the images makes no difference.
     """
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, len(samples.labels)))
+    order = np.lexsort((samples.rows, samples.scores))
     for label in (0, 1):
-        (images,) = np.nonzero(samples.labels == label)
-        if len(images):
-            weights[:, images] = rng.multinomial(
-                len(images), np.full(len(images), 1 / len(images)), resamples
-            )
+        images = order[samples.labels[order] == label]
+        if count := len(images):
+            weights[:, images] = rng.multinomial(count, np.full(count, 1 / count), resamples)
     tails = (0.5 - level / 2, 0.5 + level / 2)
     return {
         name: (float(low), float(high))

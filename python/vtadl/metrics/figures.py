@@ -46,12 +46,17 @@ def aupro(negatives: Array, shares: Array, fpr_limit: float = FPR_LIMIT) -> Arra
         shares: Regions at each score [..., M]; a pixel is 1 / area of its region.
         fpr_limit: Where the integration stops, in (0, 1].
     """
-    x1, y1 = (_ratio(values.cumsum(-1), values.sum(-1, keepdims=True)) for values in (negatives, shares))
+    x1, y1 = running_share(negatives), running_share(shares)
     x0, y0 = (np.concatenate([np.zeros_like(v[..., :1]), v[..., :-1]], -1) for v in (x1, y1))
     end = np.clip(fpr_limit, x0, x1)
     slope = (y1 - y0) / np.maximum(x1 - x0, np.finfo(float).tiny)
     areas = (end - x0) * (y0 + 0.5 * slope * (end - x0))
     return areas.sum(-1) / fpr_limit
+
+
+def running_share(counts: Array) -> Array:
+    """The share of counts [..., M] at each score or above it."""
+    return _ratio(counts.cumsum(-1), counts.sum(-1, keepdims=True))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -72,6 +72,11 @@ def merge(histograms: Sequence[PixelCounts]) -> PixelCounts:
     return PixelCounts(keys[first], *(np.add.reduceat(column[order], first) for column in columns))
 
 
+def descending(histogram: PixelCounts) -> tuple[NDArray[np.float64], ...]:
+    """Negatives, positives and shares at each score, from the largest down."""
+    return tuple(column[::-1].astype(np.float64) for column in merge([histogram])[1:])
+
+
 def coarsen(histogram: PixelCounts, limit: int) -> PixelCounts:
     """The histogram in at most `limit` rows, by keys without as few of their lowest bits as it takes."""
     return merge([histogram._replace(keys=coarse_keys(histogram.keys, limit))])

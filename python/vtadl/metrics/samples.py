@@ -29,19 +29,20 @@ def weighted_figures(samples: Samples, weights: Array) -> dict[str, Array]:
     """
     dense = _dense_counts(samples)
     chunks = [
-        weighted_image_figures(samples, part)
+        image_figures(*count_images(samples, part))
         | pixel_figures(*(part.astype(np.float32) @ dense).astype(np.float64))
         for part in np.split(weights, range(CHUNK, len(weights), CHUNK))
     ]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def weighted_image_figures(samples: Samples, weights: Array) -> dict[str, Array]:
-    """The figures of the image scores alone, exactly."""
+def count_images(samples: Samples, weights: Array) -> tuple[Array, Array]:
+    """Normal and anomalous images, weighted by [W, I], at each score from the largest down: [W, M]."""
     order = np.argsort(-samples.scores, kind="stable")
     scores, labels, weights = samples.scores[order], samples.labels[order], weights[:, order]
     first = np.flatnonzero(np.diff(scores, prepend=np.inf))
-    return image_figures(*(np.add.reduceat(weights * (labels == kind), first, axis=1) for kind in (0, 1)))
+    normal, anomalous = (np.add.reduceat(weights * (labels == label), first, axis=1) for label in (0, 1))
+    return normal, anomalous
 
 
 def _dense_counts(samples: Samples) -> NDArray[np.float32]:
