@@ -69,7 +69,8 @@ def _complain(sentence: str, status: int) -> int:
 
 def _quieten_lightning() -> None:
     """Drops what says nothing about the run: deprecated functions, its folder, advertisements."""
-    for message in ("LeafSpec", "was deprecated in v4", "exists and is not empty", "The dirpath has changed"):
+    noise = ("LeafSpec", "was deprecated in v4", "exists and is not empty", "The dirpath has changed")
+    for message in (*noise, "The number of training batches"):
         warnings.filterwarnings("ignore", message=f"(?s).*{message}")
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint")
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")

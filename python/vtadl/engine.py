@@ -147,7 +147,7 @@ class AnomalyDetector(L.LightningModule):
             self.log(
                 f"{stage}_{name}",
                 value,
-                prog_bar=True,
+                prog_bar=stage == "train" or name == "loss",
                 on_step=False,
                 on_epoch=True,
                 batch_size=count,
