@@ -1,10 +1,25 @@
 """Training in several processes that comes to the same as training in one."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return SumOverProcesses.forward(ctx, grad)
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
@@ -17,9 +32,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         count = images.new_tensor(images.numel() // images.shape[1], dtype=torch.float32)
         dist.all_reduce(count)
         images = images.float()
-        mean = all_reduce(images.sum(dims)) / count
+        mean = SumOverProcesses.apply(images.sum(dims)) / count
         centred = images - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / count
+        variance = SumOverProcesses.apply(centred.square().sum(dims)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None

@@ -1,5 +1,6 @@
 """The page about a test: figures, curves and pictures, in one file that needs nothing else."""
 
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ FIGURES = {
     "pixel_auroc": "pixel AUROC",
     "pixel_average_precision": "pixel AP",
     "pixel_f1_max": "pixel F1-max",
-    "aupro": "AUPRO (FPR ≤ 0.3)",
+    "aupro": "AUPRO",
 }
 PACKAGES = ("vtadl-ext", "torch", "lightning", "torchmetrics", "numpy", "pillow", "scikit-image")
 
@@ -104,9 +105,17 @@ def _section(result: DetectorResult) -> dict[str, Any]:
         "found": found(record),
         "curves": curve_plots(result.evaluation.curves),
         "histogram": histogram_plot(record.scores, record.labels),
+        "root": _common_folder(record),
         "history": history_plots(result.history),
         "settings": yaml.safe_dump(_plain(result.settings), sort_keys=False),
     }
+
+
+def _common_folder(record: Record) -> str:
+    """What the names of all pictures begin with."""
+    names = [example.name for group in record.examples.values() for example in group]
+    folder = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+    return f"{folder}/" if folder else ""
 
 
 def _settings(data: L.LightningDataModule) -> dict[str, Any]:

@@ -32,5 +32,7 @@ def test_two_processes_train_like_one(tiny, tmp_path):
 
     for one, two in zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True):
         assert one["step"] == two["step"]
-        for name in (name for name in one if name.startswith(("train_", "val_"))):
+        losses = [name for name in one if name.endswith(("_loss", "_nll", "_mse", "_ssim"))]
+        assert len(losses) == 8
+        for name in losses:
             assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-5), name

@@ -58,6 +58,10 @@ class ImageDataModule(L.LightningDataModule):
         )
         return self._loader(self.train_set, order)
 
+    def whole_train_dataloader(self) -> DataLoader[Sample]:
+        """All of it for every process, for what is fitted before training."""
+        return self._loader(self.train_set, DistributedSampler(self.train_set, 1, 0, seed=self.seed))
+
     def val_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process: what is fitted to it is then the same in all."""
         return self._loader(self.val_set, DistributedSampler(self.val_set, 1, 0, shuffle=False))
