@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,8 +32,28 @@ INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
 _SUMS = 4
 
 
+_reference_alone = False
+
+
+@contextmanager
+def use_reference() -> Iterator[None]:
+    """Within this block all functions compute with :mod:`vtadl_ext.reference`, in all threads.
+
+    What is traced within it, by :func:`torch.export.export` say, consists of PyTorch's own operators and runs
+    where vtadl_ext is not installed. :func:`torch.onnx.export` needs no such block.
+    """
+    global _reference_alone
+    before, _reference_alone = _reference_alone, True
+    try:
+        yield
+    finally:
+        _reference_alone = before
+
+
 def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
-    """Whether the binary serves this device; warns once for each kind that it does not."""
+    """Whether the binary serves this device, and may; warns once for each kind that it does not serve."""
+    if _reference_alone or torch.onnx.is_in_onnx_export():
+        return False
     if device.type in _KERNEL_DEVICES:
         return True
     if device.type not in _warned_devices:
@@ -370,11 +391,9 @@ def is_plain_backward(grad: Tensor) -> bool:
 
 
 def _needs_autograd(tensors: Sequence[Tensor]) -> bool:
-    """Whether an operator has to be seen by autograd; functorch and the compiler decide for themselves."""
+    """Whether an operator has to be seen by autograd; what is inside of functorch may be, all of it."""
     return torch.is_grad_enabled() and (
-        any(tensor.requires_grad for tensor in tensors)
-        or functorch_is_active()
-        or torch.compiler.is_compiling()
+        any(tensor.requires_grad for tensor in tensors) or functorch_is_active()
     )
 
 

@@ -1,6 +1,7 @@
 """Training and evaluation of the detector."""
 
 import math
+from itertools import islice
 from typing import Any, cast
 
 import lightning as L
@@ -9,7 +10,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vtadl.calibration import Calibration
 from vtadl.data import Sample, own_samples
+from vtadl.data.images import Fit
+from vtadl.guard import require_finite
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms
@@ -21,6 +25,7 @@ class AnomalyDetector(L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
 
     evaluation: Evaluation  # of the latest test
+    fit: Fit = "stretch"  # how the data module gave images the size of the network
 
     def __init__(
         self,
@@ -33,6 +38,8 @@ class AnomalyDetector(L.LightningModule):
         map_terms: list[MapTerm] = ["error", "dissimilarity", "nll"],  # noqa: B006
         top_patches: int = 10,
         smoothing: float = 2.0,
+        image_false_alarm_rate: float = 0.01,
+        pixel_false_alarm_rate: float = 0.01,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
@@ -50,6 +57,8 @@ class AnomalyDetector(L.LightningModule):
             map_terms: What the anomaly map adds up.
             top_patches: How many patches, those of the least usual NLL, count in the score of an image.
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
+            image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
+            pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of AdamW.
             warmup_steps: Steps until the largest learning rate.
@@ -60,6 +69,7 @@ class AnomalyDetector(L.LightningModule):
         self.network = VTADL(**network, scale_param=scale_param, min_std=min_std, mixture=mixture)
         self.loss = VTADLLoss(mse_weight, ssim_weight)
         self.scorer = AnomalyScorer(self.network.grid, score_terms, map_terms, top_patches, smoothing)
+        self.calibration = Calibration(image_false_alarm_rate, pixel_false_alarm_rate)
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -72,6 +82,7 @@ class AnomalyDetector(L.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         terms = self.loss(batch["image"], self.network(batch["image"]))
+        require_finite(terms, self.global_step)
         self._log_loss("train", terms, batch)
         return terms.total
 
@@ -83,7 +94,13 @@ class AnomalyDetector(L.LightningModule):
         self._log_loss("val", self.loss(batch["image"], prediction), batch)
         self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
 
-    def test_step(self, batch: Sample, batch_idx: int) -> None:
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
+            batches = islice(loader, int(self.trainer.num_val_batches[0]))
+            self.calibration.fit(self, (batch["image"].to(self.device, self.dtype) for batch in batches))
+
+    def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(
             own_samples(cast(DataLoader[Sample], self.trainer.test_dataloaders)) - self.metrics.images_seen
         )
@@ -96,6 +113,7 @@ class AnomalyDetector(L.LightningModule):
             batch["has_mask"][own],
             batch["kind"][own],
         )
+        return scores._asdict()
 
     def on_test_epoch_end(self) -> None:
         self.evaluation = self.metrics.evaluate()
@@ -104,6 +122,12 @@ class AnomalyDetector(L.LightningModule):
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:
         return self(batch["image"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fit"] = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.fit = checkpoint.get("fit", self.fit)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
@@ -125,8 +149,9 @@ class AnomalyDetector(L.LightningModule):
             self.log(
                 f"{stage}_{name}",
                 value,
-                prog_bar=name == "loss",
+                prog_bar=stage == "train" or name == "loss",
                 on_step=False,
                 on_epoch=True,
                 batch_size=count,
+                sync_dist=True,
             )

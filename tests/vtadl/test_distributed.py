@@ -34,10 +34,10 @@ def rows(text):
 def test_two_processes_print_the_figures_of_one(category, tmp_path, capsys):
     (category / "test/good/003.png").unlink()  # seven images do not divide by two
     folder = ["--data=MVTecAD", f"--data.root={category}", "--data.workers=0", "--data.batch_size=2"]
-    runs = ["--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path}"]
+    runs = ["--trainer.accelerator=cpu", f"--output={tmp_path}"]
     sizes = [f"--model.{size}" for size in SIZES]
     assert main(["fit", *folder, *runs, *sizes, "--trainer.max_epochs=1"]) == 0
-    checkpoint = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    checkpoint = tmp_path / "last.ckpt"
     test = ["test", *folder, *runs, f"--ckpt_path={checkpoint}"]
     capsys.readouterr()
     assert main(test) == 0

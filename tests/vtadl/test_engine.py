@@ -17,7 +17,7 @@ def make_trainer(folder, epochs):
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=training_callbacks(folder)[1:],
+        callbacks=training_callbacks(folder),
         plugins=[AtomicCheckpointIO()],
     )
 

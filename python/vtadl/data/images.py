@@ -55,12 +55,23 @@ def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixe
     Raises:
         InputError: If the file is missing, is no image, is cut short, or has pixels of another kind.
     """
-    image = open_image(path)
+    return resized_pixels(open_image(path), size, fit, str(path))
+
+
+def resized_pixels(image: Image.Image, size: tuple[int, int], fit: Fit, name: str) -> Pixels:
+    """The same of an image that is already open; `name` is what an error calls it."""
     if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(_sixteen_bit_grey(image, path), dtype=np.float32)
+        values = np.asarray(_sixteen_bit_grey(image, name), dtype=np.float32)
         resized = np.asarray(_resize(Image.fromarray(values), size, fit, Image.Resampling.BILINEAR))
         return np.repeat(resized.round().astype(np.uint16)[..., None], 3, axis=2)
     return np.asarray(_resize(image.convert("RGB"), size, fit, Image.Resampling.BILINEAR))
+
+
+def eight_bit_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """An image of any mode as bytes [H, W, 3], to look at."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path, image_path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Tensor:
@@ -111,8 +122,8 @@ def _resize(image: Image.Image, size: tuple[int, int], fit: Fit, filter_: Image.
     return image.resize(size[::-1], filter_)
 
 
-def _sixteen_bit_grey(image: Image.Image, path: Path) -> NDArray[Any]:
+def _sixteen_bit_grey(image: Image.Image, name: str) -> NDArray[Any]:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
-        raise InputError(f"cannot read image {path}: its pixels are not whole numbers of 8 or 16 bits")
+        raise InputError(f"cannot read image {name}: its pixels are not whole numbers of 8 or 16 bits")
     return values

@@ -4,9 +4,9 @@ from collections.abc import Sized
 from typing import TypedDict, cast
 
 import lightning as L
-import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
@@ -52,23 +52,34 @@ class ImageDataModule(L.LightningDataModule):
         return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        order = torch.Generator().manual_seed(self.seed)
-        return self._loader(self.train_set, shuffle=True, generator=order)
+        """Each epoch in an order of its own, by the seed and the epoch alone; each process gets its share."""
+        order: DistributedSampler[int] = DistributedSampler(
+            self.train_set, *self._processes(), shuffle=True, seed=self.seed
+        )
+        return self._loader(self.train_set, order)
+
+    def whole_train_dataloader(self) -> DataLoader[Sample]:
+        """All of it for every process, for what is fitted before training."""
+        return self._loader(self.train_set, DistributedSampler(self.train_set, 1, 0, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.val_set)
+        """All of it for every process: what is fitted to it is then the same in all."""
+        return self._loader(self.val_set, DistributedSampler(self.val_set, 1, 0, shuffle=False))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.test_set)
+        """Each process gets its share, and no image is there twice."""
+        shares = UnrepeatedDistributedSampler(self.test_set, *self._processes(), shuffle=False)
+        return self._loader(self.test_set, shares)
 
-    def _loader(
-        self, dataset: Dataset[Sample], shuffle: bool = False, generator: torch.Generator | None = None
-    ) -> DataLoader[Sample]:
+    def _processes(self) -> tuple[int, int]:
+        """How many there are, and which one this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[int]) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             self.batch_size,
-            shuffle=shuffle,
-            generator=generator,
+            sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
