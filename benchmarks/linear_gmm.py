@@ -1,117 +1,71 @@
-"""`linear_gmm_nll` against a linear layer and what computes the likelihood of its output.
+"""`linear_gmm_nll` against a linear layer and what computes the likelihood of its output."""
 
-`python -m benchmarks.linear_gmm` prints the table of memory in docs/linear_gmm.md. It needs Linux.
-"""
-
-import multiprocessing
-import os
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import vtadl_ext
-from benchmarks.gmm import mixture_same_family
-from benchmarks.measure import Case, Function, forward_backward
+from benchmarks import gmm
+from benchmarks.case import OWN, Case, Function, Mode, Provider
 
-
-def head(
-    x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, components: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole mixtures, each parameter contiguous, as `MixtureHead` makes them."""
-    means = components * x.shape[-1]
-    rows = (components, means, means)
-    logits, mu, scale = (
-        F.linear(h, *some) for some in zip(weight.split(rows), bias.split(rows), strict=True)
-    )
-    return logits, mu.unflatten(-1, (components, -1)), scale.unflatten(-1, (components, -1))
+# A head is trained on samples that are given.
+GRADIENTS = Mode("gradients", slice(1, None))
 
 
 def linear_then(nll: Function, components: int) -> Function:
+    """The likelihood of whole mixtures, each parameter contiguous, as `MixtureHead` makes them."""
+
     def linear_nll(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return nll(x, *head(x, h, weight, bias, components))
+        means = components * x.shape[-1]
+        rows = (components, means, means)
+        logits, mu, scale = (
+            F.linear(h, *some) for some in zip(weight.split(rows), bias.split(rows), strict=True)
+        )
+        return nll(x, logits, mu.unflatten(-1, (components, -1)), scale.unflatten(-1, (components, -1)))
 
     return linear_nll
 
 
-def providers(components: int) -> dict[str, Function]:
-    reference = linear_then(vtadl_ext.reference.gmm_nll, components)
-    return {
-        "vtadl_ext": partial(vtadl_ext.linear_gmm_nll, num_components=components),
-        "Linear + gmm_nll": linear_then(vtadl_ext.gmm_nll, components),
-        "Linear + eager": reference,
-        "Linear + compiled": torch.compile(reference, dynamic=False),
-        "Linear + MixtureSameFamily": linear_then(mixture_same_family, components),
-    }
+def providers(components: int) -> tuple[Provider, ...]:
+    eager = linear_then(vtadl_ext.reference.gmm_nll, components)
+    return (
+        Provider(OWN, partial(vtadl_ext.linear_gmm_nll, num_components=components)),
+        Provider("Linear + gmm_nll", linear_then(vtadl_ext.gmm_nll, components)),
+        Provider("Linear + eager", eager),
+        Provider("Linear + compiled", eager, compile=True),
+        Provider("Linear + MixtureSameFamily", linear_then(gmm.mixture_same_family, components)),
+    )
 
 
-def cases(device: torch.device) -> list[Case]:
-    def case(
-        name: str,
-        samples: int,
-        components: int,
-        features: int,
-        width: int,
-        dtype: torch.dtype = torch.float32,
-    ) -> Case:
-        rows = components * (1 + 2 * features)
-        weight = 0.3 * width**-0.5 * torch.randn(rows, width)
-        tensors = (torch.randn(samples, features), torch.randn(samples, width), weight, torch.zeros(rows))
-        return Case(
-            f"{name}: x {[samples, features]}, h {[samples, width]}, K {components}",
-            tuple(tensor.to(device, dtype) for tensor in tensors),
-            partial(vtadl_ext.reference.linear_gmm_nll, num_components=components),
-            providers(components),
-            modes=(forward_backward,),
-        )
-
+def cases() -> list[Case]:
     return [
-        case("wide head", 2048, 150, 128, 128),
-        case("narrow head", 2048, 30, 128, 128),
-        case("wide features", 2048, 30, 512, 512),
-        case("world model", 65536, 5, 1, 64),
+        _case("wide head", 2048, 150, 128, 128),
+        _case("narrow head", 2048, 30, 128, 128, level="quick"),
+        _case("wide features", 2048, 30, 512, 512),
+        _case("world model", 65536, 5, 1, 64),
+        *(_case(f"N = {n}", n, 32, 64, 64, sweep=("N", n)) for n in (512, 2048, 8192)),
+        *(_case(f"K = {k}", 1024, k, 64, 64, sweep=("K", k)) for k in (16, 64, 256)),
+        _case("smoke", 6, 3, 4, 5, level="smoke"),
     ]
 
 
-# N, K, D; the head reads as many features as it predicts.
-MEMORY_SIZES = [(2048, 30, 128), (2048, 150, 128), (2048, 30, 512), (2048, 150, 512)]
-MIB = 2**20
-
-
-def peak_memory(provider: str, samples: int, components: int, features: int) -> float:
-    """MiB that a training step needs at its peak, above its tensors and the gradients it leaves."""
-    torch.manual_seed(0)
+def _case(name: str, samples: int, components: int, features: int, width: int, **options: Any) -> Case:
     rows = components * (1 + 2 * features)
-    weight = (0.3 * features**-0.5 * torch.randn(rows, features)).requires_grad_()
-    x, h = torch.randn(samples, features), torch.randn(samples, features, requires_grad=True)
-    bias = torch.zeros(rows, requires_grad=True)
-    leaves = [h, weight, bias]
-    function = providers(components)[provider]
-    function(x, *leaves).backward()  # libraries, threads and the compiler's work
-    for leaf in leaves:
-        leaf.grad = None
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
-    function(x, *leaves).backward()
-    return (_status("VmHWM") - before - sum(leaf.nbytes for leaf in leaves)) / MIB
 
+    def build() -> tuple[Tensor, ...]:
+        weight = 0.3 * width**-0.5 * torch.randn(rows, width)
+        return torch.randn(samples, features), torch.randn(samples, width), weight, torch.zeros(rows)
 
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
-def main() -> None:
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed does not stay with the process
-    names = list(providers(1))
-    print("|", " | ".join(["N", "K", "D = H", *names]), "|")
-    for sizes in MEMORY_SIZES:
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            peaks = [pool.apply(peak_memory, (name, *sizes)) for name in names]
-        print("|", " | ".join([*map(str, sizes), *(f"{peak:.0f}" for peak in peaks)]), "|", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return Case(
+        name,
+        " x ".join(map(str, (samples, components, features, width))),
+        build,
+        partial(vtadl_ext.reference.linear_gmm_nll, num_components=components),
+        providers(components),
+        flops=lambda _: 6.0 * samples * rows * width,  # of the products, which are nearly all
+        modes=(GRADIENTS,),
+        **options,
+    )

@@ -1,10 +1,11 @@
 """The operators that are measured. Each module has `cases()`."""
 
-from benchmarks import gmm, reconstruction, ssim, training_step
+from benchmarks import gmm, linear_gmm, reconstruction, ssim, training_step
 from benchmarks.case import Case, Level
 
 OPERATORS = {
     "gmm": gmm,
+    "linear_gmm": linear_gmm,
     "ssim": ssim,
     "reconstruction": reconstruction,
     "training_step": training_step,
