@@ -1,14 +1,17 @@
-"""The training loss: mixture likelihood of the tokens and fidelity of the reconstruction."""
+"""The training loss: likelihood of the patches and fidelity of the reconstruction."""
 
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from vtadl.model.vtadl import Prediction
+from vtadl.model.vtadl import Likelihood, Prediction
 from vtadl_ext import gmm_nll, reconstruction_loss
 
-ScaleParam = Literal["log_std", "std", "log_var", "var", "softplus"]
-MixtureForm = Literal["logsumexp", "weighted"]
+_LIKELIHOODS: dict[str, dict[str, Any]] = {
+    "dictionary": {"scale_param": "log_std"},
+    "paper": {"scale_param": "log_std"},
+    "public-code": {"scale_param": "log_var", "mixture": "weighted"},
+}
 
 
 class LossTerms(NamedTuple):
@@ -27,25 +30,23 @@ class VTADLLoss(nn.Module):
         self,
         mse_weight: float = 5.0,
         ssim_weight: float = 0.5,
-        scale_param: ScaleParam = "log_std",
         min_std: float = 0.1,
-        mixture: MixtureForm = "logsumexp",
+        likelihood: Likelihood = "dictionary",
     ) -> None:
         """Sets the weights and the form of the likelihood.
 
         Args:
             mse_weight: Weight of the mean squared error.
             ssim_weight: Weight of the structural dissimilarity.
-            scale_param: How the head's scale is read.
-            min_std: Smallest standard deviation of a component, where a token's own is 1.
-            mixture: The mixture's likelihood, or the weighted sum of the published code.
+            min_std: Smallest standard deviation of a component under `paper`, where a token's own is 1.
+            likelihood: `public-code` is the weighted sum of the published code, and not a likelihood.
         """
         super().__init__()
         self.mse_weight = mse_weight
         self.ssim_weight = ssim_weight
-        self.scale_param: ScaleParam = scale_param
-        self.min_std = min_std
-        self.mixture: MixtureForm = mixture
+        self.options = _LIKELIHOODS[likelihood]
+        if likelihood == "paper":
+            self.options = self.options | {"min_std": min_std}
 
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
         """Loss of a batch of images [B, 3, H, W] in [0, 1]."""
@@ -60,12 +61,5 @@ class VTADLLoss(nn.Module):
         return LossTerms(nll + fidelity, nll.detach(), terms.mse, terms.ssim)
 
     def patch_nll(self, prediction: Prediction) -> Tensor:
-        """Negative log-likelihood of each patch's token: [B, N] nats."""
-        return gmm_nll(
-            prediction.tokens,
-            *prediction.mixture,
-            scale_param=self.scale_param,
-            min_std=self.min_std,
-            mixture=self.mixture,
-            reduction="none",
-        )
+        """Negative log-likelihood of each patch or window: [B, P] nats."""
+        return gmm_nll(prediction.features, *prediction.mixture, **self.options, reduction="none")

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class Mixture(NamedTuple):
-    """One diagonal Gaussian mixture per patch, as `vtadl_ext.gmm_nll` reads it."""
+    """Diagonal Gaussian mixtures, as `vtadl_ext.gmm_nll` reads them; leading dimensions broadcast."""
 
-    logits: Tensor  # [B, N, K]
-    mu: Tensor  # [B, N, K, D]
-    scale: Tensor  # [B, N, K, D]
+    logits: Tensor  # [*, K]
+    mu: Tensor  # [*, K, D]
+    scale: Tensor  # [*, K, D]
 
 
 class MixtureHead(nn.Module):
