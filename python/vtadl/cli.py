@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vtadl.errors import InputError
 
-HELP = """usage: vtadl {fit,test,predict,demo} [options]
+HELP = """usage: vtadl {fit,test,predict,demo,reproduce} [options]
 
 VT-ADL, an image anomaly detector that learns from normal images alone.
 
@@ -21,6 +21,8 @@ VT-ADL, an image anomaly detector that learns from normal images alone.
                                               AUROC and average precision of a trained detector
   vtadl predict --checkpoint best.ckpt --images FOLDER --output FOLDER
                                               scores and anomaly maps of a folder of images
+  vtadl reproduce mnist|mvtec --root FOLDER --output FOLDER
+                                              the protocols of the paper, with a table beside its figures
 
 `vtadl COMMAND --help` lists the options of a command. --config takes a YAML file or one of: {configs}
 """
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP.replace("{configs}", ", ".join(config_names())), end="")
         return 0
     commands = {"fit": _lightning, "test": _lightning, "predict": _predict, "demo": _demo}
+    commands["reproduce"] = _reproduce
     if command not in commands:
         print(f"vtadl: there is no command {command}; see vtadl --help", file=sys.stderr)
         return 2
@@ -90,3 +93,11 @@ def _demo(arguments: list[str]) -> None:
     from vtadl.demo import demo
 
     auto_cli(demo, args=arguments[1:], as_positional=False, prog="vtadl demo")
+
+
+def _reproduce(arguments: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    from vtadl.reproduce import mnist, mvtec
+
+    auto_cli([mnist, mvtec], args=arguments[1:], as_positional=False, prog="vtadl reproduce")

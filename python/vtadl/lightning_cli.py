@@ -8,12 +8,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
+from vtadl.data import ImageDataModule, MNISTDigit, MVTecFolder, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.training import require_checkpoint, training_callbacks
 
-__all__ = ["MVTecFolder", "TextureDefects", "run"]
+__all__ = ["MNISTDigit", "MVTecFolder", "TextureDefects", "run"]
 
 
 class DetectorCLI(LightningCLI):

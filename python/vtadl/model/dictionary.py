@@ -69,11 +69,9 @@ class Dictionary(Resizing):
             windows = x.flatten(0, 1)
             x = windows[torch.randperm(len(windows), generator=generator)[:_SHARED_SAMPLES], None]
         mixture = fit_mixtures(x, settings.components, settings.min_std, steps, generator)
-        self.log_weights.data, self.mu.data, self.log_std.data = (
-            mixture.logits,
-            mixture.mu,
-            mixture.scale.log(),
-        )
+        self.replace("log_weights", mixture.logits)
+        self.replace("mu", mixture.mu)
+        self.replace("log_std", mixture.scale.log())
 
     def _turn(self, x: Tensor, positions: Positions) -> None:
         if positions == "shared":

@@ -22,7 +22,7 @@ class Gate(Resizing):
 
     def resize(self, components: int) -> None:
         """Starts anew with K components."""
-        self.loadings.data = self.loadings.new_zeros(components, self.rank)
+        self.replace("loadings", self.loadings.new_zeros(components, self.rank))
 
     def forward(self, vector: Tensor) -> Tensor:
         """A vector [B, bottleneck] to changes of the log-weights [B, P, K]."""
