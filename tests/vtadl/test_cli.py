@@ -6,16 +6,16 @@ from PIL import Image
 
 from vtadl.cli import config_names, main
 
-SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "components=2"]
+SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "features=8"]
 
 
 def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("fit", "test", "predict", "demo"))
+    assert all(command in text for command in ("fit", "test", "predict", "demo", "reproduce"))
 
 
-@pytest.mark.parametrize("command", ["fit", "test", "predict", "demo"])
+@pytest.mark.parametrize("command", ["fit", "test", "predict", "demo", "reproduce"])
 def test_every_command_explains_its_options(capsys, command):
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])

@@ -90,7 +90,13 @@ class Dictionary(Resizing):
         return torch.einsum("bpd,pde->bpe", x, self.rotation)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [B, P, D] of images [B, C, H, W]."""
+        """Features [B, P, D] of images [B, C, H, W].
+
+        Raises:
+            RuntimeError: If it has not been fitted.
+        """
+        if not self.fitted:
+            raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
         return self.features_of(self.projection(self.extractor(images)))
 
     def mixture(self, offsets: Tensor | None = None) -> Mixture:
