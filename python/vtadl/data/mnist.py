@@ -31,7 +31,7 @@ class DigitImages(Dataset[Sample]):
             image=image.expand(3, -1, -1),
             label=label,
             mask=torch.zeros(1, *image.shape),
-            has_mask=torch.tensor(False),
+            has_mask=label == 0,
             name=f"{self.name}/{index:05d}",
         )
 
