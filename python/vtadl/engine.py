@@ -128,7 +128,9 @@ class AnomalyDetector(L.LightningModule):
         return self(batch["image"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self._parameter_groups(), self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(), self.learning_rate, weight_decay=self.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

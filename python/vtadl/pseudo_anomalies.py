@@ -27,7 +27,9 @@ def make_pseudo_anomalies(images: Tensor, seed: int = 0) -> PseudoAnomalies:
     """
     generator = torch.Generator().manual_seed(seed)
     pairs = [_change(images, index, generator) for index in range(len(images))]
-    return PseudoAnomalies(torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs]))
+    return PseudoAnomalies(
+        torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
+    )
 
 
 def _change(images: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ from vtadl.training import load_detector, training_callbacks
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 
-# Mishra et al., "VT-ADL", ISIE 2021: AUROC of MNIST's digits in table II, and what it calls PRO of MVTec AD, which
-# in the authors' code is the AUROC of pixels.
+# Mishra et al., "VT-ADL", ISIE 2021: AUROC of MNIST's digits in table II, and what it calls PRO of MVTec AD,
+# which in the authors' code is the AUROC of pixels.
 PAPER: dict[str, dict[str, float]] = {
     "mnist": dict(
         zip("0123456789", (0.99, 1.0, 0.976, 0.976, 0.984, 0.971, 0.995, 0.99, 0.974, 0.99), strict=True)
@@ -176,7 +176,9 @@ def _write(output: Path, name: str, settings: dict[str, Any], runs: Runs) -> Non
 
 def table(name: str, runs: Runs) -> str:
     """Mean ± standard deviation over the seeds beside the paper's figure, and the mean of all classes."""
-    figures = [figure for figure in FIGURES if all(figure in run for r in runs.values() for run in r.values())]
+    figures = [
+        figure for figure in FIGURES if all(figure in run for r in runs.values() for run in r.values())
+    ]
     lines = [
         f"| {name} | {' | '.join(figures)} | seconds | paper: {COMPARED[name]} |",
         "| --- |" + " --- |" * (len(figures) + 2),

@@ -15,6 +15,7 @@ Term = Literal["nll", "mse", "dissimilarity"]
 TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
 _ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
+_WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
 _LEAST_DEVIATION = 0.1  # of that of all places together
 
 
@@ -87,7 +88,7 @@ class AnomalyScorer(nn.Module):
     The NLL of an image is the mean of the largest ones of its patches. Where `normalised`, each place
     counts by how unusual its NLL is for normal images *there*, which is right for objects that always
     lie alike. Which terms, and whether to normalise, is chosen so that anomalies made from held-out
-    images are told from these best, unless it is given.
+    images are told from these best, unless it is given; each further term has to gain something.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class AnomalyScorer(nn.Module):
         self._remember(1, images, prediction, patch_nll, changed)
 
     def finish(self) -> float | None:
-        """Makes the choice and takes the moments; returns how well made anomalies are told, if there were any."""
+        """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
         normal = _join(self._seen[0])
         anomalous = _join(self._seen[1]) if self._seen[1] else None
         self._seen = [[], []]
@@ -168,7 +169,7 @@ class AnomalyScorer(nn.Module):
         self._seen[kind].append(Examples(patch_nll, differences, changed.flatten(1) > 0))
 
     def _choose(self, normal: Examples, anomalous: Examples) -> float:
-        """Takes the best of all options; the moments are those of one half, and the other half is told apart."""
+        """Takes the best of all options, each half of the images being scored with the moments of the other."""
         terms = CHOICES if self.fixed_terms is None else (self.fixed_terms,)
         enough = len(normal.nll) >= _ENOUGH_TO_NORMALISE
         normalised = (False, True) if enough else (False,)
@@ -180,9 +181,13 @@ class AnomalyScorer(nn.Module):
         for weights, flag in options:
             self._set(weights, flag)
             values.append(
-                sum(self._separation(_part(normal, a), _part(normal, b), _part(anomalous, b)) for a, b in halves)
+                sum(
+                    self._separation(_part(normal, a), _part(normal, b), _part(anomalous, b))
+                    for a, b in halves
+                )
             )
-        best = max(range(len(options)), key=values.__getitem__)
+        simplicity = [_WORTHWHILE * float((weights > 0).sum() - 1) for weights, _ in options]
+        best = max(range(len(options)), key=lambda index: values[index] / 2 - simplicity[index])
         self._set(*options[best])
         return values[best] / 2
 

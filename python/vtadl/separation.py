@@ -9,5 +9,7 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     if not len(normal) or not len(anomalous):
         return 0.5
     ordered = normal.sort().values
-    below, up_to = (torch.searchsorted(ordered, anomalous.contiguous(), right=right) for right in (False, True))
+    below, up_to = (
+        torch.searchsorted(ordered, anomalous.contiguous(), right=right) for right in (False, True)
+    )
     return (below + up_to).double().mean().item() / (2 * len(normal))

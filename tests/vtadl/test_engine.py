@@ -58,14 +58,16 @@ def test_the_dictionary_is_chosen_and_fitted_before_training(tiny, data, tmp_pat
 
 
 def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
+    means: list[torch.Tensor] = []
     for trained in (False, True):
         detector = AnomalyDetector(**chosen, trained=trained)
-        callback = LambdaCallback(on_fit_start=lambda _, module: means.append(module.network.dictionary.mu.clone()))
-        means: list[torch.Tensor] = []
+        callback = LambdaCallback(
+            on_fit_start=lambda _, module: means.append(module.network.dictionary.mu.clone())
+        )
         trainer = make_trainer(tmp_path, 1)
         trainer.callbacks.append(callback)
         trainer.fit(detector, data)
-        assert torch.equal(detector.network.dictionary.mu, means[0]) != trained
+        assert torch.equal(detector.network.dictionary.mu, means[-1]) != trained
 
 
 def test_without_a_data_module_the_dictionary_says_what_it_needs(chosen, data, tmp_path):
@@ -117,7 +119,9 @@ def test_testing_reports_all_figures(chosen, data, tmp_path):
     trainer = make_trainer(tmp_path, 1)
     trainer.fit(detector := AnomalyDetector(**chosen), data)
     (figures,) = trainer.test(detector, data, verbose=False)
-    assert {"image_auroc", "image_average_precision", "pixel_auroc", "pixel_average_precision"} <= set(figures)
+    assert {"image_auroc", "image_average_precision", "pixel_auroc", "pixel_average_precision"} <= set(
+        figures
+    )
     assert all(0 <= figure <= 1 for figure in figures.values())
 
 

@@ -59,7 +59,9 @@ def test_every_image_has_the_same_norm(root):
     torch.testing.assert_close(norms, norms.mean().expand(50), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x09\x01\0\0\0\x01a", b"\0\0\x08\x01\0\0\0\x05abc"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08", b"\0\0\x09\x01\0\0\0\x01a", b"\0\0\x08\x01\0\0\0\x05abc"]
+)
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "labels").write_bytes(content)
     with pytest.raises(InputError, match="labels"):

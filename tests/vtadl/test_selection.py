@@ -11,7 +11,9 @@ from vtadl.separation import auroc
 def aligned_images(count: int) -> torch.Tensor:
     """The same picture in every image, at slightly different brightness."""
     picture = torch.nn.functional.interpolate(torch.rand(1, 1, 8, 8), (32, 32), mode="bicubic")[0] * 0.6 + 0.2
-    return (picture * (0.9 + 0.2 * torch.rand(count, 3, 1, 1)) + 0.02 * torch.randn(count, 3, 32, 32)).clamp(0, 1)
+    return (picture * (0.9 + 0.2 * torch.rand(count, 3, 1, 1)) + 0.02 * torch.randn(count, 3, 32, 32)).clamp(
+        0, 1
+    )
 
 
 def turned_images(count: int) -> torch.Tensor:

@@ -5,4 +5,13 @@ from vtadl.data.mnist import MNISTDigit
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
 
-__all__ = ["TEXTURES", "ImageDataModule", "ImageFolder", "MNISTDigit", "MVTecFolder", "Sample", "Texture", "TextureDefects"]
+__all__ = [
+    "TEXTURES",
+    "ImageDataModule",
+    "ImageFolder",
+    "MNISTDigit",
+    "MVTecFolder",
+    "Sample",
+    "Texture",
+    "TextureDefects",
+]

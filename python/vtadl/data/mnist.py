@@ -114,7 +114,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _read_split(root: Path, split: str) -> tuple[Tensor, Tensor]:
     """Images [N, 28, 28] in [0, 1] and their digits [N]."""
-    images, digits = read_idx(root / f"{split}-images-idx3-ubyte"), read_idx(root / f"{split}-labels-idx1-ubyte")
+    images, digits = (
+        read_idx(root / f"{split}-images-idx3-ubyte"),
+        read_idx(root / f"{split}-labels-idx1-ubyte"),
+    )
     if images.ndim != 3 or len(images) != len(digits):
         raise InputError(f"the {split} images in {root} do not fit to their labels")
     return torch.from_numpy(images).float() / 255, torch.from_numpy(digits).long()

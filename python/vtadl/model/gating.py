@@ -14,7 +14,9 @@ class Gate(Resizing):
     starts from no change at all.
     """
 
-    def __init__(self, bottleneck: int, token_grid: tuple[int, int], grid: tuple[int, int], rank: int = 16) -> None:
+    def __init__(
+        self, bottleneck: int, token_grid: tuple[int, int], grid: tuple[int, int], rank: int = 16
+    ) -> None:
         super().__init__()
         self.token_grid, self.grid, self.rank = token_grid, grid, rank
         self.unfold = nn.Linear(bottleneck, rank * token_grid[0] * token_grid[1])

@@ -18,7 +18,7 @@ class PretrainedPatches(nn.Module):
     The image is resized to what the transformer was trained on where its configuration says so.
     """
 
-    def __init__(self, source: str, image_size: tuple[int, int], layers: Sequence[int] = (-4, -1)) -> None:
+    def __init__(self, source: str, image_size: tuple[int, int], layers: Sequence[int] = (-2, -1)) -> None:
         """Loads the transformer.
 
         Args:
@@ -58,14 +58,18 @@ class PretrainedPatches(nn.Module):
             pixel_values=(images - self.mean) / self.std, output_hidden_states=True
         ).hidden_states
         patches = self.grid[0] * self.grid[1]  # whatever comes before them are class and register tokens
-        return torch.cat([F.layer_norm(s, s.shape[-1:])[:, -patches:] for s in map(states.__getitem__, self.layers)], -1)
+        return torch.cat(
+            [F.layer_norm(s, s.shape[-1:])[:, -patches:] for s in map(states.__getitem__, self.layers)], -1
+        )
 
 
 def _load(source: str) -> Any:
     try:
         from transformers import AutoModel
     except ModuleNotFoundError as error:
-        raise InputError("pretrained features need transformers: pip install 'vtadl-ext[pretrained]'") from error
+        raise InputError(
+            "pretrained features need transformers: pip install 'vtadl-ext[pretrained]'"
+        ) from error
     try:
         return AutoModel.from_pretrained(source).eval().requires_grad_(False)
     except (OSError, ValueError) as error:

@@ -47,7 +47,7 @@ class Projection(Resizing):
         self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features [..., F] to components [..., D] in units of x; the last is that of the energy, of unit scale."""
+        """Features [..., F] to components [..., D] in units of x; the last, the energy's, has unit scale."""
         centred = x - self.mean
         components = centred @ self.basis
         rest = centred.square().sum(-1) - components.square().sum(-1)
@@ -56,7 +56,7 @@ class Projection(Resizing):
         return torch.cat([components, ((energy - mean) / deviation)[..., None]], dim=-1)
 
     def whitening(self, softness: float) -> Tensor:
-        """Factors [D] to unit variance: wholly so at softness 0, and not at all beside one factor at infinity.
+        """Factors [D] that bring every component to unit variance at softness 0, and none at infinity.
 
         `softness` is a variance, in units of the largest, that is added to that of every component.
         """

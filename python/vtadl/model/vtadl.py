@@ -60,7 +60,7 @@ class VTADL(nn.Module):
         gated: bool = True,
         trained: bool = False,
         pretrained: str | None = None,
-        pretrained_layers: Sequence[int] = (-4, -1),
+        pretrained_layers: Sequence[int] = (-2, -1),
     ) -> None:
         """Builds the network.
 
@@ -75,7 +75,7 @@ class VTADL(nn.Module):
             bottleneck: Size of the one vector that the decoder sees.
             decoder_channels: Channels of the decoder's first layer, halved by each further one.
             likelihood: What the mixture is the density of, and where its parameters come from.
-            components: Gaussians in a patch's mixture, other than in a dictionary, which finds its own number.
+            components: Gaussians in a patch's mixture, unless a dictionary finds its own number.
             stride: Pixels from one of the dictionary's windows to the next.
             window: Side of a window, in pixels of its scale.
             scales: How many pixels a side are averaged to one pixel of a window.

@@ -26,7 +26,9 @@ class Windows(nn.Module):
         """
         super().__init__()
         if image_size[0] % stride or image_size[1] % stride:
-            raise InputError(f"image_size {image_size[0]}x{image_size[1]} is not a multiple of stride {stride}")
+            raise InputError(
+                f"image_size {image_size[0]}x{image_size[1]} is not a multiple of stride {stride}"
+            )
         for scale in scales:
             if scale < 1 or stride % scale or window < stride // scale:
                 raise InputError(
