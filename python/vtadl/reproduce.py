@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import lightning as L
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecFolder
 from vtadl.engine import AnomalyDetector

@@ -169,7 +169,7 @@ class AnomalyScorer(nn.Module):
         self._seen[kind].append(Examples(patch_nll, differences, changed.flatten(1) > 0))
 
     def _choose(self, normal: Examples, anomalous: Examples) -> float:
-        """Takes the best of all options, each half of the images being scored with the moments of the other."""
+        """Takes the best option; each half of the images is scored with the moments of the other."""
         terms = CHOICES if self.fixed_terms is None else (self.fixed_terms,)
         enough = len(normal.nll) >= _ENOUGH_TO_NORMALISE
         normalised = (False, True) if enough else (False,)

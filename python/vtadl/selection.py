@@ -19,7 +19,7 @@ SOFTNESS = (0.001, 0.03, 1.0)
 MIN_STD = (0.05, 0.1, 0.2, 0.4)
 _SAMPLES_PER_COMPONENT = 20
 _HELD_OUT = 64
-_FITTED = 1000  # images that candidates are fitted to
+_FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,12 @@ def _best(
 def _split(dictionary: Dictionary, images: Tensor, seed: int) -> Candidates:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     held_out = max(1, min(_HELD_OUT, len(images) // 4))
-    normal, fitted = images[order[:held_out]], images[order[held_out:][:_FITTED]]
+    fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
+    normal, fitted = images[order[:held_out]], images[order[held_out:][:fitted_count]]
     anomalies = make_pseudo_anomalies(normal, seed)
     masks = F.adaptive_avg_pool2d(anomalies.masks, dictionary.grid).flatten(1) > 0.25
-    parts = (dictionary.components_of(part) for part in (fitted, normal, anomalies.images))
-    return Candidates(*parts, masks)
+    of = dictionary.components_of
+    return Candidates(of(fitted), of(normal), of(anomalies.images), masks)
 
 
 def _separation(dictionary: Dictionary, candidates: Candidates, top_patches: int) -> float:

@@ -31,10 +31,14 @@ class Projection(Resizing):
     def fit(self, images: Tensor, extractor: nn.Module) -> None:
         """Takes the components of the features of images [N, C, H, W]."""
         chunks = images.split(self.chunk)
-        count, total, squares = 0, 0.0, 0.0
+        size = extractor(images[:1]).shape[-1]
+        count, total = 0, images.new_zeros(size, dtype=torch.float64)
+        squares = images.new_zeros(size, size, dtype=torch.float64)
         for chunk in chunks:
             x = extractor(chunk).flatten(0, 1)
-            count, total, squares = count + len(x), total + x.sum(0).double(), squares + (x.T @ x).double()
+            count += len(x)
+            total += x.sum(0)
+            squares += x.T @ x
         mean = total / count
         eigenvalues, basis = torch.linalg.eigh(squares / count - mean[:, None] * mean)
         eigenvalues, basis = eigenvalues.flip(0).clamp(min=0), basis.flip(1)
