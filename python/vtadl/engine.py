@@ -52,7 +52,8 @@ class AnomalyDetector(L.LightningModule):
             mse_weight: Weight of the mean squared error in the loss.
             ssim_weight: Weight of the structural dissimilarity in the loss.
             terms: What scores and maps are made of.
-            normalised: Whether each place is compared with normal images at that place.
+            normalised: Whether each place is compared with normal images at that place; if None, where
+                the positions have mixtures of their own and enough images are held out.
             top_patches: How many patches, those of the largest NLL, count in the score of an image.
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
             learning_rate: Largest learning rate.
@@ -100,7 +101,7 @@ class AnomalyDetector(L.LightningModule):
         return terms.total
 
     def on_validation_epoch_start(self) -> None:
-        self.scorer.reset()
+        self.scorer.reset(self.network.aligned)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         prediction = self.network(batch["image"])

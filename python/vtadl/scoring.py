@@ -14,6 +14,7 @@ from vtadl_ext import ssim
 Term = Literal["nll", "mse", "dissimilarity"]
 TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
+_ENOUGH_TO_CHOOSE = 4  # held-out images
 _ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
 _WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
 _LEAST_DEVIATION = 0.1  # of that of all places together
@@ -87,8 +88,9 @@ class AnomalyScorer(nn.Module):
 
     The NLL of an image is the mean of the largest ones of its patches. Where `normalised`, each place
     counts by how unusual its NLL is for normal images *there*, which is right for objects that always
-    lie alike. Which terms, and whether to normalise, is chosen so that anomalies made from held-out
-    images are told from these best, unless it is given; each further term has to gain something.
+    lie alike; unless it is given, that is so where the dictionary found them `aligned`. Terms that are
+    not given are those that best tell anomalies made from held-out images; each further term has to
+    gain something.
     """
 
     def __init__(
@@ -114,14 +116,16 @@ class AnomalyScorer(nn.Module):
         self.register_buffer("weights", _term_weights(self.fixed_terms or CHOICES[0]))
         self.register_buffer("normalised", torch.tensor(bool(normalised)))
         self._seen: list[list[Examples]] = [[], []]
+        self._aligned = False
 
     @property
     def chooses(self) -> bool:
-        """Whether anything is left to choose."""
-        return self.fixed_terms is None or self.fixed_normalised is None
+        """Whether the terms are to be chosen."""
+        return self.fixed_terms is None
 
-    def reset(self) -> None:
-        """Forgets all images."""
+    def reset(self, aligned: bool = False) -> None:
+        """Forgets all images; says whether the next ones are of objects that lie alike."""
+        self._aligned = aligned
         self.pixel_moments.reset()
         self._seen = [[], []]
 
@@ -140,10 +144,12 @@ class AnomalyScorer(nn.Module):
     def finish(self) -> float | None:
         """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
         normal = _join(self._seen[0])
+        enough = self._aligned and len(normal.nll) >= _ENOUGH_TO_NORMALISE
+        self.normalised.fill_(enough if self.fixed_normalised is None else self.fixed_normalised)
         anomalous = _join(self._seen[1]) if self._seen[1] else None
         self._seen = [[], []]
         separation = None
-        if anomalous is not None and len(normal.nll) >= 4:
+        if anomalous is not None and len(normal.nll) >= _ENOUGH_TO_CHOOSE:
             separation = self._choose(normal, anomalous)
         self._take_moments(normal)
         return separation
@@ -169,27 +175,19 @@ class AnomalyScorer(nn.Module):
         self._seen[kind].append(Examples(patch_nll, differences, changed.flatten(1) > 0))
 
     def _choose(self, normal: Examples, anomalous: Examples) -> float:
-        """Takes the best option; each half of the images is scored with the moments of the other."""
-        terms = CHOICES if self.fixed_terms is None else (self.fixed_terms,)
-        enough = len(normal.nll) >= _ENOUGH_TO_NORMALISE
-        normalised = (False, True) if enough else (False,)
-        if self.fixed_normalised is not None:
-            normalised = (self.fixed_normalised,)
-        options = [(weights, flag) for flag in normalised for weights in map(_term_weights, terms)]
-        halves = [(slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))]
+        """Takes the best terms; each half of the images is scored with the moments of the other."""
+        options = [self.fixed_terms] if self.fixed_terms else CHOICES
+        halves = (slice(0, None, 2), slice(1, None, 2))
         values = []
-        for weights, flag in options:
-            self._set(weights, flag)
-            values.append(
-                sum(
-                    self._separation(_part(normal, a), _part(normal, b), _part(anomalous, b))
-                    for a, b in halves
-                )
-            )
-        simplicity = [_WORTHWHILE * float((weights > 0).sum() - 1) for weights, _ in options]
-        best = max(range(len(options)), key=lambda index: values[index] / 2 - simplicity[index])
-        self._set(*options[best])
-        return values[best] / 2
+        for terms in options:
+            self.weights.copy_(_term_weights(terms))
+            parts = [
+                (_part(normal, a), _part(normal, b), _part(anomalous, b)) for a, b in (halves, halves[::-1])
+            ]
+            values.append(sum(self._separation(*part) for part in parts) / 2)
+        best = max(range(len(options)), key=lambda index: values[index] - _WORTHWHILE * len(options[index]))
+        self.weights.copy_(_term_weights(options[best]))
+        return values[best]
 
     def _separation(self, known: Examples, normal: Examples, anomalous: Examples) -> float:
         """Mean of the AUROC of images and of patches, scored with the moments of the known ones."""
@@ -201,10 +199,6 @@ class AnomalyScorer(nn.Module):
         patches = self._placed(torch.cat([normal.nll, anomalous.nll]))
         changed = torch.cat([normal.changed, anomalous.changed])
         return (auroc(*scores) + auroc(patches.flatten(1)[~changed], patches.flatten(1)[changed])) / 2
-
-    def _set(self, weights: Tensor, normalised: bool) -> None:
-        self.weights.copy_(weights)
-        self.normalised.fill_(normalised)
 
     def _take_moments(self, normal: Examples) -> None:
         for moments, values in (

@@ -93,14 +93,16 @@ def test_reconstruction_counts_where_it_tells_made_anomalies_and_not_where_it_do
         assert (scorer.weights[1:].sum() > 0) == told_by_reconstruction
 
 
-def test_few_held_out_images_do_not_normalise():
-    images, nll = torch.rand(6, 3, 16, 16), torch.randn(6, 2, 2)
+@pytest.mark.parametrize(
+    ("aligned", "count", "normalised"), [(True, 20, True), (True, 6, False), (False, 20, False)]
+)
+def test_places_are_normalised_for_aligned_objects_with_enough_held_out_images(aligned, count, normalised):
+    images, nll = torch.rand(count, 3, 16, 16), torch.randn(count, 2, 2)
     scorer = AnomalyScorer((2, 2), (16, 16))
-    scorer.reset()
+    scorer.reset(aligned)
     scorer.update(images, predict(images), nll)
-    scorer.update_anomalous(images, predict(images), nll, torch.ones(6, 1, 16, 16))
     scorer.finish()
-    assert not scorer.normalised
+    assert scorer.normalised == normalised
 
 
 def test_an_unlikely_patch_lights_up_its_place_in_the_map():

@@ -53,6 +53,11 @@ class Dictionary(Resizing):
     def fitted(self) -> bool:
         return self.mu.numel() > 0
 
+    @property
+    def aligned(self) -> bool:
+        """Whether each position has mixtures of its own."""
+        return self.rotation.numel() > 0
+
     @torch.no_grad()
     def components_of(self, images: Tensor) -> Tensor:
         """Principal components [N, P, D] of images [N, C, H, W], before whitening."""
@@ -85,9 +90,7 @@ class Dictionary(Resizing):
     def features_of(self, components: Tensor) -> Tensor:
         """Principal components [B, P, D] to what the mixture is the density of."""
         x = components * self.factors - self.centre
-        if self.rotation.numel() == 0:
-            return x
-        return torch.einsum("bpd,pde->bpe", x, self.rotation)
+        return torch.einsum("bpd,pde->bpe", x, self.rotation) if self.aligned else x
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, P, D] of images [B, C, H, W].

@@ -120,6 +120,11 @@ class VTADL(nn.Module):
         """Whether the dictionary has its components."""
         return self.dictionary.fitted
 
+    @property
+    def aligned(self) -> bool:
+        """Whether each position of the dictionary has mixtures of its own."""
+        return self.likelihood == "dictionary" and self.dictionary.aligned
+
     def forward(self, images: Tensor) -> Prediction:
         """Images [B, 3, H, W] in [0, 1] to their reconstruction, features and mixtures."""
         tokens = self.encoder(self.embedding(images))
