@@ -76,5 +76,7 @@ def cases(device: torch.device) -> list[Case]:
         per_sample("handwriting, full covariance", 65536, 20, 2, tril=True),
         case("shared mixture", (65536, 64), (64,), (64, 64)),
         case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
+        case("gated dictionary", (64, 256, 64), (64, 256, 32), (32, 64)),
+        case("gated dictionary", (64, 256, 64), (64, 256, 100), (100, 64)),
         per_sample("tiny", 8, 4, 2),
     ]
