@@ -82,7 +82,12 @@ class AnomalyDetector(L.LightningModule):
             InputError: If the trainer was given no data module.
         """
         resumed = self.trainer.ckpt_path is not None
-        if stage != "fit" or resumed or self.network.likelihood != "dictionary" or self.network.fitted:
+        if (
+            stage != "fit"
+            or resumed
+            or self.network.likelihood != "dictionary"
+            or self.network.dictionary.fitted
+        ):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:

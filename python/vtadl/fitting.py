@@ -34,8 +34,7 @@ def fit_dictionary(network: VTADL, images: Tensor, top_patches: int, fixed: dict
     dictionary.projection.fit(images, dictionary.extractor)
     settings = choose_settings(dictionary, images, top_patches, **fixed)
     dictionary.fit(dictionary.components_of(images), settings)
-    if network.gate is not None:
-        network.gate.resize(settings.components)
+    network.open_gate()
     log.info("dictionary: %s", settings)
     print(
         f"dictionary: {settings.positions} mixtures of {settings.components} components, "

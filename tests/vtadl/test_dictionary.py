@@ -21,8 +21,7 @@ def fitted(tiny):
         images = torch.rand(24, 3, 32, 32)
         model.dictionary.projection.fit(images, model.dictionary.extractor)
         model.dictionary.fit(model.dictionary.components_of(images), settings)
-        if model.gate is not None:
-            model.gate.resize(settings.components)
+        model.open_gate()
         return model
 
     return fit
@@ -118,7 +117,7 @@ def test_em_keeps_the_floor_with_more_components_than_samples():
 
 @pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
 def test_every_output_of_a_dictionary_has_its_shape(fitted, settings):
-    prediction = fitted(settings)(torch.rand(2, 3, 32, 32))
+    prediction = fitted(settings, gated=True)(torch.rand(2, 3, 32, 32))
     positions = 64 if settings.positions == "own" else 1
     assert prediction.reconstruction.shape == (2, 3, 32, 32)
     assert prediction.features.shape == (2, 64, 13)
@@ -172,9 +171,14 @@ def test_components_stay_where_they_were_fitted_unless_they_are_trained(fitted):
         assert model.gate.loadings.grad.abs().sum() > 0
 
 
-def test_without_the_gate_all_images_have_the_same_weights(fitted):
-    model = fitted(gated=False)
-    assert model(torch.rand(2, 3, 32, 32)).mixture.logits.shape == (64, 2)
+@pytest.mark.parametrize("gated", [None, True, False])
+@pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
+def test_the_gate_is_open_for_aligned_objects_unless_it_is_said(fitted, settings, gated):
+    model = fitted(settings, gated=gated)
+    assert model.gate.open == (settings.positions == "own" if gated is None else gated)
+    logits = model(torch.rand(2, 3, 32, 32)).mixture.logits
+    assert logits.shape[-1] == settings.components
+    assert logits.dim() == (3 if model.gate.open else 2)
 
 
 @pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])

@@ -22,6 +22,11 @@ class Gate(Resizing):
         self.unfold = nn.Linear(bottleneck, rank * token_grid[0] * token_grid[1])
         self.loadings = nn.Parameter(torch.zeros(0, rank))  # [K, rank]
 
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to choose among."""
+        return self.loadings.numel() > 0
+
     def resize(self, components: int) -> None:
         """Starts anew with K components."""
         self.replace("loadings", self.loadings.new_zeros(components, self.rank))

@@ -57,7 +57,7 @@ class VTADL(nn.Module):
         window: int = 8,
         scales: Sequence[int] = (1, 2),
         features: int = 64,
-        gated: bool = True,
+        gated: bool | None = None,
         trained: bool = False,
         pretrained: str | None = None,
         pretrained_layers: Sequence[int] = (-2, -1),
@@ -80,7 +80,8 @@ class VTADL(nn.Module):
             window: Side of a window, in pixels of its scale.
             scales: How many pixels a side are averaged to one pixel of a window.
             features: Principal components of the windows that the dictionary is a density of.
-            gated: Whether the transformer chooses among the dictionary's components.
+            gated: Whether the transformer chooses among the dictionary's components; if None, where each
+                position has mixtures of its own.
             trained: Whether the dictionary's components are trained too, after they are fitted.
             pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
                 features the dictionary describes in the place of windows.
@@ -109,16 +110,17 @@ class VTADL(nn.Module):
                 else Windows(size, stride, window, scales)
             )
             self.dictionary = Dictionary(extractor, features, trained)
-            self.gate = Gate(bottleneck, tokens, self.dictionary.grid) if gated else None
+            self.gated = gated
+            self.gate = Gate(bottleneck, tokens, self.dictionary.grid)
             self.grid = self.dictionary.grid
         else:
             self.mixture_head = MixtureHead(width, components)
             self.grid = tokens
 
-    @property
-    def fitted(self) -> bool:
-        """Whether the dictionary has its components."""
-        return self.dictionary.fitted
+    def open_gate(self) -> None:
+        """Makes the gate fit the dictionary, once that is fitted, or leaves it closed."""
+        if self.dictionary.aligned if self.gated is None else self.gated:
+            self.gate.resize(self.dictionary.mu.shape[1])
 
     @property
     def aligned(self) -> bool:
@@ -131,7 +133,7 @@ class VTADL(nn.Module):
         noisy = self.noise(tokens)
         vector = self.bottleneck(noisy.flatten(1))
         if self.likelihood == "dictionary":
-            offsets = None if self.gate is None else self.gate(vector)
+            offsets = self.gate(vector) if self.gate.open else None
             features, mixture = self.dictionary(images), self.dictionary.mixture(offsets)
         elif self.likelihood == "paper":
             features, mixture = tokens.detach(), self.mixture_head(noisy)
