@@ -101,6 +101,8 @@ def cases() -> list[Case]:
         _per_sample("handwriting, full covariance", 65536, 20, 2, full_covariance=True),
         _case("shared mixture", (65536, 64), (64,), (64, 64), providers=SHARED),
         _case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
+        _case("gated dictionary", (64, 256, 64), (64, 256, 32), (32, 64)),
+        _case("gated dictionary, K = 100", (64, 256, 64), (64, 256, 100), (100, 64)),
         _per_sample("tiny", 8, 4, 2),
         *_sweeps(),
         _per_sample("smoke", 6, 3, 4, level="smoke"),

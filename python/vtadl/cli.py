@@ -26,6 +26,8 @@ shows in a map where it is unusual.
                                       counts, sizes, unreadable files, wrong masks, duplicates
   vtadl export --ckpt runs/parts --format onnx -o parts.onnx
                                       one program from pixels to decision, for ONNX Runtime or PyTorch
+  vtadl reproduce mnist --root mnist -o reproduced
+                                      the paper's protocols (mnist, mvtec), with a table beside its figures
 
 `vtadl COMMAND --help` lists the options of a command. --config takes a YAML file or one of: {configs}
 A --ckpt may be a checkpoint or the folder of a run, whose best one is taken.
@@ -126,6 +128,19 @@ def _data(arguments: list[str]) -> int:
     return 0
 
 
+def _reproduce(arguments: list[str]) -> int:
+    from jsonargparse import auto_cli
+
+    from vtadl.reproduce import mnist, mvtec
+
+    auto_cli([mnist, mvtec], args=_long_options(arguments[1:]), as_positional=False, prog="vtadl reproduce")
+    return 0
+
+
+def _long_options(arguments: list[str]) -> list[str]:
+    return ["--output" if argument == "-o" else argument for argument in arguments]
+
+
 def _function(module: str, name: str) -> Callable[[list[str]], int]:
     """A command whose options are the parameters of a function."""
 
@@ -134,7 +149,7 @@ def _function(module: str, name: str) -> Callable[[list[str]], int]:
 
         from jsonargparse import auto_cli
 
-        command, *options = ["--output" if argument == "-o" else argument for argument in arguments]
+        command, *options = _long_options(arguments)
         function = getattr(import_module(module), name)
         auto_cli(function, args=options, as_positional=False, prog=f"vtadl {command}")
         return 0
@@ -150,4 +165,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "data": _data,
     "export": _function("vtadl.export", "export"),
     "demo": _function("vtadl.demo", "demo"),
+    "reproduce": _reproduce,
 }

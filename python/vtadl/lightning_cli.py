@@ -14,13 +14,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from vtadl.data import ImageDataModule, MVTecAD, TextureDefects
+from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import DivergenceError, InputError
 from vtadl.files import atomic_path
 from vtadl.training import find_checkpoint, training_callbacks
 
-__all__ = ["MVTecAD", "TextureDefects", "expand_run_folders", "run"]
+__all__ = ["MNISTDigit", "MVTecAD", "TextureDefects", "expand_run_folders", "run"]
 
 
 class DetectorTrainer(L.Trainer):

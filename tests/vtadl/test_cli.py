@@ -5,7 +5,7 @@ import pytest
 
 from vtadl.cli import COMMANDS, config_names, main
 
-SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "components=2"]
+SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "features=8"]
 
 
 def losses_of(path):

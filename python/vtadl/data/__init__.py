@@ -5,6 +5,7 @@ from vtadl.data.check import DataReport, check
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.files import ImageFiles, ImageFolder
 from vtadl.data.folder import Folder
+from vtadl.data.mnist import MNISTDigit
 from vtadl.data.module import ImageDataModule, Sample, own_samples
 from vtadl.data.mvtec import BTAD, MVTecAD
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
@@ -19,6 +20,7 @@ __all__ = [
     "ImageDataModule",
     "ImageFiles",
     "ImageFolder",
+    "MNISTDigit",
     "MVTecAD",
     "Sample",
     "Texture",

@@ -1,4 +1,4 @@
-"""The training loss: mixture likelihood of the tokens and fidelity of the reconstruction."""
+"""The training loss: likelihood of the patches and fidelity of the reconstruction."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class VTADLLoss(nn.Module):
 
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
         """Loss of a batch of images [B, 3, H, W] in [0, 1]."""
-        nll = prediction.mixture.nll(prediction.tokens)
+        nll = prediction.mixture.nll(prediction.features)
         fidelity, terms = reconstruction_loss(
             images,
             prediction.reconstruction,

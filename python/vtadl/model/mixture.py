@@ -1,24 +1,42 @@
-"""The Gaussian mixtures of tokens."""
+"""The Gaussian mixtures of patches: given as they are, or by the head that predicts them."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from vtadl_ext import MixtureHead
-
-ScaleParam = Literal["log_std", "std", "log_var", "var", "softplus"]
-MixtureForm = Literal["logsumexp", "weighted"]
+from vtadl_ext import MixtureHead, gmm_nll, gmm_responsibilities
 
 
 class Mixture(NamedTuple):
-    """One diagonal Gaussian mixture per patch: the head that predicts them, and what it sees.
+    """Diagonal Gaussian mixtures, as `vtadl_ext.gmm_nll` reads them; leading dimensions broadcast."""
 
-    The mixtures themselves, `head(features)`, would be the largest tensors of the network by far.
+    logits: Tensor  # [*, K]
+    mu: Tensor  # [*, K, D]
+    scale: Tensor  # [*, K, D]
+    scale_param: str = "log_std"
+    form: str = "logsumexp"
+
+    def nll(self, features: Tensor, reduction: str = "mean") -> Tensor:
+        """Negative log-likelihood of features [B, P, D] in nats: a scalar, or [B, P] for "none"."""
+        parameters = (self.logits, self.mu, self.scale)
+        return gmm_nll(
+            features, *parameters, scale_param=self.scale_param, mixture=self.form, reduction=reduction
+        )
+
+    def responsibilities(self, features: Tensor) -> Tensor:
+        """Posterior probability of each component given features [B, P, D]: [B, P, K]."""
+        return gmm_responsibilities(features, self.logits, self.mu, self.scale, scale_param=self.scale_param)
+
+
+class PredictedMixture(NamedTuple):
+    """One mixture per patch: the head that predicts them, and what it sees.
+
+    The mixtures themselves, `head(tokens)`, would be the largest tensors of the network by far.
     """
 
     head: MixtureHead
-    features: Tensor  # [B, N, D]
+    tokens: Tensor  # [B, P, H]
 
-    def nll(self, tokens: Tensor, reduction: str = "mean") -> Tensor:
-        """Negative log-likelihood of tokens [B, N, D] in nats per patch: a scalar, or [B, N] for "none"."""
-        return self.head.nll(tokens, self.features, reduction=reduction)
+    def nll(self, features: Tensor, reduction: str = "mean") -> Tensor:
+        """As of :class:`Mixture`."""
+        return self.head.nll(features, self.tokens, reduction=reduction)
