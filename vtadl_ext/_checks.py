@@ -1,7 +1,7 @@
 """Argument checks. Every error names the argument, what it got and what it wants."""
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -87,11 +87,12 @@ def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None
 
 
 def check_count(name: str, value: int) -> None:
-    """An integer that is at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """An integer from 1 to the largest of 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 1 <= value < 2**63:
+        wanted = "at least 1" if value < 1 else "less than 2**63"
+        raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
 def check_flag(name: str, value: bool) -> None:

@@ -67,6 +67,7 @@ def linear_gmm_nll(
     tensors = {"x": x, "h": h, "weight": weight} | ({} if bias is None else {"bias": bias})
     dtype = _product_dtype(tensors)
     check_count("num_components", num_components)
+    num_components = int(num_components)
     check_flag("shared_scale", shared_scale)
     samples = _check_shapes(tensors, num_components, shared_scale)
     check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
@@ -75,6 +76,7 @@ def linear_gmm_nll(
     check_option("reduction", reduction, _REDUCTIONS)
     if memory_budget is not None:
         check_count("memory_budget", memory_budget)
+        memory_budget = int(memory_budget)
     if not _ops.has_kernels(x.device):
         return reference.linear_gmm_nll(
             *(x, h, weight, bias),

@@ -75,9 +75,9 @@ class MixtureHead(nn.Module):
             check_count("memory_budget", memory_budget)
         if not bias and scale_param in ("std", "var"):
             raise ValueError(f"bias must be True with scale_param {scale_param!r}, for 0 is no {scale_param}")
-        self.in_features = in_features
-        self.out_features = out_features
-        self.num_components = num_components
+        self.in_features = int(in_features)
+        self.out_features = int(out_features)
+        self.num_components = int(num_components)
         self.scale_param = scale_param
         self.min_std = min_std
         self.mixture = mixture
@@ -107,6 +107,7 @@ class MixtureHead(nn.Module):
 
         The scale is ``[*, K, D]``, with 1 in the place of K under `shared_scale` and of D if `spherical`.
         """
+        _check_width("h", h, self.in_features, "in_features")
         rows = self._rows()
         biases = (None,) * 3 if self.bias is None else self.bias.split(rows)
         # A product for each: they come out contiguous, as the likelihood takes them.
@@ -152,6 +153,8 @@ class MixtureHead(nn.Module):
         return HeadRows(self.num_components, self.num_components * self.out_features, components * features)
 
     def _nll(self, x: Tensor, h: Tensor, mixture: str, reduction: str) -> Tensor:
+        _check_width("x", x, self.out_features, "out_features")
+        _check_width("h", h, self.in_features, "in_features")
         return linear_gmm_nll(
             *(x, h, self.weight, self.bias),
             num_components=self.num_components,
@@ -161,6 +164,13 @@ class MixtureHead(nn.Module):
             shared_scale=self.shared_scale,
             memory_budget=self.memory_budget,
             reduction=reduction,
+        )
+
+
+def _check_width(name: str, tensor: Tensor, width: int, source: str) -> None:
+    if isinstance(tensor, Tensor) and tensor.shape[-1:] != (width,):
+        raise ValueError(
+            f"{name} must have shape [*, {width}], with {source} = {width}, got {list(tensor.shape)}"
         )
 
 

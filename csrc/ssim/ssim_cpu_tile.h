@@ -106,8 +106,8 @@ class Tile {
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
     const Plane<bool> mask(p, p.mask, p.mask_strides, at);
     unit_ = static_cast<T>(1 / p.data_range);
-    pivot_x_ = pivot(x, mask);
-    pivot_difference_ = pivot_x_ - pivot(y, mask);
+    pivot_x_ = pivot(x, mask, p.taps - 1);
+    pivot_difference_ = pivot_x_ - pivot(y, mask, p.taps - 1);
     for (int64_t i = 0; i < kTileRows + p.taps - 1; ++i) {
       read_row(i, columns_read(p), x, y, mask);
     }
@@ -187,26 +187,41 @@ class Tile {
     }
   }
 
-  static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask) {
-    const int64_t top = image.nearest_row(), left = image.nearest_column();
-    const int64_t height = std::min(kTileRows, image.end_row) - top;
-    const int64_t width = std::min(kTileColumns, image.end_column) - left;
-    ssim::PivotPixels<T> pixels;
-    const auto add = [&](int64_t i, int64_t j) {
-      pixels.add(static_cast<T>(*image.pixel(top + i, left + j)));
+  // Of the image's pixels among those that the tile reads.
+  static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask,
+                 int64_t halo) {
+    const int64_t top = std::max<int64_t>(0, image.first_row);
+    const int64_t left = std::max<int64_t>(0, image.first_column);
+    const int64_t height = std::min(kTileRows + halo, image.end_row) - top;
+    const int64_t width =
+        std::min(kTileColumns + halo, image.end_column) - left;
+    if (height <= 0 || width <= 0) return 0;
+    const auto is_number = [&](int64_t i, int64_t j) {
+      if (kMasked && !*mask.pixel(i, j)) return false;
+      return std::isfinite(static_cast<T>(*image.pixel(i, j)));
     };
-    if constexpr (kMasked) {
-      for (int64_t i = 0; i < height; ++i) {
-        for (int64_t j = 0; j < width; ++j) {
-          if (*mask.pixel(top + i, left + j)) add(i, j);
-        }
-      }
-    } else {
-      for (int s = 0; s < ssim::kPivotPixels; ++s) {
-        add(ssim::pivot_row(s, height), ssim::pivot_column(s, width));
+    T pixels[ssim::kPivotPixels];
+    int count = 0;
+    for (int s = 0; s < ssim::kPivotPixels; ++s) {
+      const int64_t i = top + ssim::pivot_row(s, height);
+      const int64_t j = left + ssim::pivot_column(s, width);
+      if (is_number(i, j)) pixels[count++] = static_cast<T>(*image.pixel(i, j));
+    }
+    T sum = 0;
+    if (count > 0) {
+      std::sort(pixels, pixels + count);
+      const int drop = ssim::outermost(count);
+      for (int s = drop; s < count - drop; ++s) sum += pixels[s];
+      return sum / static_cast<T>(count - 2 * drop);
+    }
+    for (int64_t i = top; kMasked && i < top + height; ++i) {
+      for (int64_t j = left; j < left + width; ++j) {
+        if (!is_number(i, j)) continue;
+        sum += static_cast<T>(*image.pixel(i, j));
+        ++count;
       }
     }
-    return pixels.pivot();
+    return count > 0 ? sum / static_cast<T>(count) : T(0);
   }
 
   T unit_;

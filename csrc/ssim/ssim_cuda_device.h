@@ -146,17 +146,25 @@ struct Scale {
         luminance(p.luminance) {}
 };
 
-// The pivot of the pixels that groups of `lanes` lanes hold together.
+// Of the pixels that the first lanes of a warp hold, one each, for all its
+// lanes: the mean of the middle half of those that count and are numbers, or
+// else `otherwise`.
 template <typename T>
-__device__ T pivot_of_lanes(PivotPixels<T> pixels, int lanes) {
-  for (int offset = lanes / 2; offset > 0; offset /= 2) {
-    const auto from_other = [offset](T value) {
-      return __shfl_xor_sync(kFullMask, value, offset);
-    };
-    pixels.add({from_other(pixels.sum), from_other(pixels.count),
-                from_other(pixels.smallest), from_other(pixels.largest)});
+__device__ T pivot_of_lanes(T pixel, bool counts, T otherwise) {
+  counts = counts && std::isfinite(pixel);
+  const int lane = threadIdx.x % kWarp;
+  int count = 0, rank = 0;  // of the pixels, and of this lane's among them
+  for (int other = 0; other < kPivotPixels; ++other) {
+    const T value = __shfl_sync(kFullMask, pixel, other);
+    if (!__shfl_sync(kFullMask, static_cast<int>(counts), other)) continue;
+    ++count;
+    rank += value < pixel || (value == pixel && other < lane);
   }
-  return pixels.pivot();
+  if (count == 0) return otherwise;
+  const int drop = outermost(count);
+  const bool is_used =
+      lane < kPivotPixels && counts && rank >= drop && rank < count - drop;
+  return warp_sum(is_used ? pixel : T(0)) / static_cast<T>(count - 2 * drop);
 }
 
 // From pixels to x' and d.

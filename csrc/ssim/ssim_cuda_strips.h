@@ -67,7 +67,6 @@ struct Region {
   const Plane<const Scalar> x, y;
   const int64_t top, left;  // of (0, 0) in the images
   const Inside inside;
-  const Inside bordered;  // as `inside`, with the border
 
   __device__ Region(const SsimProblem& p, int64_t plane, int64_t top,
                     int64_t left, int rows, int columns)
@@ -75,24 +74,19 @@ struct Region {
         y(p, p.y, p.y_strides, plane),
         top(top),
         left(left),
-        inside(top, left, rows, columns, p.height, p.width),
-        bordered(top + p.border, left + p.border, rows, columns,
-                 p.padded_height(), p.padded_width()) {}
+        inside(top, left, rows, columns, p.height, p.width) {}
 
-  // The pivots are those of pixels of the border, too: the result is the same
-  // where the images hold it. For all lanes of a warp.
+  // For all lanes of a warp.
   __device__ Units<float> units(float scale) const {
     const int which = threadIdx.x % kPivotPixels;
-    const auto i = static_cast<int>(bordered.row_begin +
-                                    pivot_row(which, bordered.rows()));
-    const auto j = static_cast<int>(bordered.column_begin +
-                                    pivot_column(which, bordered.columns()));
-    const bool is_inside = inside.holds_row(i) && inside.holds_column(j);
-    PivotPixels<float> of_x, of_y;
-    of_x.add(is_inside ? static_cast<float>(*x.at(top + i, left + j)) : 0.0f);
-    of_y.add(is_inside ? static_cast<float>(*y.at(top + i, left + j)) : 0.0f);
-    return Units<float>(scale, pivot_of_lanes(of_x, kPivotPixels),
-                        pivot_of_lanes(of_y, kPivotPixels));
+    const int64_t i = top + inside.row_begin + pivot_row(which, inside.rows());
+    const int64_t j =
+        left + inside.column_begin + pivot_column(which, inside.columns());
+    const bool counts = inside.rows() > 0 && inside.columns() > 0;
+    const float of_x = counts ? static_cast<float>(*x.at(i, j)) : 0.0f;
+    const float of_y = counts ? static_cast<float>(*y.at(i, j)) : 0.0f;
+    return Units<float>(scale, pivot_of_lanes(of_x, counts, 0.0f),
+                        pivot_of_lanes(of_y, counts, 0.0f));
   }
 };
 

@@ -23,8 +23,7 @@ class Pixels {
   const bool masked;
 
   // (0, 0) is at `top`, `left` of the images with their border. The pivots are
-  // those of the first height × width; without a mask the border's are among
-  // them.
+  // those of the first height × width.
   __device__ Pixels(const SsimProblem& p, T scale, int64_t plane, int64_t top,
                     int64_t left, int height, int width)
       : masked(p.mask != nullptr),
@@ -36,27 +35,18 @@ class Pixels {
         height_(p.height),
         width_(p.width),
         units_(scale, T(0), T(0)) {
-    const int lane = threadIdx.x % kWarp;
-    PivotPixels<T> of_x, of_y;
-    const auto add = [&](int i, int j) {
-      const bool inside = is_inside(i, j);
-      of_x.add(inside ? raw_x(i, j) : T(0));
-      of_y.add(inside ? raw_y(i, j) : T(0));
-    };
-    if (masked) {
-      for (int item = lane; item < height * width; item += kWarp) {
-        const int i = item / width, j = item % width;
-        if (is_valid(i, j)) add(i, j);
-      }
-    } else {
-      const Span rows(-top, p.padded_height() - top, height);
-      const Span columns(-left, p.padded_width() - left, width);
-      const int which = lane % kPivotPixels;
-      add(rows.begin + pivot_row(which, rows.count),
-          columns.begin + pivot_column(which, columns.count));
-    }
-    const int lanes = masked ? kWarp : kPivotPixels;
-    units_ = {scale, pivot_of_lanes(of_x, lanes), pivot_of_lanes(of_y, lanes)};
+    const Span rows(-top_, p.height - top_, height);
+    const Span columns(-left_, p.width - left_, width);
+    if (rows.count <= 0 || columns.count <= 0) return;
+    const int which = threadIdx.x % kPivotPixels;
+    const int i = rows.begin + pivot_row(which, rows.count);
+    const int j = columns.begin + pivot_column(which, columns.count);
+    const bool counts = is_valid(i, j);
+    const bool no_pixel = masked && !__any_sync(kFullMask, counts);
+    const T otherwise_x = no_pixel ? mean_of(height, width, true) : T(0);
+    const T otherwise_y = no_pixel ? mean_of(height, width, false) : T(0);
+    units_ = {scale, pivot_of_lanes(raw_x(i, j), counts, otherwise_x),
+              pivot_of_lanes(raw_y(i, j), counts, otherwise_y)};
   }
 
   __device__ Constants<T> constants(const Scale<T>& scale) const {
@@ -106,6 +96,22 @@ class Pixels {
   }
 
  private:
+  // Of the valid numbers of x, or of y; for all lanes of a warp.
+  __device__ T mean_of(int height, int width, bool of_x) const {
+    T sum = 0, count = 0;
+    for (int item = threadIdx.x % kWarp; item < height * width; item += kWarp) {
+      const int i = item / width, j = item % width;
+      if (!is_valid(i, j)) continue;
+      const T pixel = of_x ? raw_x(i, j) : raw_y(i, j);
+      if (!std::isfinite(pixel)) continue;
+      sum += pixel;
+      count += 1;
+    }
+    sum = warp_sum(sum);
+    count = warp_sum(count);
+    return count > 0 ? sum / count : T(0);
+  }
+
   // What of [0, most) lies between the two.
   struct Span {
     int begin, count;

@@ -37,9 +37,14 @@ constexpr int kStatistics = 4;
 constexpr int kByX = 0, kBySquares = 1, kBySquaredDifference = 2, kByY = 3;
 constexpr int kDerivatives = 4;
 
-// The pivot of a region is the mean of some of its pixels, on a grid of 4 x 4,
-// or under a mask of all valid ones.
+// The pivot of the pixels that some windows hold is the mean of those on a grid
+// of 4 x 4 that are valid numbers, without the quarters of the smallest and of
+// the largest: a few that are far from the others, dead ones perhaps, must not
+// take the digits of those around them. Where the grid has none, under a mask,
+// it is the mean of all that are valid; else 0.
 constexpr int kPivotPixels = 16;
+
+VTADL_INLINE int outermost(int count) { return count / 4; }
 
 VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
   return (2 * (which / 4) + 1) * height / 8;
@@ -48,30 +53,6 @@ VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
 VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
   return (2 * (which % 4) + 1) * width / 8;
 }
-
-// The pixels that make a pivot, without the smallest and the largest: one that
-// is far from all others, a dead one perhaps, must not take the digits of those
-// around it.
-template <typename T>
-struct PivotPixels {
-  T sum = 0, count = 0, smallest = INFINITY, largest = -INFINITY;
-
-  VTADL_INLINE void add(T pixel) { add(PivotPixels{pixel, 1, pixel, pixel}); }
-  VTADL_INLINE void add(const PivotPixels& others) {
-    sum += others.sum;
-    count += others.count;
-    if (others.smallest < smallest) smallest = others.smallest;
-    if (others.largest > largest) largest = others.largest;
-  }
-
-  // 0 where the mean is no number, lest it spoil windows that hold none of
-  // these pixels.
-  VTADL_INLINE T pivot() const {
-    const T mean =
-        count > 2 ? (sum - largest - smallest) / (count - 2) : sum / count;
-    return std::isfinite(mean) ? mean : T(0);
-  }
-};
 
 // Under a mask: the weight of the valid pixels below which a window has none.
 // Float32 holds smaller weights, but not their products.
@@ -106,8 +87,9 @@ struct Similarity {
   T grad[kDerivatives];
 };
 
-// The factors of the index, each as 1 less its loss, which has all its digits
-// where images are near-equal; and rounding takes no factor beyond 1.
+// The factors of the index are 1 less their losses, which have all their digits
+// where images are near-equal, and rounding takes neither beyond 1; but far
+// from 1 the usual form has more.
 template <typename T>
 VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
                                       const Constants<ScalarOf<T>>& c) {
@@ -137,9 +119,17 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
   const T luminance_loss =
       difference_of_means * difference_of_means * per_luminance;
   const T structure_loss = variance_of_difference * per_structure;
-  const T luminance = S(1) - luminance_loss;
-  const T structure =
-      S(1) - select(structure_loss > S(2), broadcast<T>(2), structure_loss);
+  T luminance = S(1) - luminance_loss;
+  T structure = S(1) - structure_loss;
+  if (c.luminance) {
+    luminance =
+        select(luminance_loss > S(0.5),
+               (S(2) * mean_x * mean_y + c.c1) * per_luminance, luminance);
+  }
+  structure = select(structure_loss > S(0.5),
+                     (structure_norm - variance_of_difference) * per_structure,
+                     structure);
+  structure = select(structure < S(-1), broadcast<T>(-1), structure);
 
   const T by_loss = luminance * per_structure;
   const T by_squares = select(is_flat, T{}, by_loss * structure_loss);

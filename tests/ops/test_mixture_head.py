@@ -4,11 +4,12 @@ import copy
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vtadl_ext import MixtureHead, gmm_log_prob, gmm_nll
+from vtadl_ext import MixtureHead, gmm_log_prob, gmm_nll, linear_gmm_nll
 
 from .comparison import DTYPES, assert_close, dtype_id
 from .mixtures import SCALE_PARAMS
@@ -187,3 +188,25 @@ def test_options_that_do_not_fit_are_refused(options, error, message):
     sizes = {"in_features": 7, "out_features": 5, "num_components": 3}
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         MixtureHead(**sizes | options)
+
+
+def test_inputs_of_another_width_are_refused_by_name(device):
+    head = MixtureHead(7, 5, 4, device=device)
+    x, h = torch.randn(3, 5, device=device), torch.randn(3, 7, device=device)
+    for call in (head, head.sample, lambda h: head.nll(x, h), lambda h: head.log_prob(x, h)):
+        with pytest.raises(
+            ValueError, match=r"h must have shape \[\*, 7\], with in_features = 7, got \[3, 6\]"
+        ):
+            call(h[:, :6])
+    with pytest.raises(ValueError, match=r"x must have shape \[\*, 5\], with out_features = 5, got \[3, 4\]"):
+        head.nll(x[:, :4], h)
+
+
+def test_sizes_of_numpy_are_sizes(device):
+    sizes = [np.int64(size) for size in (7, 5, 4)]
+    head = MixtureHead(*sizes, device=device)
+    x, h = torch.randn(3, 5, device=device), torch.randn(3, 7, device=device)
+    value = linear_gmm_nll(
+        x, h, head.weight, head.bias, num_components=np.int64(4), memory_budget=np.int64(1000)
+    )
+    torch.testing.assert_close(value, head.nll(x, h))

@@ -144,3 +144,48 @@ def test_a_dead_pixel_takes_no_digits_from_windows_that_do_not_hold_it(device, w
     rows, columns = (slice(max(0, at - 10), at + 1) for at in where)
     value[0, rows, columns] = expected[0, rows, columns]
     torch.testing.assert_close(value, expected, rtol=0, atol=5e-6)
+
+
+def far_from_0():
+    x = 100 + 0.05 * torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    return x, x + 0.02 * torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def lower_rows_valid(*others):
+    mask = torch.arange(64)[:, None].expand(64, 64) >= 16
+    for row, column in others:
+        mask = mask.index_put((torch.tensor(row), torch.tensor(column)), torch.tensor(True))
+    return mask
+
+
+def with_pixels(value, *where):
+    x, y = far_from_0()
+    for at in where:
+        x[0][at] = value
+    return x, y
+
+
+# What could mislead the pivot of a tile: its images and options.
+MISLEADING = {
+    "a mask that leaves the halo": (far_from_0, {"mask": lower_rows_valid()}),
+    "one other pixel that is valid": (lambda: with_pixels(0.0, (0, 0)), {"mask": lower_rows_valid((0, 0))}),
+    "a pixel that is no number": (lambda: with_pixels(math.nan, (50, 8), (19, 8)), {}),
+    "dead pixels": (lambda: with_pixels(65535.0, (2, 8), (6, 8)), {}),
+    "a dead column": (lambda: with_pixels(65535.0, (slice(None), 8)), {}),
+    "zeros around the image": (far_from_0, {"padding": "same"}),
+    "zeros around a smaller window": (far_from_0, {"padding": "same", "window_size": 7}),
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "options"), MISLEADING.values(), ids=[name.replace(" ", "_") for name in MISLEADING]
+)
+def test_pivots_are_near_the_windows(device, images, options):
+    x, y = (image.to(device) for image in images())
+    options = {name: o.to(device) if name == "mask" else o for name, o in options.items()}
+    index = ssim(x, y, reduction="map", **options).double()
+    expected = reference.ssim(x.double(), y.double(), reduction="map", **options)
+    ordinary = torch.nn.functional.max_pool2d((x - 100).nan_to_num(1e9).abs(), 11, 1) < 1e3
+    if expected.shape == ordinary.shape:  # windows that hold what is no ordinary pixel have their own errors
+        index, expected = index[ordinary], expected[ordinary]
+    torch.testing.assert_close(index, expected, rtol=0, atol=2e-6)
