@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "test-install.json"
+ENVIRONMENT = ROOT / "build" / "test-install"  # one place for all: a compiler cache knows the headers again
 BUILD_TOOLS = ["pybind11", "cmake", "ninja", "setuptools>=70.1"]
 TEST_TOOLS = ["pytest", "hypothesis", "expecttest"]
 PINNED = "pinned"  # the release of torch in constraints.txt
@@ -51,10 +52,10 @@ def run(*command: str | Path, **options: object) -> str:
     return done.stdout
 
 
-def make_environment(folder: Path, python: str, torch: str, way: str) -> Path:
+def make_environment(python: str, torch: str, way: str) -> Path:
     """A virtual environment with torch and what a build without isolation needs; returns its interpreter."""
-    run(python, "-m", "venv", folder)
-    interpreter = folder / "bin" / "python"
+    run(python, "-m", "venv", "--clear", ENVIRONMENT)
+    interpreter = ENVIRONMENT / "bin" / "python"
     wanted = ["numpy", "torch", "--constraint", ROOT / "constraints.txt"]
     if torch != PINNED:
         wanted = ["numpy", f"torch=={torch}.*"]
@@ -99,16 +100,16 @@ def run_operator_tests(interpreter: Path) -> str:
 
 
 def try_way(way: str, python: str, torch: str, operator_tests: bool) -> Result:
-    with tempfile.TemporaryDirectory(prefix="vtadl-install-") as folder:
-        environment = Path(folder) / "environment"
-        interpreter = make_environment(environment, python, torch, way)
-        start = time.monotonic()
-        install(way, interpreter)
-        seconds = round(time.monotonic() - start, 1)
-        says = run(interpreter, ROOT / "tests" / "install" / "check_operators.py", cwd=folder).strip()
-        tests = run_operator_tests(interpreter) if operator_tests else None
-        size = sum(file.lstat().st_size for file in environment.rglob("*"))
-        return Result(way, python, torch, seconds, size // 10**6, says, tests)
+    interpreter = make_environment(python, torch, way)
+    start = time.monotonic()
+    install(way, interpreter)
+    seconds = round(time.monotonic() - start, 1)
+    check = ROOT / "tests" / "install" / "check_operators.py"
+    says = run(interpreter, check, cwd=ENVIRONMENT).strip()
+    tests = run_operator_tests(interpreter) if operator_tests else None
+    size = sum(file.lstat().st_size for file in ENVIRONMENT.rglob("*"))
+    shutil.rmtree(ENVIRONMENT)
+    return Result(way, python, torch, seconds, size // 10**6, says, tests)
 
 
 def arguments() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def run(command, folder, **environment):
@@ -89,7 +89,7 @@ arguments=
 for argument; do
   case "$argument" in
   *CMakeCUDACompilerId.cu)
-    sed 's/__CUDACC_VER_MAJOR__/11/; s/__CUDACC_VER_MINOR__/8/' "$argument" > old.cu
+    sed 's/DEC(__CUDACC_VER_MAJOR__)/DEC(11)/; s/DEC(__CUDACC_VER_MINOR__)/DEC(8)/' "$argument" > old.cu
     argument=old.cu ;;
   esac
   arguments="$arguments $argument"
