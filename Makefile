@@ -12,6 +12,7 @@ endif
 
 installed := build/.installed-$(subst /,_,$(PYTHON))
 build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
+emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
@@ -36,7 +37,7 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY=$(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest
+	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
@@ -65,12 +66,11 @@ test-install: sdist wheel
 	$(PYTHON) tests/install/install.py
 
 # Warnings of the documentation's builder are errors.
-docs: $(requirements)
-	$(if $(requirements),$(pip_install) --editable .[docs])
+docs: $(installed)
 	$(PYTHON) -m mkdocs build --strict
 
-coverage: $(installed)
-	$(PYTHON) -m pytest --cov=vtadl_ext --cov=vtadl --cov-report=term-missing
+coverage: test-cpp
+	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered
 
 # Warnings are errors here, but not for users with other compilers.
 export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

@@ -38,7 +38,7 @@ def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
     if device.type not in _warned_devices:
         _warned_devices.add(device.type)
         advice = (
-            "; it was built without nvcc 12.0 or newer: put one on the PATH and reinstall with VTADL_CUDA=ON"
+            "; it was built without CUDA: reinstall with nvcc 12.0 or newer on the PATH and VTADL_CUDA=ON"
             if device.type == "cuda"
             else ""
         )

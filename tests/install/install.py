@@ -107,9 +107,10 @@ def try_way(way: str, python: str, torch: str, operator_tests: bool) -> Result:
     check = ROOT / "tests" / "install" / "check_operators.py"
     says = run(interpreter, check, cwd=ENVIRONMENT).strip()
     tests = run_operator_tests(interpreter) if operator_tests else None
+    version = run(interpreter, "--version").strip()
     size = sum(file.lstat().st_size for file in ENVIRONMENT.rglob("*"))
     shutil.rmtree(ENVIRONMENT)
-    return Result(way, python, torch, seconds, size // 10**6, says, tests)
+    return Result(way, version, torch, seconds, size // 10**6, says, tests)
 
 
 def arguments() -> argparse.Namespace:

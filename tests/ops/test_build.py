@@ -156,3 +156,8 @@ def test_devices_without_kernels_are_warned_of_once(without_kernels):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ssim(*random_images(2, 12, 13).values())
+
+
+def test_cuda_tensors_without_cuda_kernels_are_told_how_to_get_them(without_kernels):
+    with pytest.warns(UserWarning, match=r"without CUDA: reinstall with nvcc 12\.0 .* and VTADL_CUDA=ON"):
+        assert not _ops.has_kernels(torch.device("cuda"))
