@@ -16,12 +16,12 @@ emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python test-gpu test-install bench wheel sdist docs coverage
+.PHONY: demo test lint test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
 
-test: lint test-cpp test-python
+test: lint test-cpp test-python bench-smoke
 
 lint: $(installed)
 	$(PYTHON) -m ruff check .
@@ -45,9 +45,13 @@ test-gpu: $(requirements)
 	  TORCH_CUDA_ARCH_LIST=$$architecture $(MAKE) test-cpp
 	$(PYTHON) tests/run_on_gpu.py $(build_folder)/tests/csrc/gpu/gpu_kernels build/test-gpu.json
 
+# Takes twenty minutes; BENCH=--quick two. `python -m benchmarks --help` lists all options.
 bench: $(installed)
-	$(if $(requirements),$(pip_install) --editable .[bench])
-	$(PYTHON) -m benchmarks
+	$(PYTHON) -m benchmarks $(BENCH)
+
+# That they run, in a minute; it says nothing of how fast.
+bench-smoke: $(installed)
+	$(PYTHON) -m benchmarks --smoke
 
 # For every Linux whose C library is no older than this one's; PyTorch's libraries stay outside.
 wheel: $(requirements)

@@ -1,73 +1,63 @@
-"""`python -m benchmarks [--device cuda]`: measures every operator, prints a table and writes it as JSON."""
+"""Measures the operators and their peers on this machine: a table here, and JSON and plots in a folder."""
 
 import argparse
-import datetime
-import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from benchmarks import gmm, ssim
-from benchmarks.measure import WARM_MEMORY, Result, environment, measure
+from benchmarks import compare, plots, results, table
+from benchmarks.case import OWN, Level
+from benchmarks.operators import OPERATORS
+from benchmarks.results import Report
+from benchmarks.run import run
 
-RESULTS = Path(__file__).parent / "results"
-OPERATORS = {"gmm": gmm, "ssim": ssim}
+LOCAL = Path(__file__).parent / "results" / "local"
 
 
 def main() -> None:
+    arguments = _parser().parse_args()
+    before: Report | None = arguments.compare
+    level: Level = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
+    # What smoke runs is too small for several threads, which only wait for each other.
+    threads = 1 if arguments.smoke else arguments.threads
+    report = run(arguments.operators, level, arguments.device, threads)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    if not arguments.smoke:
+        table.print_report(report, console)
+        console.print(f"written: {results.write(report, arguments.output)}")
+        for path in plots.draw(report, arguments.output):
+            console.print(f"written: {path}")
+    if before is not None:
+        table.print_changes(compare.changes(report, before), console)
+    failures = [f for f in report.failures() if arguments.smoke or f.provider == OWN]
+    sys.exit("\n".join(f"{f.operator}, {f.case}, {f.provider}: {f.status} {f.detail}" for f in failures) or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--output", type=Path, help="a JSON file; by default in benchmarks/results")
+    parser.add_argument("--output", type=Path, default=LOCAL, help="folder of the results (%(default)s)")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda")
+    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=list(OPERATORS), metavar="NAME")
     parser.add_argument(
-        "--warm", action="store_true", help="keep freed memory, so that results cost no page faults"
+        "--threads", type=int, default=torch.get_num_threads(), help="on the CPU (%(default)s)"
     )
-    parser.add_argument("--only", choices=OPERATORS, help="one operator alone")
-    arguments = parser.parse_args()
-    if arguments.warm and not WARM_MEMORY.items() <= os.environ.items():
-        # The allocator reads its settings when the process starts.
-        os.execve(
-            sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], os.environ | WARM_MEMORY
-        )
-    torch.manual_seed(0)
-    results = []
-    for name, operator in OPERATORS.items():
-        if arguments.only in (None, name):
-            for case in track(operator.cases(arguments.device), description=name):
-                results += measure(case)
-    print_table(results)
-    name = f"{arguments.device.type}-warm" if arguments.warm else arguments.device.type
-    output = arguments.output or RESULTS / f"{name}.json"
-    write(output, results, environment(arguments.device))
-    print(f"written to {output}")
+    parser.add_argument(
+        "--compare", type=_results, metavar="JSON", help="say what changed since these results"
+    )
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--quick", action="store_true", help="a few cases, in two minutes")
+    level.add_argument("--smoke", action="store_true", help="every provider once, on next to nothing")
+    return parser
 
 
-def print_table(results: list[Result]) -> None:
-    table = Table("case", "mode", "provider", "median ms", "times vtadl_ext", "relative error")
-    own = {(r.case, r.mode): r.quantiles["50%"] for r in results if r.provider == "vtadl_ext" and r.quantiles}
-    for result in results:
-        median = result.quantiles["50%"] if result.quantiles else None
-        table.add_row(
-            *(result.case, result.mode, result.provider),
-            f"{1e3 * median:.3f}" if median else "disagrees",
-            f"{median / own[result.case, result.mode]:.2f}" if median else "",
-            f"{result.error:.1e}",
-        )
-    Console().print(table)
-
-
-def write(path: Path, results: list[Result], machine: dict[str, object]) -> None:
-    """Whole or not at all: a run that is killed leaves the file before it."""
-    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    report = {"date": date, "environment": machine, "results": [result._asdict() for result in results]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, path)
+def _results(path: str) -> Report:
+    """Read at once: what is wrong with the file shall not come out after twenty minutes."""
+    try:
+        return results.read(Path(path))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -1,11 +1,26 @@
-"""`gmm_nll` against PyTorch's ways to the same number."""
+"""`gmm_nll` against other ways to the same number."""
+
+import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
+from torch.utils.checkpoint import checkpoint
 
 import vtadl_ext
-from benchmarks.measure import Case
+from benchmarks.case import FORWARD, GRADIENTS, OWN, Case, Function, Mode, Provider, thread_counts
+
+# The chunks of samples that the float64 reference takes one by one have no more elements N K D than this.
+_REFERENCE_ELEMENTS = 1 << 25
 
 
 def mixture_same_family(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
@@ -17,64 +32,163 @@ def mixture_same_family_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: 
     return _mixture_nll(x, logits, MultivariateNormal(mu, scale_tril=scale_tril, validate_args=False))
 
 
-def _mixture_nll(x: Tensor, logits: Tensor, components: torch.distributions.Distribution) -> Tensor:
+def _mixture_nll(x: Tensor, logits: Tensor, components: Distribution) -> Tensor:
     weights = Categorical(logits=logits, validate_args=False)
     return -MixtureSameFamily(weights, components, validate_args=False).log_prob(x).mean()
 
 
-def gmm_nll_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
-    return vtadl_ext.gmm_nll(x, logits, mu, scale_tril=scale_tril)
+def keops(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+    """For a shared mixture."""
+    import pykeops
+    from pykeops.torch import LazyTensor
+
+    pykeops.set_verbose(False)
+
+    samples, means, inverse_stds = (
+        LazyTensor(tensor.contiguous()) for tensor in (x[:, None], mu[None], (-scale).exp()[None])
+    )
+    log_weights = logits.log_softmax(-1) - scale.sum(-1) - 0.5 * mu.shape[-1] * math.log(2 * math.pi)
+    squares = (((samples - means) * inverse_stds) ** 2).sum(-1)
+    joint = LazyTensor(log_weights[None, :, None].contiguous()) - 0.5 * squares
+    return -joint.logsumexp(dim=1).mean()
 
 
-def reference_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
-    return vtadl_ext.reference.gmm_nll(x, logits, mu, scale_tril=scale_tril)
+def scikit_learn(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+    """For a shared mixture, without gradients."""
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(len(logits), covariance_type="diag")
+    mixture.weights_, mixture.means_ = logits.softmax(-1).numpy(), mu.numpy()
+    mixture.covariances_, mixture.precisions_cholesky_ = (2 * scale).exp().numpy(), (-scale).exp().numpy()
+    return torch.as_tensor(-mixture.score_samples(x.numpy()).mean())
 
 
-DIAGONAL = {
-    "vtadl_ext": vtadl_ext.gmm_nll,
-    "eager": vtadl_ext.reference.gmm_nll,
-    "compiled": torch.compile(vtadl_ext.reference.gmm_nll, dynamic=False),
-    "MixtureSameFamily": mixture_same_family,
-}
-TRIANGULAR = {
-    "vtadl_ext": gmm_nll_tril,
-    "eager": reference_tril,
-    "compiled": torch.compile(reference_tril, dynamic=False),
-    "MixtureSameFamily": mixture_same_family_tril,
-}
+def tril(function: Function) -> Function:
+    """The function with full covariances in the place of diagonal ones."""
+
+    def with_scale_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
+        return function(x, logits, mu, scale_tril=scale_tril)
+
+    return with_scale_tril
 
 
-def cases(device: torch.device) -> list[Case]:
-    def case(
-        name: str,
-        x: tuple[int, ...],
-        logits: tuple[int, ...],
-        mu: tuple[int, ...],
-        *,
-        tril: bool = False,
-        dtype: torch.dtype = torch.float32,
-    ) -> Case:
-        scale = 0.1 * torch.randn(*mu, mu[-1]) + torch.eye(mu[-1]) if tril else 0.1 * torch.randn(mu)
-        tensors = (torch.randn(x), torch.randn(logits), torch.randn(mu), scale)
-        return Case(
-            f"{name}: x {list(x)}, mu {list(mu)}",
-            tuple(tensor.to(device, dtype) for tensor in tensors),
-            reference_tril if tril else vtadl_ext.reference.gmm_nll,
-            TRIANGULAR if tril else DIAGONAL,
-        )
+SWEPT = (
+    Provider(OWN, vtadl_ext.gmm_nll),
+    Provider("eager", vtadl_ext.reference.gmm_nll),
+    Provider("compiled", vtadl_ext.reference.gmm_nll, compile=True),
+)
+DIAGONAL = (*SWEPT, Provider("MixtureSameFamily", mixture_same_family))
+TRIANGULAR = (
+    Provider(OWN, tril(vtadl_ext.gmm_nll)),
+    Provider("eager", tril(vtadl_ext.reference.gmm_nll)),
+    Provider("compiled", tril(vtadl_ext.reference.gmm_nll), compile=True),
+    Provider("MixtureSameFamily", mixture_same_family_tril),
+)
+SHARED = (
+    *DIAGONAL,
+    Provider("KeOps", keops, package="pykeops"),
+    Provider("scikit-learn", scikit_learn, modes=("forward",), devices=("cpu",), package="sklearn"),
+)
 
-    def per_sample(name: str, samples: int, components: int, features: int, **options: object) -> Case:
-        rows = (samples, components)
-        return case(name, (samples, features), rows, (*rows, features), **options)
 
+def cases() -> list[Case]:
     return [
-        per_sample("wide head", 512, 150, 512),
-        per_sample("wide head, bfloat16", 512, 150, 512, dtype=torch.bfloat16),
-        per_sample("narrow head", 512, 10, 512),
-        per_sample("world model", 65536, 5, 1),
-        per_sample("handwriting", 65536, 20, 2),
-        per_sample("handwriting, full covariance", 65536, 20, 2, tril=True),
-        case("shared mixture", (65536, 64), (64,), (64, 64)),
-        case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
-        per_sample("tiny", 8, 4, 2),
+        _per_sample("wide head", 512, 150, 512),
+        _per_sample("wide head, bfloat16", 512, 150, 512, dtype=torch.bfloat16),
+        _per_sample("narrow head", 512, 10, 512, level="quick"),
+        _per_sample("world model", 65536, 5, 1, level="quick"),
+        _per_sample("handwriting", 65536, 20, 2),
+        _per_sample("handwriting, full covariance", 65536, 20, 2, full_covariance=True),
+        _case("shared mixture", (65536, 64), (64,), (64, 64), providers=SHARED),
+        _case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
+        _case("gated dictionary", (64, 256, 64), (64, 256, 32), (32, 64)),
+        _case("gated dictionary, K = 100", (64, 256, 64), (64, 256, 100), (100, 64)),
+        _per_sample("tiny", 8, 4, 2),
+        *_sweeps(),
+        _per_sample("smoke", 6, 3, 4, level="smoke"),
+        _per_sample("smoke, full covariance", 6, 3, 2, full_covariance=True, level="smoke"),
+        # KeOps compiles for seconds, and for each gradient again.
+        _case("smoke, shared", (6, 4), (3,), (3, 4), providers=SHARED, modes=(FORWARD,), level="smoke"),
+        _case("smoke, per position", (3, 5, 4), (3, 5, 2), (5, 2, 4), level="smoke"),
     ]
+
+
+def _sweeps() -> list[Case]:
+    def swept(axis: str, value: int, samples: int, components: int, features: int, **options: Any) -> Case:
+        name = f"{axis} = {value}"
+        options = {"providers": SWEPT, "modes": (GRADIENTS,), "sweep": (axis, value), **options}
+        return _per_sample(name, samples, components, features, **options)
+
+    dtypes = (torch.bfloat16, torch.float32, torch.float64)
+    return [
+        *(swept("N", n, n, 32, 64) for n in (128, 512, 2048, 8192)),
+        *(swept("K", k, 512, k, 64) for k in (8, 32, 128, 512)),
+        *(swept("D", d, 2048, 16, d) for d in (1, 4, 32, 256)),
+        *(swept("bits per number", 8 * d.itemsize, 512, 64, 128, dtype=d) for d in dtypes),
+        *(swept("threads", t, 512, 64, 128, threads=t, devices=("cpu",)) for t in thread_counts()),
+    ]
+
+
+def _per_sample(name: str, samples: int, components: int, features: int, **options: Any) -> Case:
+    rows = (samples, components)
+    return _case(name, (samples, features), rows, (*rows, features), **options)
+
+
+def _case(
+    name: str,
+    x: tuple[int, ...],
+    logits: tuple[int, ...],
+    mu: tuple[int, ...],
+    *,
+    full_covariance: bool = False,
+    providers: tuple[Provider, ...] | None = None,
+    **options: Any,
+) -> Case:
+    components, features = mu[-2:]
+
+    def build() -> tuple[Tensor, ...]:
+        scale = 0.1 * torch.randn((*mu, features) if full_covariance else mu)
+        if full_covariance:
+            scale = scale + torch.eye(features)
+        return torch.randn(x), torch.randn(logits), torch.randn(mu), scale
+
+    reference = vtadl_ext.reference.gmm_nll
+    elements = math.prod(x[:-1]) * components * features
+    return Case(
+        name,
+        " x ".join(map(str, (*x[:-1], components, features))),
+        build,
+        in_chunks(tril(reference) if full_covariance else reference, elements),
+        providers or (TRIANGULAR if full_covariance else DIAGONAL),
+        flops=partial(_flops, elements, features if full_covariance else 1),
+        **options,
+    )
+
+
+def in_chunks(reference: Function, elements: int) -> Function:
+    """The reference on some samples at a time, so that float64 fits where the operators do."""
+    chunks = -(-elements // _REFERENCE_ELEMENTS)
+    if chunks == 1:
+        return reference
+
+    def chunked(x: Tensor, *parameters: Tensor) -> Tensor:
+        split = [
+            parameter.tensor_split(chunks) if len(parameter) == len(x) else [parameter] * chunks
+            for parameter in parameters
+        ]
+        means = [
+            len(samples) / len(x) * checkpoint(reference, samples, *of_samples, use_reentrant=False)
+            for samples, *of_samples in zip(x.tensor_split(chunks), *split, strict=True)
+        ]
+        return torch.stack(means).sum()
+
+    return chunked
+
+
+def _flops(elements: int, width: int, mode: Mode) -> float:
+    """Of each element the distance, its scaling, square and sum; then the gradients of x, mu and scale.
+
+    Exponentials are not counted. Full covariances scale by a row of a triangle, `width` / 2 multiply-adds.
+    """
+    forward = 3 + width
+    return elements * (forward if mode.name == "forward" else 2 * forward + 2)

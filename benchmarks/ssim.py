@@ -1,47 +1,123 @@
 """`ssim` against the libraries for it."""
 
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-import kornia.metrics
-import pytorch_msssim
 import torch
-import torchmetrics.functional.image
 from torch import Tensor
 
 import vtadl_ext
-from benchmarks.measure import Case, forward, forward_backward, forward_backward_first
+from benchmarks.case import FIRST_GRADIENT, FORWARD, GRADIENTS, OWN, Case, Mode, Provider, thread_counts
 
-
-def torchmetrics_ssim(x: Tensor, y: Tensor) -> Tensor:
-    _, full = torchmetrics.functional.image.structural_similarity_index_measure(
-        x, y, data_range=1.0, return_full_image=True
-    )
-    return full[..., 5:-5, 5:-5].mean()  # its windows reach beyond the image
-
-
-def kornia_ssim(x: Tensor, y: Tensor) -> Tensor:
-    return kornia.metrics.ssim(x, y, 11, 1.0, padding="valid").mean()
+_TAPS = 11
 
 
 def pytorch_msssim_ssim(x: Tensor, y: Tensor) -> Tensor:
+    import pytorch_msssim
+
     return pytorch_msssim.ssim(x, y, data_range=1.0)
 
 
-PROVIDERS: dict[str, Callable[..., Tensor]] = {
-    "vtadl_ext": vtadl_ext.ssim,
-    "pytorch-msssim": pytorch_msssim_ssim,
-    "pytorch-msssim compiled": torch.compile(pytorch_msssim_ssim),
-    "torchmetrics": torchmetrics_ssim,
-    "kornia": kornia_ssim,
-}
+def torchmetrics_ssim(x: Tensor, y: Tensor) -> Tensor:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _, index = structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
+    return index[..., 5:-5, 5:-5].mean()  # its windows reach beyond the image
 
 
-def cases(device: torch.device) -> list[Case]:
-    def case(*shape: int) -> Case:
-        x = torch.rand(shape, device=device)
-        y = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
-        name = " x ".join(map(str, shape))
-        modes = (forward, forward_backward_first, forward_backward)
-        return Case(name, (x, y), vtadl_ext.reference.ssim, PROVIDERS, modes)
+def kornia_ssim(x: Tensor, y: Tensor) -> Tensor:
+    import kornia.metrics
 
-    return [case(8, 3, 512, 512), case(1, 1, 64, 64)]
+    return kornia.metrics.ssim(x, y, _TAPS, 1.0, padding="valid").mean()
+
+
+def scikit_image_ssim(x: Tensor, y: Tensor) -> Tensor:
+    from skimage.metrics import structural_similarity
+
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    pairs = zip(x.numpy(), y.numpy(), strict=True)
+    return torch.tensor([structural_similarity(a, b, channel_axis=0, **options) for a, b in pairs]).mean()
+
+
+def fused_ssim(x: Tensor, y: Tensor) -> Tensor:
+    from fused_ssim import fused_ssim
+
+    return fused_ssim(x, y, padding="valid", train=x.requires_grad)
+
+
+def fussim_ssim(x: Tensor, y: Tensor) -> Tensor:
+    from fussim import fused_ssim
+
+    return fused_ssim(x, y, padding="valid", train=x.requires_grad)
+
+
+_ONE_GRADIENT: dict[str, Any] = {"modes": ("forward", "first gradient"), "devices": ("cuda",)}
+SWEPT = (
+    Provider(OWN, vtadl_ext.ssim),
+    Provider("pytorch-msssim", pytorch_msssim_ssim, package="pytorch_msssim"),
+    Provider("pytorch-msssim compiled", pytorch_msssim_ssim, compile=True, package="pytorch_msssim"),
+)
+PROVIDERS = (
+    *SWEPT,
+    Provider("torchmetrics", torchmetrics_ssim, package="torchmetrics"),
+    Provider("kornia", kornia_ssim, package="kornia"),
+    Provider("scikit-image", scikit_image_ssim, modes=("forward",), devices=("cpu",), package="skimage"),
+    Provider("fused-ssim", fused_ssim, package="fused_ssim", **_ONE_GRADIENT),
+    Provider("fussim", fussim_ssim, package="fussim", **_ONE_GRADIENT),
+)
+# Those that take ten seconds for a 4K frame take as long for its second gradient.
+FOR_LARGE_IMAGES = tuple(
+    replace(provider, modes=("forward", "first gradient"))
+    if provider.name in ("pytorch-msssim", "torchmetrics")
+    else provider
+    for provider in PROVIDERS
+)
+
+
+def cases() -> list[Case]:
+    return [
+        _case("images", 8, 3, 512, 512),
+        _case("one image", 1, 3, 256, 256, level="quick"),
+        _case("one small image", 1, 1, 64, 64),
+        _case("4K frame", 1, 3, 2160, 3840, providers=FOR_LARGE_IMAGES),
+        *_sweeps(),
+        _case("smoke", 1, 2, 16, 19, level="smoke"),
+    ]
+
+
+def _sweeps() -> list[Case]:
+    def swept(axis: str, value: int, side: int, **options: Any) -> Case:
+        options |= {"providers": SWEPT, "modes": (FIRST_GRADIENT,), "sweep": (axis, value)}
+        return _case(f"{axis} = {value}", 1, 3, side, side, **options)
+
+    dtypes = (torch.bfloat16, torch.float32, torch.float64)
+    return [
+        *(swept("height and width", side, side) for side in (64, 128, 256, 512, 1024)),
+        *(swept("bits per number", 8 * dtype.itemsize, 512, dtype=dtype) for dtype in dtypes),
+        *(swept("threads", threads, 1024, threads=threads, devices=("cpu",)) for threads in thread_counts()),
+    ]
+
+
+def _case(name: str, *shape: int, **options: Any) -> Case:
+    modes = {"modes": (FORWARD, FIRST_GRADIENT, GRADIENTS), "providers": PROVIDERS}
+    return Case(
+        name,
+        " x ".join(map(str, shape)),
+        partial(image_pair, *shape),
+        vtadl_ext.reference.ssim,
+        flops=partial(flops, torch.Size(shape).numel()),
+        **(modes | options),
+    )
+
+
+def image_pair(*shape: int) -> tuple[Tensor, Tensor]:
+    """Noise, and the same with more noise."""
+    x = torch.rand(shape)
+    return x, (x + 0.1 * torch.randn(shape)).clamp(0, 1)
+
+
+def flops(pixels: int, mode: Mode) -> float:
+    """Of the separable window over four statistics, and over the three or four maps of the gradients."""
+    maps = {"forward": 4, "first gradient": 4 + 3, "gradients": 4 + 4}[mode.name]
+    return pixels * maps * 2 * _TAPS * 2

@@ -8,13 +8,16 @@ if torch_version < "2.10":
     raise ImportError(f"vtadl_ext needs PyTorch 2.10 or newer, but this is {torch_version}: upgrade torch")
 
 from vtadl_ext import reference
-from vtadl_ext._ops import build_info
+from vtadl_ext._ops import build_info, use_reference
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
+from vtadl_ext.linear_gmm import linear_gmm_nll
+from vtadl_ext.mixture_head import MixtureHead
 from vtadl_ext.reference import ReconstructionTerms
 from vtadl_ext.ssim import SSIMLoss, ms_ssim, reconstruction_loss, ssim
 
 __all__ = [
     "GMMNLLLoss",
+    "MixtureHead",
     "ReconstructionTerms",
     "SSIMLoss",
     "build_info",
@@ -22,8 +25,10 @@ __all__ = [
     "gmm_nll",
     "gmm_responsibilities",
     "gmm_sample",
+    "linear_gmm_nll",
     "ms_ssim",
     "reconstruction_loss",
     "reference",
     "ssim",
+    "use_reference",
 ]

@@ -19,6 +19,21 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
 
     Under autocast the widest of their dtypes serves for all, as in PyTorch's own operators of several.
     """
+    check_tensors(**tensors)
+    first_name, first = next(iter(tensors.items()))
+    if is_autocast(first.device):
+        dtype = first.dtype
+        for tensor in tensors.values():
+            dtype = torch.promote_types(dtype, tensor.dtype)
+        return tuple(tensor.to(dtype) for tensor in tensors.values())
+    for name, tensor in tensors.items():
+        if tensor.dtype != first.dtype:
+            raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {tensor.dtype}")
+    return tuple(tensors.values())
+
+
+def check_tensors(**tensors: Tensor) -> None:
+    """Dense floating-point tensors on one device."""
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
@@ -32,15 +47,10 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
             raise ValueError(
                 f"{name} must be on the device of {first_name}, {first.device}, got {tensor.device}"
             )
-    if first.device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(first.device.type):
-        dtype = first.dtype
-        for tensor in tensors.values():
-            dtype = torch.promote_types(dtype, tensor.dtype)
-        return tuple(tensor.to(dtype) for tensor in tensors.values())
-    for name, tensor in tensors.items():
-        if tensor.dtype != first.dtype:
-            raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {tensor.dtype}")
-    return tuple(tensors.values())
+
+
+def is_autocast(device: torch.device) -> bool:
+    return device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
 
 
 def check_mask(mask: Tensor | None, x: Tensor) -> None:
@@ -74,6 +84,19 @@ def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None
     if not (0 < value < float("inf") or (zero_allowed and value == 0)):
         wanted = "at least 0" if zero_allowed else "positive"
         raise ValueError(f"{name} must be finite and {wanted}, got {value}")
+
+
+def check_count(name: str, value: int) -> None:
+    """An integer that is at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def check_sizes(name: str, value: Sequence[int]) -> None:

@@ -1,7 +1,8 @@
 """The raw operators of the binary: fake kernels, vmap and autograd."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,8 +32,28 @@ INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
 _SUMS = 4
 
 
+_reference_alone = False
+
+
+@contextmanager
+def use_reference() -> Iterator[None]:
+    """Within this block all functions compute with :mod:`vtadl_ext.reference`, in all threads.
+
+    What is traced within it, by :func:`torch.export.export` say, consists of PyTorch's own operators and runs
+    where vtadl_ext is not installed. :func:`torch.onnx.export` needs no such block.
+    """
+    global _reference_alone
+    before, _reference_alone = _reference_alone, True
+    try:
+        yield
+    finally:
+        _reference_alone = before
+
+
 def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
-    """Whether the binary serves this device; warns once for each kind that it does not."""
+    """Whether the binary serves this device, and may; warns once for each kind that it does not serve."""
+    if _reference_alone or torch.onnx.is_in_onnx_export():
+        return False
     if device.type in _KERNEL_DEVICES:
         return True
     if device.type not in _warned_devices:
@@ -113,6 +134,24 @@ def _(
     samples = gmm_samples((x, logits, mu, scale), scale_param)
     log_prob = x.new_empty(samples, dtype=_accumulate_dtype(x))
     return log_prob, *_empty_gmm_grads(x, logits, mu, scale, samples, needs)
+
+
+@torch.library.register_fake("vtadl_ext::gmm_forward_backward_")
+def _(
+    grad: Tensor,
+    x: Tensor,
+    logits: Tensor,
+    mu: Tensor,
+    scale: Tensor,
+    scale_param: int,
+    min_std: float,
+    mixture: int,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    samples = gmm_samples((x, logits, mu, scale), scale_param)
+    log_prob = x.new_empty(samples, dtype=_accumulate_dtype(x))
+    grads = _empty_gmm_grads(x, logits, mu, scale, samples, (needs_x, True, False, False))
+    return log_prob, *grads[:2]
 
 
 def gmm_event_dims(scale_param: int) -> tuple[int, int, int, int]:
@@ -317,8 +356,10 @@ class _OnceDifferentiable(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
-        return getattr(_ops, f"{name}_backward")(*arguments)  # type: ignore[no-any-return]
+    def forward(
+        name: str, operator: Callable[..., tuple[Tensor, ...]], *arguments: Any
+    ) -> tuple[Tensor, ...]:
+        return operator(*arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -332,18 +373,27 @@ class _OnceDifferentiable(torch.autograd.Function):
         )
 
 
-def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
+def once_differentiable(
+    name: str, operator: Callable[..., tuple[Tensor, ...]], *arguments: Any
+) -> tuple[Tensor, ...]:
     # torch.compile has no second derivatives, and cannot trace one autograd.Function inside another.
     run = _OnceDifferentiable.forward if torch.compiler.is_compiling() else _OnceDifferentiable.apply
-    return run(name, *arguments)
+    return run(name, operator, *arguments)
+
+
+def _backward(name: str, *arguments: Any) -> tuple[Tensor, ...]:
+    return once_differentiable(name, getattr(_ops, f"{name}_backward"), *arguments)
+
+
+def is_plain_backward(grad: Tensor) -> bool:
+    """Whether a backward pass is neither to be differentiated nor one of a batch."""
+    return not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
 
 
 def _needs_autograd(tensors: Sequence[Tensor]) -> bool:
-    """Whether an operator has to be seen by autograd; functorch and the compiler decide for themselves."""
+    """Whether an operator has to be seen by autograd; what is inside of functorch may be, all of it."""
     return torch.is_grad_enabled() and (
-        any(tensor.requires_grad for tensor in tensors)
-        or functorch_is_active()
-        or torch.compiler.is_compiling()
+        any(tensor.requires_grad for tensor in tensors) or functorch_is_active()
     )
 
 
@@ -455,17 +505,14 @@ class GMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         inputs, grads = saved[:4], saved[4:]
-        alone = not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
-        if ctx.grads_are_taken or not alone:
+        if ctx.grads_are_taken or not is_plain_backward(grad):
             with torch.no_grad():
                 results = _ops.gmm_forward(*inputs, *ctx.options)
             sample_grad = (-grad / ctx.divisor).expand(results[0].shape)
             grads = _backward("gmm", sample_grad, *results, *inputs, *ctx.options, *needed)
         else:
             ctx.grads_are_taken = True
-            for wanted, need in zip(grads, needed, strict=True):
-                if need:
-                    _ops.scale_(wanted, grad)
+            scale_grads_(grads, needed, grad)
         return None, *_gmm_grads(inputs, needed, grads), None, None, None
 
 
@@ -521,7 +568,7 @@ class SSIM(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:2]
         grads = _backward("ssim", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        return *_wanted(grads, needed), *[None] * (1 + len(ctx.options))
+        return *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
 
 
 class SSIMTotal(torch.autograd.Function):
@@ -547,19 +594,22 @@ class SSIMTotal(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:4]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         images_and_mask, grads = saved[:3], saved[3:]
-        alone = not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
-        if ctx.grads_are_taken or not alone:
+        if ctx.grads_are_taken or not is_plain_backward(grad):
             grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
             grad = grad.expand(*images_and_mask[0].shape[:2], _SUMS)
             *options, errors = ctx.options
             grads = _backward("ssim", grad, *images_and_mask, *options, False, errors, *needed)
         else:
             ctx.grads_are_taken = True
-            for wanted, need in zip(grads, needed, strict=True):
-                if need:
-                    _ops.scale_(wanted, grad)
-        return None, None, *_wanted(grads, needed), *[None] * (1 + len(ctx.options))
+            scale_grads_(grads, needed, grad)
+        return None, None, *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
 
 
-def _wanted(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+def scale_grads_(grads: Sequence[Tensor], needed: Sequence[bool], factor: Tensor) -> None:
+    for grad, need in zip(grads, needed, strict=True):
+        if need:
+            _ops.scale_(grad, factor)
+
+
+def where_needed(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
     return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))

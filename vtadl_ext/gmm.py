@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vtadl_ext import _ops, reference
 from vtadl_ext._checks import check_generator, check_number, check_option, check_sizes, checked_tensors
+from vtadl_ext.reference.gmm import log_weights, shares
 
 _REDUCTIONS = ("mean", "sum", "none")
 _MAX_TRIL_FEATURES = 8
@@ -126,7 +127,7 @@ def gmm_responsibilities(
     log_normal: Tensor = _ops.GMMComponentLogProb.apply(*tensors, *options)
     # Masked components may hold anything, NaN too.
     log_normal = log_normal.masked_fill(logits == -math.inf, -math.inf)
-    return reference.shares(reference.log_weights(logits) + log_normal)
+    return shares(log_weights(logits) + log_normal)
 
 
 def gmm_sample(

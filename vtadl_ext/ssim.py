@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from vtadl_ext import _ops, reference
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_tensors
-from vtadl_ext.reference import ReconstructionTerms
+from vtadl_ext.reference.ssim import (
+    ReconstructionTerms,
+    mean_over_windows,
+    ms_ssim_of,
+    pad,
+    pad_mask,
+    window_weights,
+)
 
 _WINDOWS = ("gaussian", "uniform")
 _PADDINGS = ("valid", "same", "reflect")
@@ -145,7 +152,7 @@ def ms_ssim(
         means: Tensor = _ops.ssim_sums(*arguments)[..., _ops.INDEX] / _windows_of_plane(arguments)
         return means if x.dim() == 4 else means.squeeze(0)
 
-    return reference.ms_ssim_of(plane_means, x, y, weights, reduction)
+    return ms_ssim_of(plane_means, x, y, weights, reduction)
 
 
 # fmt: off
@@ -297,14 +304,14 @@ def _for_kernels(
     """What the operators take: images ``[N, C, H, W]`` and their mask, then the options."""
     taps = int(index.window_size)
     if padding == "reflect":
-        mask = None if mask is None else reference.pad_mask(mask, x.shape, taps, padding)
-        x, y = (reference.pad(image, taps, padding) for image in (x, y))
+        mask = None if mask is None else pad_mask(mask, x.shape, taps, padding)
+        x, y = (pad(image, taps, padding) for image in (x, y))
     elif mask is not None:
         mask = mask.expand(x.shape)
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
-    weights = reference.window_weights(index.window, taps, float(index.window_sigma))
+    weights = window_weights(index.window, taps, float(index.window_sigma))
     numbers = (float(number) for number in (index.data_range, index.k1, index.k2))
     border = taps // 2 if padding == "same" else 0
     return x, y, mask, weights, *numbers, border, luminance
@@ -326,7 +333,7 @@ def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
     if arguments[2] is None:
         return _ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
     total, sums = _ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
-    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
+    return mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
 
 
 def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:
@@ -335,7 +342,7 @@ def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -
     total = sums[..., _ops.INDEX].sum(-1)
     if mask is None:
         return total / (x.shape[1] * _windows_of_plane((x, y, mask, *options)))
-    return reference.mean_over_windows(total, sums[..., _ops.WINDOWS].detach().sum(-1))
+    return mean_over_windows(total, sums[..., _ops.WINDOWS].detach().sum(-1))
 
 
 def _checked_images(x: Tensor, y: Tensor, shapes: dict[int, str], index: _Index) -> tuple[Tensor, Tensor]:

@@ -257,6 +257,49 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gmm_forward_backward(
   return {log_prob, grads.x, grads.logits, grads.mu, grads.scale};
 }
 
+// Whether the gradient of a parameter may replace it: where nothing is shared,
+// kernels write an element of the gradients of mu and scale only after they
+// have read the same element of both for the last time.
+void check_own(const Tensor& tensor, const GmmParameter& parameter,
+               const GmmProblem& p, const char* name) {
+  STD_TORCH_CHECK(
+      tensor.is_contiguous() && parameter.rows.repeats == 1 &&
+          parameter.components == p.components && parameter.size == p.features,
+      name,
+      " must be contiguous, with elements for each sample, component and "
+      "feature, for its gradient to replace it");
+}
+
+// log_prob, and the gradients of Σ grad · log_prob: those of x and the logits,
+// and over mu and scale theirs.
+std::tuple<Tensor, Tensor, Tensor> gmm_forward_backward_in_place(
+    Tensor grad, Tensor x, Tensor logits, Tensor mu, Tensor scale,
+    std::int64_t scale_param, double min_std, std::int64_t mixture,
+    bool needs_x) {
+  const Inputs in =
+      read_inputs(x, logits, mu, scale, {scale_param, min_std, mixture});
+  const GmmProblem& p = in.problem;
+  STD_TORCH_CHECK(p.mixture != Mixture::kNone, "bad mixture");
+  STD_TORCH_CHECK(p.scale_param != ScaleParam::kTril, "bad scale_param");
+  check_own(mu, p.mu, p, "mu");
+  check_own(scale, p.scale, p, "scale");
+  grad = accumulated(grad, x, p.samples);
+  const auto [log_prob, component_log_prob] = empty_results(in);
+  const Grads grads(in, {needs_x, true, false, false});
+  GmmBackward backward = backward_problem(in, grad.const_data_ptr(), 0,
+                                          log_prob, component_log_prob, grads,
+                                          {needs_x, true, false, false});
+  backward.grad_mu = mu.mutable_data_ptr();
+  backward.grad_scale = scale.mutable_data_ptr();
+  run_kernel(
+      x,
+      GmmForwardBackward{
+          forward_problem(in, log_prob, component_log_prob, false), backward},
+      gmm_cpu_kernels_in_use().forward_backward,
+      VTADL_CUDA_KERNEL(gmm_forward_backward_cuda));
+  return {log_prob, grads.x, grads.logits};
+}
+
 }  // namespace
 }  // namespace vtadl
 
@@ -276,12 +319,18 @@ STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
       "Tensor scale, int scale_param, float min_std, int mixture, "
       "bool needs_x, bool needs_logits, bool needs_mu, bool needs_scale) -> "
       "(Tensor log_prob, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "gmm_forward_backward_(Tensor grad, Tensor x, Tensor logits, "
+      "Tensor(a!) mu, Tensor(b!) scale, int scale_param, float min_std, "
+      "int mixture, bool needs_x) -> (Tensor log_prob, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {
   m.impl("gmm_forward", TORCH_BOX(&vtadl::gmm_forward));
   m.impl("gmm_backward", TORCH_BOX(&vtadl::gmm_backward));
   m.impl("gmm_forward_backward", TORCH_BOX(&vtadl::gmm_forward_backward));
+  m.impl("gmm_forward_backward_",
+         TORCH_BOX(&vtadl::gmm_forward_backward_in_place));
 }
 
 #ifdef VTADL_WITH_CUDA
@@ -289,5 +338,7 @@ STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CUDA, m) {
   m.impl("gmm_forward", TORCH_BOX(&vtadl::gmm_forward));
   m.impl("gmm_backward", TORCH_BOX(&vtadl::gmm_backward));
   m.impl("gmm_forward_backward", TORCH_BOX(&vtadl::gmm_forward_backward));
+  m.impl("gmm_forward_backward_",
+         TORCH_BOX(&vtadl::gmm_forward_backward_in_place));
 }
 #endif

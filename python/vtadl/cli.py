@@ -3,27 +3,40 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from vtadl.errors import InputError
+from vtadl.errors import DivergenceError, InputError
 
-HELP = """usage: vtadl {fit,test,predict,demo} [options]
+HELP = """usage: vtadl COMMAND [options]
 
-VT-ADL, an image anomaly detector that learns from normal images alone.
+VT-ADL finds anomalies in images: it learns from normal images alone, gives every new image a score, and
+shows in a map where it is unusual.
 
-  vtadl demo                                  train and test on embedded photographs, write a report
-  vtadl fit --config small --data MVTecFolder --data.root FOLDER
-                                              train on a folder in the layout of MVTec AD
-  vtadl fit ... --ckpt_path last.ckpt         go on where a run stopped
-  vtadl test --ckpt_path best.ckpt --data MVTecFolder --data.root FOLDER
-                                              AUROC and average precision of a trained detector
-  vtadl predict --checkpoint best.ckpt --images FOLDER --output FOLDER
-                                              scores and anomaly maps of a folder of images
+  vtadl demo                          train and test on embedded photographs, write a report
+  vtadl fit --config small --data MVTecAD --data.root parts --output runs/parts
+                                      train on the images of a folder; the run is kept in runs/parts
+  vtadl fit --resume runs/parts       go on where that run stopped
+  vtadl test runs/parts               test the detector of that run
+  vtadl report runs/parts             test it, and write a page with figures, curves and pictures
+  vtadl predict --ckpt runs/parts new/*.png -o out
+                                      scores, anomaly maps and masks of images, folders of them, or patterns
+  vtadl data --check --data MVTecAD --data.root parts
+                                      counts, sizes, unreadable files, wrong masks, duplicates
+  vtadl export --ckpt runs/parts --format onnx -o parts.onnx
+                                      one program from pixels to decision, for ONNX Runtime or PyTorch
+  vtadl reproduce mnist --root mnist -o reproduced
+                                      the paper's protocols (mnist, mvtec), with a table beside its figures
 
 `vtadl COMMAND --help` lists the options of a command. --config takes a YAML file or one of: {configs}
+A --ckpt may be a checkpoint or the folder of a run, whose best one is taken.
+
+exit status: 0 all is well; 1 an input cannot be used; 2 wrong usage; 3 some images could not be read, and the
+others were scored; 4 training diverged; 130 interrupted (go on with --resume)
 """
+
+PARTLY_READ, DIVERGED, INTERRUPTED = 3, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,26 +46,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(HELP.replace("{configs}", ", ".join(config_names())), end="")
         return 0
-    commands = {"fit": _lightning, "test": _lightning, "predict": _predict, "demo": _demo}
-    if command not in commands:
+    if command not in COMMANDS:
         print(f"vtadl: there is no command {command}; see vtadl --help", file=sys.stderr)
         return 2
     _quieten_lightning()
     try:
-        commands[command](arguments)
+        return COMMANDS[command](arguments)
     except (InputError, FileExistsError, NotADirectoryError, PermissionError) as error:
         sentence = str(error).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
-        print(f"vtadl: {sentence}", file=sys.stderr)
-        return 1
+        return _complain(sentence, 1)
     except ModuleNotFoundError as error:
-        print(f"vtadl: {error.name} is missing: pip install 'vtadl-ext[train]'", file=sys.stderr)
-        return 1
-    return 0
+        extra = "export" if (error.name or "").startswith("onnx") else "train"
+        return _complain(f"{error.name} is missing: pip install 'vtadl-ext[{extra}]'", 1)
+    except DivergenceError as error:
+        return _complain(str(error), DIVERGED)
+    except KeyboardInterrupt as interrupt:
+        return _complain(f"interrupted{interrupt}", INTERRUPTED)
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"vtadl: {sentence}", file=sys.stderr)
+    return status
 
 
 def _quieten_lightning() -> None:
-    """Drops what says nothing about the run: Lightning's use of a deprecated function, and advertisements."""
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    """Drops what says nothing about the run: deprecated functions, its folder, advertisements."""
+    noise = ("LeafSpec", "was deprecated in v4", "exists and is not empty", "The dirpath has changed")
+    for message in (*noise, "The number of training batches"):
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}")
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint")
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 
@@ -63,10 +85,11 @@ def config_names() -> list[str]:
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
-def _lightning(arguments: list[str]) -> None:
-    from vtadl.lightning_cli import run
+def _lightning(arguments: list[str]) -> int:
+    from vtadl.lightning_cli import expand_run_folders, run
 
-    run([_config_path(argument) for argument in arguments])
+    run([_config_path(argument) for argument in expand_run_folders(arguments)])
+    return 0
 
 
 def _config_path(argument: str) -> str:
@@ -76,17 +99,71 @@ def _config_path(argument: str) -> str:
     return argument
 
 
-def _predict(arguments: list[str]) -> None:
-    from jsonargparse import auto_cli
+def _predict(arguments: list[str]) -> int:
+    from jsonargparse import ArgumentParser
 
     from vtadl.prediction import predict
 
-    auto_cli(predict, args=arguments[1:], as_positional=False, prog="vtadl predict")
+    parser = ArgumentParser(
+        prog="vtadl predict", description="Scores images and shows where they are unusual."
+    )
+    parser.add_argument("images", nargs="*", type=str, help="Image files, folders of them, or patterns.")
+    parser.add_argument("--images", dest="more_images", nargs="*", type=str, default=[], help="The same.")
+    parser.add_argument(
+        "--ckpt", "--checkpoint", required=True, type=str, help="Checkpoint, or folder of a run."
+    )
+    parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
+    parser.add_argument("--batch_size", type=int, default=16, help="Images scored at once.")
+    parser.add_argument("--workers", type=int, default=0, help="Processes that read images.")
+    parser.add_argument("--device", type=str, default="auto", help="Where to run: auto, cpu, cuda, cuda:1.")
+    options = vars(parser.parse_args(arguments[1:]))
+    images = [*options.pop("images"), *options.pop("more_images")]
+    return PARTLY_READ if predict(images, **options) else 0
 
 
-def _demo(arguments: list[str]) -> None:
+def _data(arguments: list[str]) -> int:
+    from vtadl.data.command import run
+
+    run(arguments[1:])
+    return 0
+
+
+def _reproduce(arguments: list[str]) -> int:
     from jsonargparse import auto_cli
 
-    from vtadl.demo import demo
+    from vtadl.reproduce import mnist, mvtec
 
-    auto_cli(demo, args=arguments[1:], as_positional=False, prog="vtadl demo")
+    auto_cli([mnist, mvtec], args=_long_options(arguments[1:]), as_positional=False, prog="vtadl reproduce")
+    return 0
+
+
+def _long_options(arguments: list[str]) -> list[str]:
+    return ["--output" if argument == "-o" else argument for argument in arguments]
+
+
+def _function(module: str, name: str) -> Callable[[list[str]], int]:
+    """A command whose options are the parameters of a function."""
+
+    def run(arguments: list[str]) -> int:
+        from importlib import import_module
+
+        from jsonargparse import auto_cli
+
+        command, *options = _long_options(arguments)
+        function = getattr(import_module(module), name)
+        auto_cli(function, args=options, as_positional=False, prog=f"vtadl {command}")
+        return 0
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "fit": _lightning,
+    "test": _lightning,
+    "report": _lightning,
+    "predict": _predict,
+    "data": _data,
+    "export": _function("vtadl.export", "export"),
+    "demo": _function("vtadl.demo", "demo"),
+    "reproduce": _reproduce,
+}

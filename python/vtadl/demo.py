@@ -1,29 +1,23 @@
 """`vtadl demo`: trains on the embedded textures and writes a report."""
 
+import json
 import logging
 import time
 from pathlib import Path
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import RichProgressBar
 
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.engine import AnomalyDetector
-from vtadl.files import AtomicCheckpointIO
-from vtadl.report import Example, TextureResult, write_report
-from vtadl.training import load_detector, training_callbacks
+from vtadl.files import AtomicCheckpointIO, atomic_path
+from vtadl.report import DetectorResult, record_test, write_report
+from vtadl.training import training_callbacks
 
-
-class LossHistory(Callback):
-    """Collects the training and validation loss of each epoch."""
-
-    def __init__(self) -> None:
-        self.losses: dict[str, list[float]] = {"training": [], "validation": []}
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for name, metric in (("training", "train_loss"), ("validation", "val_loss")):
-            self.losses[name].append(trainer.callback_metrics[metric].item())
+INTRODUCTION = (
+    "One detector per texture, trained on normal crops of one part of a photograph and tested on crops of "
+    "another part, half of them with a defect painted in. {seconds:.0f} seconds in all."
+)
 
 
 def demo(
@@ -52,14 +46,20 @@ def demo(
         L.seed_everything(seed, verbose=False)
         data = TextureDefects(texture, train_count=train_count, test_count=test_count, seed=seed)
         results.append(_train_and_test(data, epochs, folder / "checkpoints" / texture))
-    page = write_report(folder, results, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    introduction = INTRODUCTION.format(seconds=seconds)
+    page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
+    figures = {result.name: result.evaluation.figures for result in results}
+    with atomic_path(folder / "metrics.json") as path:
+        path.write_text(json.dumps(figures | {"seconds": round(seconds, 1)}, indent=2) + "\n")
     for result in results:
-        print(f"{result.texture}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.metrics.items()))
+        print(
+            f"{result.name}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.evaluation.figures.items())
+        )
     print(f"report: {page}")
 
 
-def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> TextureResult:
-    history = LossHistory()
+def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -67,23 +67,9 @@ def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> TextureR
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[*training_callbacks(folder), history],
+        callbacks=[RichProgressBar(), *training_callbacks(folder)],
         plugins=[AtomicCheckpointIO()],
     )
-    trainer.fit(AnomalyDetector(image_size=data.image_size), data)
-    detector = load_detector(folder / "best.ckpt")
-    (metrics,) = trainer.test(detector, data, verbose=False)
-    return TextureResult(data.texture, dict(metrics), history.losses, _examples(detector, data))
-
-
-def _examples(detector: AnomalyDetector, data: TextureDefects, count: int = 8) -> list[Example]:
-    """The first test images: normal ones, and two of each kind of defect."""
-    samples = sorted((data.test_set[index] for index in range(12)), key=lambda sample: int(sample["label"]))[
-        4:
-    ]
-    with torch.inference_mode():
-        scores = detector(torch.stack([sample["image"] for sample in samples]))
-    return [
-        Example(f"{sample['name'].split('/')[2]}  {score.item():.1f}", sample["image"], sample["mask"], map_)
-        for sample, score, map_ in zip(samples, scores.image, scores.map, strict=True)
-    ]
+    detector = AnomalyDetector(image_size=data.image_size)
+    trainer.fit(detector, data)
+    return record_test(trainer, detector, data, data.texture, folder / "best.ckpt")

@@ -1,51 +1,73 @@
 """Training and evaluation of the detector."""
 
 import math
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from vtadl.data import Sample
-from vtadl.metrics import DetectionMetrics
-from vtadl.model import VTADL, Prediction, VTADLLoss
-from vtadl.model.loss import LossTerms, MixtureForm, ScaleParam
-from vtadl.scoring import AnomalyScorer, MapTerm, Scores, ScoreTerm
+from vtadl.calibration import Calibration
+from vtadl.data import Sample, own_samples
+from vtadl.data.images import Fit
+from vtadl.errors import InputError
+from vtadl.fitting import collect_images, fit_dictionary
+from vtadl.guard import require_finite
+from vtadl.metrics import DetectionMetrics, Evaluation
+from vtadl.model import VTADL, Likelihood, Positions, Prediction, VTADLLoss
+from vtadl.model.loss import LossTerms
+from vtadl.pseudo_anomalies import make_pseudo_anomalies
+from vtadl.scoring import AnomalyScorer, Scores, Term
 
 
 class AnomalyDetector(L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
 
+    evaluation: Evaluation  # of the latest test
+    fit: Fit = "stretch"  # how the data module gave images the size of the network
+
     def __init__(
         self,
-        mse_weight: float = 500.0,
-        ssim_weight: float = 5.0,
-        scale_param: ScaleParam = "log_std",
-        min_std: float = 0.1,
-        mixture: MixtureForm = "logsumexp",
-        score_terms: list[ScoreTerm] = ["mse", "dissimilarity", "nll"],  # noqa: B006
-        map_terms: list[MapTerm] = ["error", "dissimilarity", "nll"],  # noqa: B006
+        likelihood: Likelihood = "dictionary",
+        positions: Positions | None = None,
+        components: int | None = None,
+        min_std: float | None = None,
+        softness: float | None = None,
+        mse_weight: float = 5.0,
+        ssim_weight: float = 0.5,
+        terms: list[Term] | None = None,
+        normalised: bool | None = None,
         top_patches: int = 10,
-        smoothing: float = 2.0,
-        learning_rate: float = 1e-3,
+        smoothing: float = 4.0,
+        image_false_alarm_rate: float = 0.01,
+        pixel_false_alarm_rate: float = 0.01,
+        learning_rate: float = 1.5e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
         **network: Any,
     ) -> None:
-        """Builds the detector.
+        """Builds the detector; what is None is chosen from the normal images.
 
         Args:
+            likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
+                predicted for each token, `public-code` for the published code's weighted sum.
+            positions: Whether a dictionary has a mixture for each position or one that all share.
+            components: Gaussians in a mixture; 10 if None with a likelihood that is not `dictionary`.
+            min_std: Floor of the standard deviations, where the leading feature's own is about 1; of the
+                tokens with `paper`, 0.1 if None.
+            softness: Of the dictionary's whitening, from 0, all features alike, upwards.
             mse_weight: Weight of the mean squared error in the loss.
             ssim_weight: Weight of the structural dissimilarity in the loss.
-            scale_param: How the mixture head's scale is read.
-            min_std: Smallest standard deviation of a component, where a token's own is 1.
-            mixture: The mixture's likelihood, or the weighted sum of the published code.
-            score_terms: What the score of an image adds up.
-            map_terms: What the anomaly map adds up.
-            top_patches: How many patches, those of the least usual NLL, count in the score of an image.
+            terms: What scores and maps are made of.
+            normalised: Whether each place is compared with normal images at that place; if None, where
+                the positions have mixtures of their own and enough images are held out.
+            top_patches: How many patches, those of the largest NLL, count in the score of an image.
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
+            image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
+            pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of AdamW.
             warmup_steps: Steps until the largest learning rate.
@@ -53,13 +75,43 @@ class AnomalyDetector(L.LightningModule):
         """
         super().__init__()
         self.save_hyperparameters()
-        self.network = VTADL(**network)
-        self.loss = VTADLLoss(mse_weight, ssim_weight, scale_param, min_std, mixture)
-        self.scorer = AnomalyScorer(self.network.grid, score_terms, map_terms, top_patches, smoothing)
+        self.network = VTADL(
+            likelihood=likelihood,
+            components=components or 10,
+            min_std=0.1 if min_std is None else min_std,
+            **network,
+        )
+        self.loss = VTADLLoss(mse_weight, ssim_weight)
+        self.scorer = AnomalyScorer(
+            self.network.grid, self.network.image_size, terms, normalised, top_patches, smoothing
+        )
+        self.calibration = Calibration(image_false_alarm_rate, pixel_false_alarm_rate)
+        chosen = {"positions": positions, "components": components, "min_std": min_std, "softness": softness}
+        self.fixed = {name: value for name, value in chosen.items() if value is not None}
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
+
+    def setup(self, stage: str) -> None:
+        """Fits the dictionary to the training images, unless a checkpoint brings its own.
+
+        Raises:
+            InputError: If the trainer was given no data module.
+        """
+        resumed = self.trainer.ckpt_path is not None
+        if (
+            stage != "fit"
+            or resumed
+            or self.network.likelihood != "dictionary"
+            or self.network.dictionary.fitted
+        ):
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
+        images = collect_images(data.whole_train_dataloader(), self.network.grid)
+        fit_dictionary(self.network, images.to(self.device), self.scorer.top_patches, self.fixed)
 
     def forward(self, images: Tensor) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1]."""
@@ -68,35 +120,78 @@ class AnomalyDetector(L.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         terms = self.loss(batch["image"], self.network(batch["image"]))
+        require_finite(terms, self.global_step)
         self._log_loss("train", terms, batch)
         return terms.total
 
     def on_validation_epoch_start(self) -> None:
-        self.scorer.reset()
+        self.scorer.reset(self.network.aligned)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         prediction = self.network(batch["image"])
         self._log_loss("val", self.loss(batch["image"], prediction), batch)
         self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
+        if self.scorer.chooses:
+            images, masks = make_pseudo_anomalies(batch["image"], seed=batch_idx)
+            prediction = self.network(images)
+            self.scorer.update_anomalous(images, prediction, self._patch_nll(prediction), masks)
 
-    def test_step(self, batch: Sample, batch_idx: int) -> None:
+    def on_validation_epoch_end(self) -> None:
+        separation = self.scorer.finish()
+        if separation is not None:
+            self.log("val_separation", separation, sync_dist=True)
+        if not self.trainer.sanity_checking:
+            loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
+            batches = islice(loader, int(self.trainer.num_val_batches[0]))
+            self.calibration.fit(self, (batch["image"].to(self.device, self.dtype) for batch in batches))
+
+    def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
+        own = slice(
+            own_samples(cast(DataLoader[Sample], self.trainer.test_dataloaders)) - self.metrics.images_seen
+        )
         scores = self(batch["image"])
-        self.metrics.update(scores.image, batch["label"], scores.map, batch["mask"], batch["has_mask"])
+        self.metrics.update(
+            scores.image[own],
+            batch["label"][own],
+            scores.map[own],
+            batch["mask"][own],
+            batch["has_mask"][own],
+            batch["kind"][own],
+        )
+        return scores._asdict()
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.metrics.compute())
+        self.evaluation = self.metrics.evaluate()
+        self.log_dict(self.evaluation.figures, sync_dist=True)  # the same in every process
         self.metrics.reset()
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:
         return self(batch["image"])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fit"] = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.fit = checkpoint.get("fit", self.fit)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self._parameter_groups(), self.learning_rate, weight_decay=self.weight_decay
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All that is trained; the components of a dictionary move slowly, and towards no zero."""
+        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        dictionary = [p for name, p in trained.items() if name.startswith("network.dictionary.")]
+        others = [p for name, p in trained.items() if not name.startswith("network.dictionary.")]
+        slow = {"params": dictionary, "lr": 0.1 * self.learning_rate, "weight_decay": 0.0}
+        return [{"params": others}, *([slow] if dictionary else [])]
+
     def _patch_nll(self, prediction: Prediction) -> Tensor:
-        return self.loss.patch_nll(prediction).unflatten(1, self.network.grid)
+        nll = prediction.mixture.nll(prediction.features, reduction="none")
+        return nll.unflatten(1, self.network.grid)
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine; a resumed run may have more steps than the first."""
@@ -109,8 +204,9 @@ class AnomalyDetector(L.LightningModule):
             self.log(
                 f"{stage}_{name}",
                 value,
-                prog_bar=name == "loss",
+                prog_bar=stage == "train" or name == "loss",
                 on_step=False,
                 on_epoch=True,
                 batch_size=count,
+                sync_dist=True,
             )

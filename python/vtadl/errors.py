@@ -1,5 +1,9 @@
-"""What a user can get wrong."""
+"""What can go wrong, by who has to act."""
 
 
 class InputError(ValueError):
     """A file, folder or setting that cannot be used; the message is one sentence for the user."""
+
+
+class DivergenceError(RuntimeError):
+    """Training came to a loss or weights that are no numbers; the message says which."""

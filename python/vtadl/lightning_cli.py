@@ -1,19 +1,43 @@
-"""`vtadl fit` and `vtadl test`: Lightning's own command line for the detector."""
+"""`vtadl fit`, `test` and `report`: Lightning's own command line for the detector."""
 
+import json
+import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
 
-from vtadl.data import ImageDataModule, MVTecFolder, TextureDefects
+from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
-from vtadl.errors import InputError
-from vtadl.training import require_checkpoint, training_callbacks
+from vtadl.errors import DivergenceError, InputError
+from vtadl.files import atomic_path
+from vtadl.training import find_checkpoint, training_callbacks
 
-__all__ = ["MVTecFolder", "TextureDefects", "run"]
+__all__ = ["MNISTDigit", "MVTecAD", "TextureDefects", "expand_run_folders", "run"]
+
+
+class DetectorTrainer(L.Trainer):
+    """Lightning's trainer, which can report too."""
+
+    def report(
+        self,
+        model: Any,
+        datamodule: Any = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Test a trained detector, and write a page with figures, curves and pictures."""
+        from vtadl.report import write_run_report
+
+        page = write_run_report(self, model, datamodule, ckpt_path)
+        print(f"report: {page}")
 
 
 class DetectorCLI(LightningCLI):
@@ -22,14 +46,30 @@ class DetectorCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-        return {"fit": skipped, "test": skipped}
+        return {"fit": skipped, "test": skipped, "report": skipped}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--output",
+            type=str | None,
+            default=None,
+            help="Folder of the run: checkpoints, config.yaml, metrics.csv, logs for TensorBoard, and what "
+            "test and report write. By default runs/<date>, or the checkpoint's folder.",
+        )
+        parser.add_argument(
+            "--patience",
+            type=int | None,
+            default=20,
+            help="Stop after so many epochs without a smaller validation loss; null for never.",
+        )
         parser.link_arguments("model.image_size", "data.init_args.image_size")
         parser.set_defaults(
             {
                 "data": {"class_path": "vtadl.data.TextureDefects"},
-                "trainer.plugins": [{"class_path": "vtadl.files.AtomicCheckpointIO"}],
+                "trainer.plugins": [
+                    {"class_path": "vtadl.files.AtomicCheckpointIO"},
+                    {"class_path": "vtadl.distributed.SyncBatchNorm"},
+                ],
                 "trainer.gradient_clip_val": 1.0,
                 "trainer.max_epochs": 20,
             }
@@ -37,31 +77,134 @@ class DetectorCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path not in (None, "best", "last"):
-            require_checkpoint(path)
+        settings = self.config[self.config.subcommand]
+        if settings.get("ckpt_path") is not None:
+            settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
+        if settings.output is None:
+            folder = settings.ckpt_path and Path(settings.ckpt_path).parent
+            fitting = self.config.subcommand == "fit"
+            settings.output = str(
+                Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if fitting else folder or "."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        settings, callbacks = self.config_init[self.subcommand], self.trainer_defaults["callbacks"]
+        folder = Path(settings.output)
+        self.save_config_kwargs = {"overwrite": True, "config_filename": f"{self.subcommand}.yaml"}
+        if settings.trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        logger: Any = False
+        if self.subcommand == "fit":
+            _refuse_another_run(folder, settings.ckpt_path)
+            self.save_config_kwargs["config_filename"] = "config.yaml"
+            callbacks += training_callbacks(folder, settings.patience)
+            if settings.trainer.logger is not False:
+                logger = TensorBoardLogger(folder, name="", version="")
+        else:
+            kwargs["enable_checkpointing"] = False
+        if settings.trainer.logger in (None, True, False):
+            kwargs["logger"] = logger
+        return super().instantiate_trainer(default_root_dir=folder, **kwargs)
 
     def after_fit(self) -> None:
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
+            if isinstance(callback, ModelCheckpoint) and callback.monitor:
                 print(f"checkpoint: {callback.best_model_path}")
+
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            Console().print(self.model.evaluation)
+            figures = Path(self.trainer.default_root_dir) / "evaluation.json"
+            with atomic_path(figures) as path:
+                path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
+            print(f"figures, intervals and curves: {figures}")
+
+
+class Interruption(Callback):
+    """Remembers what ended a run early, and where the run is kept."""
+
+    exception: BaseException | None = None
+    hint = ""
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.exception = exception
+        folder = Path(trainer.default_root_dir)
+        if (folder / "config.yaml").exists():
+            found = (
+                "the last good checkpoint is"
+                if (folder / "last.ckpt").exists()
+                else "there is no checkpoint in"
+            )
+            self.hint = f"; {found} {folder / 'last.ckpt'}; go on with: vtadl fit --resume {folder}"
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Runs `fit` or `test` with its options."""
+    """Runs `fit`, `test` or `report` with its options."""
     # The arguments are passed on because main has replaced the names of packaged settings by paths.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    callbacks = training_callbacks() if arguments[0] == "fit" else [RichProgressBar()]
+    # Of the samples that the sampler repeats to give every process as many, the detector's test takes none.
+    warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
+    command, *options = arguments
+    if command == "test":
+        options = ["--verbose=false", *options]  # `after_test` prints more
+    interruption = Interruption()
     try:
         DetectorCLI(
             AnomalyDetector,
             ImageDataModule,
+            trainer_class=DetectorTrainer,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults={"callbacks": callbacks},
+            trainer_defaults={"callbacks": [interruption]},
             parser_kwargs={"prog": "vtadl"},
-            args=list(arguments),
+            args=[command, *options],
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}{interruption.hint}") from error
+    except SystemExit:
+        if isinstance(interruption.exception, KeyboardInterrupt):  # Lightning makes it an exit
+            raise KeyboardInterrupt(interruption.hint) from None
+        raise
+
+
+def expand_run_folders(arguments: Sequence[str]) -> list[str]:
+    """Replaces a run's folder, in `fit --resume FOLDER` or `test FOLDER`, by its settings and checkpoint."""
+    command, *options = arguments
+    expanded = [command]
+    while options:
+        option = options.pop(0)
+        name, equals, value = option.partition("=")
+        if name == "--ckpt":
+            expanded.append(f"--ckpt_path{equals}{value}")
+        elif command == "fit" and name == "--resume":
+            expanded += _settings_of_run(value if equals else options.pop(0) if options else "", "last.ckpt")
+        elif command != "fit" and len(expanded) == 1 and Path(option).is_dir():
+            expanded += _settings_of_run(option, "best.ckpt")
+        else:
+            expanded.append(option)
+    return expanded
+
+
+def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
+    settings, path = Path(folder) / "config.yaml", Path(folder) / checkpoint
+    if not folder or not settings.exists():
+        raise InputError(f"there is no run in {folder or 'no folder'}: its config.yaml is missing")
+    # A run that was stopped in its first epoch starts anew.
+    return [
+        "--config",
+        str(settings),
+        f"--ckpt_path={path if path.exists() else 'null'}",
+        f"--output={folder}",
+    ]
+
+
+def _refuse_another_run(folder: Path, checkpoint: str | None) -> None:
+    if (folder / "last.ckpt").exists() and checkpoint is None:
+        raise InputError(
+            f"{folder} holds a run already: go on with vtadl fit --resume {folder}, or take another --output"
+        )

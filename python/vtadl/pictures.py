@@ -1,26 +1,42 @@
-"""Anomaly maps as pictures."""
+"""Images and anomaly maps as pictures."""
 
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image
+from skimage.segmentation import find_boundaries
 from torch import Tensor
 
-MAP_RANGE = (0.0, 6.0)  # of the colours, in standard deviations of normal pixels; the same for all pictures
+Pixels = NDArray[np.uint8]  # [H, W, 3]
+MAP_RANGE = (0.25, 1.0)  # of the colours, in normalised scores: from what is normal to what is far from it
+OUTLINE = (80, 255, 120)
 
 
-def map_picture(anomaly_map: Tensor) -> NDArray[np.uint8]:
-    """An anomaly map [1, H, W] in colours [H, W, 3]: black is normal, yellow is anomalous."""
+def map_picture(normalised_map: NDArray[np.float32]) -> Pixels:
+    """A normalised map [H, W] in colours: black is normal, red about the threshold, yellow far beyond it."""
     low, high = MAP_RANGE
-    level = ((anomaly_map[0].cpu() - low) / (high - low)).clamp(0, 1)
-    return colormaps["inferno"](level.numpy(), bytes=True)[..., :3]
+    level = np.clip((normalised_map - low) / (high - low), 0, 1)
+    return colormaps["inferno"](level, bytes=True)[..., :3]
 
 
-def overlay_picture(image: Tensor, anomaly_map: Tensor) -> NDArray[np.uint8]:
-    """An image [3, H, W] in [0, 1] with its anomaly map over it, [H, W, 3]."""
-    mixed = 0.5 * image_picture(image) + 0.5 * map_picture(anomaly_map)
+def overlay_picture(image: Pixels, normalised_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> Pixels:
+    """An image with the heat of its map over it, and its mask [H, W] outlined."""
+    level = np.clip(2 * normalised_map - 0.5, 0, 1)[..., None] * 0.7
+    mixed = (1 - level) * image + level * map_picture(normalised_map)
+    mixed[find_boundaries(mask, mode="inner")] = OUTLINE
     return mixed.round().astype(np.uint8)
 
 
-def image_picture(image: Tensor) -> NDArray[np.uint8]:
-    """An image [3, H, W] in [0, 1] as bytes [H, W, 3]."""
+def image_picture(image: Tensor) -> Pixels:
+    """An image [3, H, W] in [0, 1] as bytes."""
     return (image.cpu().permute(1, 2, 0) * 255).round().byte().numpy()
+
+
+def mask_picture(mask: NDArray[np.bool_]) -> Pixels:
+    """A mask [H, W] in white on black."""
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=-1)
+
+
+def sixteen_bit(normalised_map: NDArray[np.float32]) -> Image.Image:
+    """A normalised map [H, W] in grey levels from 0 to 65535; the threshold is at 32767.5."""
+    return Image.fromarray((normalised_map * 65535).round().astype(np.uint16))

@@ -8,10 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.model import Prediction
+from vtadl.separation import auroc
 from vtadl_ext import ssim
 
-ScoreTerm = Literal["mse", "dissimilarity", "nll"]
-MapTerm = Literal["error", "dissimilarity", "nll"]
+Term = Literal["nll", "mse", "dissimilarity"]
+TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
+CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
+_ENOUGH_TO_CHOOSE = 4  # held-out images
+_ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
+_WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
+_LEAST_DEVIATION = 0.1  # of that of all places together
 
 
 class Scores(NamedTuple):
@@ -45,64 +51,170 @@ class Moments(nn.Module):
         self.mean += shift * len(values) / total
         self.count.copy_(total)
 
-    def standardise(self, values: Tensor) -> Tensor:
-        """Values [..., *shape] in standard deviations from the mean."""
+    def standardise(self, values: Tensor, pooled: int = 0) -> Tensor:
+        """Values [..., *shape] in standard deviations from the mean.
+
+        With `pooled` the moments are those of the last `pooled` dimensions together.
+        """
+        mean, variance = self.mean, self.squares / self.count.clamp(min=1)
+        if pooled:
+            dims = tuple(range(-pooled, 0))
+            variance = (variance + mean.square()).mean(dims, keepdim=True)
+            mean = mean.mean(dims, keepdim=True)
+            variance = variance - mean.square()
+        return (values - mean) / variance.clamp(min=1e-12).sqrt()
+
+    def standardise_places(self, values: Tensor, dims: int) -> Tensor:
+        """Values [..., *shape] by the moments of each place of the last `dims` dimensions.
+
+        A place where normal images hardly differ is given a part of the mean variance of all places.
+        """
         variance = self.squares / self.count.clamp(min=1)
-        return (values - self.mean) / variance.clamp(min=1e-12).sqrt()
+        overall = variance.mean(tuple(range(-dims, 0)), keepdim=True)
+        deviation = variance.sqrt() + _LEAST_DEVIATION * overall.sqrt()
+        return (values - self.mean) / deviation.clamp(min=1e-6)
+
+
+class Examples(NamedTuple):
+    """What is known of some images before they are scored."""
+
+    nll: Tensor  # [M, rows, columns]
+    differences: Tensor  # [M, 2]: squared error and dissimilarity of the reconstruction
+    changed: Tensor  # [M, rows * columns]: whether a place is anomalous
 
 
 class AnomalyScorer(nn.Module):
     """Averages terms of different units, each in standard deviations from held-out normal images.
 
-    A patch counts by how far its NLL is from that of normal images at the same place, in either
-    direction: an anomaly can be *more* likely than anything normal, as a plain area is (Nalisnick et
-    al., "Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality", 2019).
+    The NLL of an image is the mean of the largest ones of its patches. Where `normalised`, each place
+    counts by how unusual its NLL is for normal images *there*, which is right for objects that always
+    lie alike; unless it is given, that is so where the dictionary found them `aligned`. Terms that are
+    not given are those that best tell anomalies made from held-out images; each further term has to
+    gain something.
     """
 
     def __init__(
         self,
         grid: tuple[int, int],
-        score_terms: Sequence[ScoreTerm],
-        map_terms: Sequence[MapTerm],
-        top_patches: int,
-        smoothing: float,
+        image_size: tuple[int, int],
+        terms: Sequence[Term] | None = None,
+        normalised: bool | None = None,
+        top_patches: int = 10,
+        smoothing: float = 4.0,
     ) -> None:
         super().__init__()
-        self.score_terms = tuple(score_terms)
-        self.map_terms = tuple(map_terms)
+        self.grid = grid
+        self.fixed_terms = None if terms is None else tuple(terms)
+        self.fixed_normalised = normalised
         self.top_patches = top_patches
         self.smoothing = smoothing
         self.patch_moments = Moments(*grid)
-        self.image_moments = Moments(2)
-        self.pixel_moments = Moments(2)
+        self.term_moments = Moments(len(TERMS))
+        self.pixel_moments = Moments(len(TERMS), *image_size)
+        self.weights: Tensor
+        self.normalised: Tensor
+        self.register_buffer("weights", _term_weights(self.fixed_terms or CHOICES[0]))
+        self.register_buffer("normalised", torch.tensor(bool(normalised)))
+        self._seen: list[list[Examples]] = [[], []]
+        self._aligned = False
 
-    def reset(self) -> None:
-        """Forgets the normal images."""
-        for moments in (self.patch_moments, self.image_moments, self.pixel_moments):
-            moments.reset()
+    @property
+    def chooses(self) -> bool:
+        """Whether the terms are to be chosen."""
+        return self.fixed_terms is None
+
+    def reset(self, aligned: bool = False) -> None:
+        """Forgets all images; says whether the next ones are of objects that lie alike."""
+        self._aligned = aligned
+        self.pixel_moments.reset()
+        self._seen = [[], []]
 
     def update(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> None:
         """Takes in a batch of normal images."""
-        self.patch_moments.update(patch_nll)
-        self.image_moments.update(self._image_differences(images, prediction.reconstruction))
-        self.pixel_moments.update(self._pixel_differences(images, prediction.reconstruction).flatten(0, 2))
+        self._remember(0, images, prediction, patch_nll, torch.zeros_like(patch_nll))
+        self.pixel_moments.update(self._pixel_terms(images, prediction.reconstruction, patch_nll))
+
+    def update_anomalous(
+        self, images: Tensor, prediction: Prediction, patch_nll: Tensor, masks: Tensor
+    ) -> None:
+        """Takes in a batch of anomalies made from normal images, with masks [B, 1, H, W]."""
+        changed = F.adaptive_avg_pool2d(masks, self.grid)[:, 0] > 0.25
+        self._remember(1, images, prediction, patch_nll, changed)
+
+    def finish(self) -> float | None:
+        """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
+        normal = _join(self._seen[0])
+        enough = self._aligned and len(normal.nll) >= _ENOUGH_TO_NORMALISE
+        self.normalised.fill_(enough if self.fixed_normalised is None else self.fixed_normalised)
+        anomalous = _join(self._seen[1]) if self._seen[1] else None
+        self._seen = [[], []]
+        separation = None
+        if anomalous is not None and len(normal.nll) >= _ENOUGH_TO_CHOOSE:
+            separation = self._choose(normal, anomalous)
+        self._take_moments(normal)
+        return separation
 
     def forward(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> Scores:
         """Scores a batch of images [B, 3, H, W], whose patches have the NLL [B, rows, columns]."""
-        atypical = self.patch_moments.standardise(patch_nll).abs()
-        differences = self._image_differences(images, prediction.reconstruction)
-        mse, dissimilarity = self.image_moments.standardise(differences).unbind(-1)
-        nll = largest_mean(atypical.flatten(1), self.top_patches)
-        image = {"mse": mse, "dissimilarity": dissimilarity, "nll": nll}
-
-        differences = self._pixel_differences(images, prediction.reconstruction)
-        error, dissimilarity = self.pixel_moments.standardise(differences).unbind(-1)
-        nll = F.interpolate(atypical[:, None], images.shape[-2:], mode="bilinear")
-        pixel = {"error": error, "dissimilarity": dissimilarity, "nll": smooth(nll, self.smoothing)[:, 0]}
-        return Scores(
-            torch.stack([image[name] for name in self.score_terms]).mean(0),
-            torch.stack([pixel[name] for name in self.map_terms], dim=1).mean(1, keepdim=True),
+        terms = self._image_terms(patch_nll, self._image_differences(images, prediction.reconstruction))
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
+        maps = torch.where(
+            self.normalised,
+            self.pixel_moments.standardise_places(maps, 2),
+            self.pixel_moments.standardise(maps, pooled=2),
         )
+        return Scores(
+            self.term_moments.standardise(terms) @ self.weights,
+            (maps * self.weights.view(-1, 1, 1)).sum(1, keepdim=True),
+        )
+
+    def _remember(
+        self, kind: int, images: Tensor, prediction: Prediction, patch_nll: Tensor, changed: Tensor
+    ) -> None:
+        differences = self._image_differences(images, prediction.reconstruction)
+        self._seen[kind].append(Examples(patch_nll, differences, changed.flatten(1) > 0))
+
+    def _choose(self, normal: Examples, anomalous: Examples) -> float:
+        """Takes the best terms; each half of the images is scored with the moments of the other."""
+        options = [self.fixed_terms] if self.fixed_terms else CHOICES
+        halves = (slice(0, None, 2), slice(1, None, 2))
+        values = []
+        for terms in options:
+            self.weights.copy_(_term_weights(terms))
+            parts = [
+                (_part(normal, a), _part(normal, b), _part(anomalous, b)) for a, b in (halves, halves[::-1])
+            ]
+            values.append(sum(self._separation(*part) for part in parts) / 2)
+        best = max(range(len(options)), key=lambda index: values[index] - _WORTHWHILE * len(options[index]))
+        self.weights.copy_(_term_weights(options[best]))
+        return values[best]
+
+    def _separation(self, known: Examples, normal: Examples, anomalous: Examples) -> float:
+        """Mean of the AUROC of images and of patches, scored with the moments of the known ones."""
+        self._take_moments(known)
+        scores = [
+            self.term_moments.standardise(self._image_terms(part.nll, part.differences)) @ self.weights
+            for part in (normal, anomalous)
+        ]
+        patches = self._placed(torch.cat([normal.nll, anomalous.nll]))
+        changed = torch.cat([normal.changed, anomalous.changed])
+        return (auroc(*scores) + auroc(patches.flatten(1)[~changed], patches.flatten(1)[changed])) / 2
+
+    def _take_moments(self, normal: Examples) -> None:
+        for moments, values in (
+            (self.patch_moments, lambda: normal.nll),
+            (self.term_moments, lambda: self._image_terms(normal.nll, normal.differences)),
+        ):
+            moments.reset()
+            moments.update(values())
+
+    def _placed(self, patch_nll: Tensor) -> Tensor:
+        return torch.where(self.normalised, self.patch_moments.standardise_places(patch_nll, 2), patch_nll)
+
+    def _image_terms(self, patch_nll: Tensor, differences: Tensor) -> Tensor:
+        """The terms of images, not yet standardised: [B, 3]."""
+        nll = largest_mean(self._placed(patch_nll).flatten(1), self.top_patches)
+        return torch.cat([nll[:, None], differences], dim=1)
 
     @staticmethod
     def _image_differences(images: Tensor, reconstruction: Tensor) -> Tensor:
@@ -110,12 +222,25 @@ class AnomalyScorer(nn.Module):
         mse = (images - reconstruction).square().mean((1, 2, 3))
         return torch.stack([mse, 1 - ssim(images, reconstruction, reduction="none")], dim=-1)
 
-    def _pixel_differences(self, images: Tensor, reconstruction: Tensor) -> Tensor:
-        """The same for each pixel, smoothed: [B, H, W, 2]."""
-        error = (images - reconstruction).square()
+    def _pixel_terms(self, images: Tensor, reconstruction: Tensor, patch_nll: Tensor) -> Tensor:
+        """The terms of pixels, smoothed: [B, 3, H, W]."""
+        nll = F.interpolate(patch_nll[:, None], images.shape[-2:], mode="bilinear")
+        error = (images - reconstruction).square().mean(1, keepdim=True)
         dissimilarity = 1 - ssim(images, reconstruction, padding="reflect", reduction="map")
-        maps = [smooth(values.mean(1, keepdim=True), self.smoothing) for values in (error, dissimilarity)]
-        return torch.cat(maps, dim=1).movedim(1, -1)
+        parts = (nll, error, dissimilarity.mean(1, keepdim=True))
+        return torch.cat([smooth(part, self.smoothing) for part in parts], dim=1)
+
+
+def _term_weights(terms: Sequence[Term]) -> Tensor:
+    return torch.tensor([float(term in terms) for term in TERMS]) / len(terms)
+
+
+def _join(parts: Sequence[Examples]) -> Examples:
+    return Examples(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _part(examples: Examples, which: slice) -> Examples:
+    return Examples(*(values[which] for values in examples))
 
 
 def largest_mean(values: Tensor, count: int) -> Tensor:

@@ -1,40 +1,120 @@
 """The parts of a trainer that every command shares."""
 
 import pickle
+import random
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
+from vtadl.guard import FiniteWeights
+from vtadl.history import History
 
 
-def training_callbacks(folder: Path | None = None) -> list[Callback]:
-    """A progress bar, and the checkpoints `best.ckpt` (by validation loss) and `last.ckpt`.
+class EpochSeed(Callback):
+    """Draws the random numbers of an epoch from the seed and the epoch's number alone.
 
-    The checkpoints go to `folder`, or to the logger's.
+    A resumed run so goes on with the same numbers as one that was never stopped.
     """
-    best = ModelCheckpoint(folder, "best", monitor="val_loss", enable_version_counter=False)
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    return [RichProgressBar(), best, last]
+
+    def __init__(self) -> None:
+        self.seed = 0
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seed = state_dict["seed"]
+        self._resumed = True
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.seed = torch.initial_seed()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        entropy = [self.seed, trainer.current_epoch, trainer.global_rank]
+        (seed,) = np.random.SeedSequence(entropy).generate_state(1).tolist()
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        if self._resumed:  # Lightning has fetched a batch before it knew the epoch
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+            self._resumed = False
 
 
-def require_checkpoint(path: str | Path) -> None:
-    """Raises InputError unless `path` is a whole checkpoint file."""
-    if not Path(path).is_file():
+class Throughput(Callback):
+    """Logs the images that training takes in per second, over all processes and without validation."""
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.images = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.start, self.images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.images += len(batch["image"]) * trainer.world_size
+        rate = self.images / (time.perf_counter() - self.start)
+        pl_module.log("images_per_second", rate, prog_bar=True, batch_size=1)
+
+
+def training_callbacks(folder: Path, patience: int | None = None) -> list[Callback]:
+    """What every training needs but a progress bar.
+
+    Args:
+        folder: Where `best.ckpt` (by validation loss), `last.ckpt` and `metrics.csv` go after each epoch.
+        patience: After how many epochs without a smaller validation loss to stop; None for never.
+    """
+
+    def checkpoint(name: str, monitor: str | None = None) -> ModelCheckpoint:
+        return ModelCheckpoint(
+            folder, name, monitor=monitor, enable_version_counter=False, save_on_train_epoch_end=True
+        )
+
+    stopping = [] if patience is None else [EarlyStopping("val_loss", patience=patience, check_finite=False)]
+    return [
+        EpochSeed(),
+        Throughput(),
+        History(folder / "metrics.csv"),
+        FiniteWeights(),
+        *stopping,
+        checkpoint("best", monitor="val_loss"),
+        checkpoint("last"),
+    ]
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A checkpoint file; for the folder of a run, the best one in it.
+
+    Raises:
+        InputError: If there is none, or the file is not whole.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.ckpt"
+    if not path.is_file():
         raise InputError(f"there is no checkpoint {path}")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not a checkpoint, or is cut short")
+    return path
 
 
 def load_detector(path: str | Path) -> AnomalyDetector:
-    """The trained detector of a checkpoint, in evaluation mode on the CPU.
+    """The trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
 
     Raises:
         InputError: If the file is missing, or does not hold a detector.
     """
-    require_checkpoint(path)
+    path = find_checkpoint(path)
     try:
         return AnomalyDetector.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
     except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:

@@ -15,18 +15,9 @@ from elftools.elf.elffile import ELFFile
 
 LARGEST = 20e6  # bytes
 BINARY = "vtadl_ext/_C.*.so"
-CONTENTS = [
-    BINARY,
-    "vtadl_ext/__init__.py",
-    "vtadl_ext/py.typed",
-    "vtadl_ext/_C.pyi",
-    "vtadl/__init__.py",
-    "vtadl/py.typed",
-    "vtadl/configs/*.yaml",
-    "vtadl/templates/*.html",
-    "vtadl_ext-*.dist-info/licenses/LICENSE",
-    "vtadl_ext-*.dist-info/entry_points.txt",
-]
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (ROOT / "vtadl_ext", ROOT / "python" / "vtadl")
+SUFFIXES = (".py", ".pyi", ".typed", ".yaml", ".html")
 FOLDERS = ("vtadl/", "vtadl_ext/", "vtadl_ext-*.dist-info/")
 OF_TORCH = {"libtorch.so", "libtorch_cpu.so"}
 OF_THE_SYSTEM = {
@@ -50,9 +41,14 @@ def complaints(path: Path) -> Iterator[str]:
 
 
 def complaints_about_contents(names: list[str]) -> Iterator[str]:
-    for pattern in CONTENTS:
+    for pattern in (BINARY, "vtadl_ext-*.dist-info/licenses/LICENSE"):
         if not any(fnmatch(name, pattern) for name in names):
             yield f"{pattern} is missing"
+    for package in PACKAGES:
+        for path in package.rglob("*"):
+            name = path.relative_to(package.parent).as_posix()
+            if path.suffix in SUFFIXES and name not in names:
+                yield f"{name} is missing"
     for name in names:
         if not any(fnmatch(name, folder + "*") for folder in FOLDERS):
             yield f"{name} does not belong there"

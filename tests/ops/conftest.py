@@ -37,3 +37,11 @@ def compiled_device(device) -> torch.device:
     if _ops._ops is not torch.ops.vtadl_ext:
         pytest.skip("the emulated operators have no fake kernels and no vmap: these are tested on the CPU")
     return device
+
+
+@pytest.fixture
+def real_device(device) -> torch.device:
+    """As `device`, where tensors are too large for the emulator."""
+    if _ops._ops is not torch.ops.vtadl_ext:
+        pytest.skip("too large for the emulator")
+    return device

@@ -43,7 +43,9 @@ def test_the_build_describes_itself():
 def test_the_public_names_are_there():
     of_mixtures = ["GMMNLLLoss", "gmm_log_prob", "gmm_nll", "gmm_responsibilities", "gmm_sample"]
     of_images = ["ReconstructionTerms", "SSIMLoss", "ms_ssim", "reconstruction_loss", "ssim"]
-    assert sorted(vtadl_ext.__all__) == sorted([*of_mixtures, *of_images, "build_info", "reference"])
+    assert sorted(vtadl_ext.__all__) == sorted(
+        [*of_mixtures, *of_images, "build_info", "reference", "use_reference"]
+    )
     assert all(hasattr(vtadl_ext, name) for name in vtadl_ext.__all__)
 
 

@@ -1,66 +1,13 @@
 """What `gmm_nll` allocates, and indices beyond 32 bits. Not for the emulated kernels, which are too slow."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from vtadl_ext import _ops, gmm_nll
+from vtadl_ext import gmm_nll
 
 from .comparison import assert_close
+from .memory import GIB, MIB, free_memory, peak_growth
 from .mixtures import random_mixture
-
-MIB, GIB = 2**20, 2**30
-
-
-@pytest.fixture
-def real_device(device):
-    if _ops._ops is not torch.ops.vtadl_ext:
-        pytest.skip("too large for the emulator")
-    return device
-
-
-def free_memory(device):
-    """Bytes that a test may take, within the limits of a container too."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    status = Path("/proc/meminfo")
-    if not status.exists():
-        return 0
-    available = [
-        int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "MemAvailable" in line
-    ]
-    groups = {"memory.max": "memory.current", "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes"}
-    for limit, usage in groups.items():
-        limit, usage = (Path("/sys/fs/cgroup") / name for name in (limit, usage))
-        if limit.exists() and usage.exists() and limit.read_text().strip() != "max":
-            available.append(int(limit.read_text()) - int(usage.read_text()))
-    return min(available)
-
-
-def peak_growth(function, device):
-    """How many bytes more than before `function` needs at its peak."""
-    function()  # threads and libraries are there afterwards
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-
-    def resident(what):
-        status = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(what))
-
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    except OSError:
-        pytest.skip("this system does not tell the peak of the memory in use")
-    before = resident("VmRSS")
-    function()
-    return resident("VmHWM") - before
-
 
 # Shapes of x, logits, mu and scale or scale_tril, which all have 2**25 elements or more when broadcast.
 SHARED = {

@@ -172,6 +172,16 @@ def test_every_function_compiles_whole(compiled_device, function, tensors):
         assert_close(f"gradient of {name}", grad_of_compiled, expected_grads[name], 1e-5)
 
 
+@FUNCTIONS
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_every_function_compiles_whole_where_nobody_needs_gradients(compiled_device, function, context):
+    torch.compiler.reset()
+    inputs = shared(6, 3, 4, device=compiled_device)
+    with context():
+        value = torch.compile(function, fullgraph=True, backend="aot_eager")(**inputs)
+    assert_close("value", value, function(**inputs), 1e-6)
+
+
 def test_compiled_code_serves_other_numbers_of_samples(compiled_device):
     torch.compiler.reset()
     compiled = torch.compile(nll, fullgraph=True, backend="aot_eager", dynamic=True)

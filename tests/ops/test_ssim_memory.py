@@ -8,7 +8,7 @@ import torch
 from vtadl_ext import reconstruction_loss, ssim
 
 from .images import random_mask
-from .test_gmm_memory import peak_growth, real_device  # noqa: F401
+from .memory import peak_growth
 
 SHAPE = (4, 3, 1024, 1024)
 IMAGE = 4 * 3 * 1024 * 1024 * 4  # bytes
@@ -30,7 +30,7 @@ def functions(device):
 
 @LAYOUTS
 @pytest.mark.parametrize("name", ["mean", "same", "masked", "loss", "none"])
-def test_a_value_needs_no_image_more(real_device, name, layout):  # noqa: F811
+def test_a_value_needs_no_image_more(real_device, name, layout):
     function = functions(real_device)[name]
     x, y = (torch.rand(SHAPE, device=real_device).contiguous(memory_format=layout) for _ in "xy")
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_a_value_needs_no_image_more(real_device, name, layout):  # noqa: F811
 @LAYOUTS
 @pytest.mark.parametrize("name", ["mean", "same", "masked", "loss", "none"])
 @pytest.mark.parametrize("needs", [1, 2])
-def test_a_training_step_needs_the_gradients_and_no_image_more(real_device, name, needs, layout):  # noqa: F811
+def test_a_training_step_needs_the_gradients_and_no_image_more(real_device, name, needs, layout):
     function = functions(real_device)[name]
     x, y = (torch.rand(SHAPE, device=real_device).contiguous(memory_format=layout) for _ in "xy")
     leaves = [x, y][:needs]

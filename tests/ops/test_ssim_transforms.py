@@ -109,6 +109,17 @@ def check_compiled(compiled, function, images, **options):
         assert_close(f"gradient of {name}", compiled_grad, expected_grad, 1e-5)
 
 
+@REDUCTIONS
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_code_compiles_whole_where_nobody_needs_gradients(compiled_device, context, reduction):
+    torch.compiler.reset()
+    images = random_images(1, 3, 12, 14, device=compiled_device).values()
+    function = partial(ssim, reduction=reduction)
+    with context():
+        value = torch.compile(function, fullgraph=True, backend="aot_eager")(*images)
+    assert_close("value", value, function(*images), 1e-6)
+
+
 @pytest.mark.parametrize(("reduction", "padding"), [("mean", "valid"), ("none", "reflect"), ("map", "same")])
 def test_compiled_code_serves_other_sizes(compiled_device, reduction, padding):
     torch.compiler.reset()

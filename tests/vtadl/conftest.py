@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vtadl.cli import main
+
 TINY = {
     "image_size": 32,
     "width": 16,
@@ -33,26 +35,25 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def save_image() -> Callable[..., Path]:
+class ImageWriter:
     """Writes random grey levels, with a white square if asked, in the format of the suffix."""
-    rng = np.random.default_rng(0)
 
-    def save(path: Path, square: bool = False, mode: str = "RGB", size: tuple[int, int] = (40, 48)) -> Path:
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __call__(
+        self, path: Path, square: bool = False, mode: str = "RGB", size: tuple[int, int] = (40, 48)
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(90, 120, size, dtype=np.uint8)
+        pixels = self.rng.integers(90, 120, size, dtype=np.uint8)
         if square:
             pixels[8:24, 8:24] = 255
         Image.fromarray(pixels).convert(mode).save(path)
         return path
 
-    return save
 
-
-@pytest.fixture
-def category(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
-    """A folder in the layout of MVTec AD: 12 training images, 4 good ones and 4 with a hole."""
-    root = tmp_path / "category"
+def make_category(root: Path) -> Path:
+    save_image = ImageWriter()
     for index in range(12):
         save_image(root / f"train/good/{index:03d}.png")
     for index in range(4):
@@ -64,6 +65,29 @@ def category(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(path)
     return root
+
+
+@pytest.fixture
+def save_image() -> Callable[..., Path]:
+    """Writes random grey levels, with a white square if asked, in the format of the suffix."""
+    return ImageWriter()
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Path:
+    """A folder in the layout of MVTec AD: 12 training images, 4 good ones and 4 with a hole."""
+    return make_category(tmp_path / "category")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was trained on such a category, which lies in it as `parts`. Read-only."""
+    folder = tmp_path_factory.mktemp("run")
+    data = ["--data=MVTecAD", f"--data.root={make_category(folder / 'parts')}", "--data.workers=0"]
+    sizes = [f"--model.{name}={size}" for name, size in TINY.items()]
+    options = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", f"--output={folder}"]
+    assert main(["fit", *data, *sizes, *options]) == 0
+    return folder
 
 
 @pytest.fixture

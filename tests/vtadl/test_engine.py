@@ -1,6 +1,7 @@
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from vtadl.data import TextureDefects
 from vtadl.engine import AnomalyDetector
@@ -17,7 +18,7 @@ def make_trainer(folder, epochs):
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=training_callbacks(folder)[1:],
+        callbacks=training_callbacks(folder),
         plugins=[AtomicCheckpointIO()],
     )
 
@@ -27,31 +28,71 @@ def data():
     return TextureDefects(image_size=32, batch_size=8, train_count=32, val_count=16, test_count=12)
 
 
-def test_a_few_epochs_lower_the_loss(tiny, data, tmp_path):
-    detector, losses = AnomalyDetector(**tiny), []
+@pytest.fixture
+def chosen(tiny):
+    """Sizes and settings that leave nothing to choose, for speed."""
+    return tiny | {"positions": "own", "min_std": 0.1, "softness": 0.03, "features": 12, "normalised": False}
+
+
+@pytest.mark.parametrize("likelihood", ["dictionary", "paper", "public-code"])
+def test_a_few_epochs_lower_the_loss(chosen, data, tmp_path, likelihood):
+    detector = AnomalyDetector(**chosen | {"likelihood": likelihood}, warmup_steps=2)
+    trainer = make_trainer(tmp_path, 6)
+    losses = []
+    trainer.callbacks.append(
+        LambdaCallback(on_train_epoch_end=lambda t, _: losses.append(t.callback_metrics["train_loss"].item()))
+    )
+    trainer.fit(detector, data)
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_the_dictionary_is_chosen_and_fitted_before_training(tiny, data, tmp_path):
+    detector = AnomalyDetector(**tiny | {"components": None}, features=12)
     trainer = make_trainer(tmp_path, 1)
-    for epochs in (1, 6):
-        trainer.fit_loop.max_epochs = epochs
+    trainer.fit(detector, data)
+    dictionary = detector.network.dictionary
+    assert dictionary.fitted
+    assert dictionary.mu.shape[1] > 0
+    assert detector.network.gate.open == dictionary.aligned
+    assert 0.5 < trainer.callback_metrics["val_separation"] <= 1
+
+
+def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
+    means: list[torch.Tensor] = []
+    for trained in (False, True):
+        detector = AnomalyDetector(**chosen, trained=trained)
+        callback = LambdaCallback(
+            on_fit_start=lambda _, module: means.append(module.network.dictionary.mu.clone())
+        )
+        trainer = make_trainer(tmp_path, 1)
+        trainer.callbacks.append(callback)
         trainer.fit(detector, data)
-        losses.append(trainer.callback_metrics["val_loss"].item())
-    assert losses[1] < losses[0]
+        assert torch.equal(detector.network.dictionary.mu, means[-1]) != trained
 
 
-def test_a_checkpoint_restores_the_same_scores(tiny, data, tmp_path):
-    detector = AnomalyDetector(**tiny, top_patches=3)
+def test_without_a_data_module_the_dictionary_says_what_it_needs(chosen, data, tmp_path):
+    data.setup("fit")
+    with pytest.raises(InputError, match="data module"):
+        make_trainer(tmp_path, 1).fit(AnomalyDetector(**chosen), data.train_dataloader())
+
+
+@pytest.mark.parametrize("positions", ["own", "shared"])
+def test_a_checkpoint_restores_the_same_scores(chosen, data, tmp_path, positions):
+    detector = AnomalyDetector(**chosen | {"positions": positions, "top_patches": 3})
     make_trainer(tmp_path, 1).fit(detector, data)
     restored = load_detector(tmp_path / "last.ckpt")
     images = torch.rand(4, 3, 32, 32)
     expected = detector.eval()(images)
-    assert restored.scorer.image_moments.count == 16
+    assert restored.scorer.term_moments.count == 16
     assert torch.equal(restored(images).image, expected.image)
     assert torch.equal(restored(images).map, expected.map)
 
 
-def test_a_resumed_run_ends_like_an_uninterrupted_one(tiny, data, tmp_path):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(chosen, data, tmp_path):
     def fit(folder, epochs, checkpoint=None):
         L.seed_everything(0, verbose=False)
-        detector = AnomalyDetector(**tiny, noise_std=0.0)
+        detector = AnomalyDetector(**chosen, noise_std=0.0)
         trainer = make_trainer(tmp_path / folder, epochs)
         trainer.fit(detector, data, ckpt_path=checkpoint)
         return trainer
@@ -65,9 +106,9 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tiny, data, tmp_path):
     assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tiny, data, tmp_path):
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(chosen, data, tmp_path):
     trainer = make_trainer(tmp_path, 2)
-    trainer.fit(AnomalyDetector(**tiny), data)
+    trainer.fit(AnomalyDetector(**chosen), data)
     best = torch.load(tmp_path / "best.ckpt", weights_only=True)
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert last["epoch"] == 1
@@ -75,21 +116,18 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(tiny, data, t
     assert best["epoch"] <= last["epoch"]
 
 
-def test_testing_reports_all_figures(tiny, data, tmp_path):
+def test_testing_reports_all_figures(chosen, data, tmp_path):
     trainer = make_trainer(tmp_path, 1)
-    trainer.fit(detector := AnomalyDetector(**tiny), data)
+    trainer.fit(detector := AnomalyDetector(**chosen), data)
     (figures,) = trainer.test(detector, data, verbose=False)
-    assert set(figures) == {
-        "image_auroc",
-        "image_average_precision",
-        "pixel_auroc",
-        "pixel_average_precision",
-    }
+    names = {"auroc", "average_precision", "f1_max"}
+    assert set(figures) == {f"{kind}_{name}" for kind in ("image", "pixel") for name in names} | {"aupro"}
+    assert set(detector.evaluation.kinds) == {"patch", "scratch", "blot"}
     assert all(0 <= figure <= 1 for figure in figures.values())
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero(tiny, data, tmp_path):
-    detector = AnomalyDetector(**tiny, warmup_steps=2)
+def test_the_learning_rate_warms_up_and_falls_to_zero(chosen, data, tmp_path):
+    detector = AnomalyDetector(**chosen, warmup_steps=2)
     make_trainer(tmp_path, 2).fit(detector, data)
     factors = [detector._learning_rate_factor(step) for step in range(9)]
     assert factors[0] == pytest.approx(0.5)
@@ -106,8 +144,8 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
         load_detector(path)
 
 
-def test_a_truncated_checkpoint_is_named(tiny, data, tmp_path):
-    make_trainer(tmp_path, 1).fit(AnomalyDetector(**tiny), data)
+def test_a_truncated_checkpoint_is_named(chosen, data, tmp_path):
+    make_trainer(tmp_path, 1).fit(AnomalyDetector(**chosen), data)
     path = tmp_path / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"last\.ckpt"):

@@ -1,46 +1,217 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_f1_score
 
-from vtadl.metrics import DetectionMetrics, detection_figures
+from vtadl.errors import InputError
+from vtadl.metrics import DetectionMetrics
+from vtadl.metrics.figures import auroc, average_precision, f1_max
+
+NAMES = {
+    f"{kind}_{name}" for kind in ("image", "pixel") for name in ("auroc", "average_precision", "f1_max")
+} | {"aupro"}
+
+
+def counts(scores, labels):
+    """Negatives and positives at each distinct score, from the largest down."""
+    different = np.unique(scores)[::-1]
+    return (
+        np.array([np.sum((scores == score) & (labels == label)) for score in different], dtype=float)
+        for label in (0, 1)
+    )
+
+
+def make_batches(batches=4, size=4, height=24, width=32):
+    """Random maps in which marked pixels score higher, one image in four without a known mask."""
+    rng = np.random.default_rng(0)
+    for _ in range(batches):
+        masks = np.zeros((size, 1, height, width), np.float32)
+        for image in range(1, size, 2):
+            row, column = rng.integers(0, 12, 2)
+            masks[image, 0, row : row + 5, column : column + 7] = 1
+            masks[image, 0, row + 5 : row + 8, column + 7 : column + 9] = 1  # touches at a corner
+        maps = rng.normal(size=masks.shape).astype(np.float32) + masks
+        labels = torch.from_numpy(masks.any((1, 2, 3)).astype(np.int64))
+        known = torch.arange(size) != size - 1
+        maps, masks = torch.from_numpy(maps), torch.from_numpy(masks)
+        yield maps.amax((1, 2, 3)), labels, maps, masks, known, ["good", "dent", "good", "hole"]
+
+
+def evaluated(batches):
+    metrics = DetectionMetrics()
+    for batch in batches:
+        metrics.update(*batch)
+    return metrics
 
 
 def test_figures_match_values_computed_by_hand():
     # Positives 0.4 and 0.8 against negatives 0.1 and 0.6: three of four pairs are in order.
-    figures = detection_figures(torch.tensor([0.1, 0.4, 0.6, 0.8]), torch.tensor([0, 1, 0, 1]))
-    assert figures["auroc"] == pytest.approx(3 / 4)
-    assert figures["average_precision"] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    negatives, positives = np.array([0.0, 1, 0, 1]), np.array([1.0, 0, 1, 0])
+    assert auroc(negatives, positives) == pytest.approx(3 / 4)
+    assert average_precision(negatives, positives) == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert f1_max(negatives, positives) == pytest.approx(2 * 2 / (3 + 2))
 
 
-def test_equal_scores_count_half():
-    assert detection_figures(torch.tensor([0.5, 0.5]), torch.tensor([0, 1]))["auroc"] == pytest.approx(0.5)
+def test_equal_scores_are_one_threshold():
+    one = np.array([1.0])
+    assert auroc(one, one) == 0.5
+    assert average_precision(one, one) == 0.5
+    assert f1_max(one, one) == pytest.approx(2 / 3)
 
 
-def test_large_scores_keep_their_order():
-    figures = detection_figures(torch.tensor([100.0, 101.0, 102.0, 103.0]), torch.tensor([0, 0, 1, 1]))
-    assert figures["auroc"] == 1
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_figures_are_those_of_torchmetrics(levels):
+    rng = np.random.default_rng(levels)
+    scores, labels = rng.integers(0, levels, 300) / levels, rng.integers(0, 2, 300)
+    negatives, positives = counts(scores, labels)
+    predictions, target = torch.from_numpy(scores), torch.from_numpy(labels)
+    assert auroc(negatives, positives) == pytest.approx(binary_auroc(predictions, target).item())
+    expected = binary_average_precision(predictions, target).item()
+    assert average_precision(negatives, positives) == pytest.approx(expected)
+    f1 = [binary_f1_score((predictions >= score).int(), target).item() for score in np.unique(scores)]
+    assert f1_max(negatives, positives) == pytest.approx(max(f1))
+
+
+def test_leading_dimensions_are_independent_evaluations():
+    rng = np.random.default_rng(0)
+    negatives, positives = rng.integers(0, 5, (2, 3, 40)).astype(float)
+    for figure in (auroc, average_precision, f1_max):
+        alone = [figure(*rows).item() for rows in zip(negatives, positives, strict=True)]
+        assert figure(negatives, positives).tolist() == pytest.approx(alone)
+
+
+def test_image_figures_are_exact_and_pixel_figures_are_within_the_stated_bound():
+    batches = list(make_batches())
+    scores, labels, maps, masks, known = (torch.cat([batch[part] for batch in batches]) for part in range(5))
+    figures = evaluated(batches).compute()
+    assert set(figures) == NAMES
+    order = scores.unique(return_inverse=True)[1] / len(scores)
+    assert figures["image_auroc"] == pytest.approx(binary_auroc(order, labels).item(), abs=1e-6)
+    pixels, marked = maps[known].flatten(), masks[known].flatten().long()
+    order = pixels.unique(return_inverse=True)[1].double() / pixels.numel()
+    assert figures["pixel_auroc"] == pytest.approx(binary_auroc(order, marked).item(), abs=1e-4)
+    expected = binary_average_precision(order, marked).item()
+    assert figures["pixel_average_precision"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_order_of_batches_and_their_size_make_no_difference():
+    batches = list(make_batches())
+    single = [[part[i : i + 1] for part in batch] for batch in reversed(batches) for i in range(4)]
+    assert evaluated(batches).compute() == pytest.approx(evaluated(single).compute(), abs=1e-12)
+
+
+def test_merging_the_histograms_on_the_way_changes_nothing(monkeypatch):
+    expected = evaluated(make_batches()).compute()
+    monkeypatch.setattr("vtadl.metrics.detection.PENDING_ROWS", 10)
+    metrics = evaluated(make_batches())
+    assert len(metrics.pixel_counts) < 4
+    assert metrics.compute() == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_class_alone_has_no_figures():
-    assert detection_figures(torch.rand(3), torch.zeros(3, dtype=torch.int)) == {}
-
-
-def test_batches_add_up_and_images_without_a_known_mask_stay_out_of_the_pixel_figures():
-    metrics = DetectionMetrics()
-    maps = torch.tensor([[0.0, 0.0], [0.1, 0.9], [5.0, 5.0]]).view(3, 1, 1, 2)
-    masks = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]).view(3, 1, 1, 2)
-    for index, known in enumerate([True, True, False]):
-        batch = slice(index, index + 1)
-        label = torch.tensor([int(index > 0)])
-        metrics.update(torch.tensor([float(index)]), label, maps[batch], masks[batch], torch.tensor([known]))
-    figures = metrics.compute()
-    assert figures["image_auroc"] == figures["pixel_auroc"] == 1
-    assert set(figures) == {
-        f"{kind}_{name}" for kind in ("image", "pixel") for name in ("auroc", "average_precision")
-    }
+    batch = next(make_batches())
+    assert evaluated([[part[:1] for part in batch]]).compute() == {}
 
 
 def test_without_any_marked_pixel_only_image_figures_remain():
-    metrics = DetectionMetrics()
     zeros = torch.zeros(2, 1, 2, 2)
+    metrics = DetectionMetrics()
     metrics.update(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]), zeros, zeros, torch.tensor([True, False]))
-    assert set(metrics.compute()) == {"image_auroc", "image_average_precision"}
+    assert set(metrics.compute()) == {"image_auroc", "image_average_precision", "image_f1_max"}
+    assert set(metrics.evaluate(resamples=5).intervals) == set(metrics.compute())
+
+
+@pytest.mark.parametrize("part", [0, 2])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_score_that_is_not_finite_is_refused(part, value):
+    batch = next(make_batches())
+    batch[part].view(-1)[0] = value
+    with pytest.raises(InputError, match="NaN or infinite"):
+        DetectionMetrics().update(*batch)
+
+
+def test_the_table_has_each_kind_against_all_normal_images():
+    batches = list(make_batches())
+    kinds = evaluated(batches).evaluate(resamples=5).kinds
+    assert set(kinds) == {"dent", "hole"}
+    assert kinds["dent"]["images"] == 4
+    chosen = torch.tensor([True, True, True, False])
+    without_holes = [
+        [part[chosen] if isinstance(part, torch.Tensor) else part[:3] for part in batch] for batch in batches
+    ]
+    expected = evaluated(without_holes).compute()
+    for name in ("image_auroc", "pixel_auroc", "aupro"):
+        assert kinds["dent"][name] == pytest.approx(expected[name], abs=2e-3)
+    assert set(kinds["hole"]) == {"images", "image_auroc"}  # none of its masks is known
+
+
+def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():
+    metrics = evaluated(make_batches(8))
+    evaluation = metrics.evaluate(resamples=200)
+    assert set(evaluation.intervals) == NAMES
+    for name, (low, high) in evaluation.intervals.items():
+        assert 0 <= low < high <= 1
+        assert low <= evaluation.figures[name] + 1e-3
+        assert evaluation.figures[name] <= high + 1e-3
+    assert metrics.evaluate(resamples=200).intervals == evaluation.intervals
+    assert metrics.evaluate(resamples=200, seed=1).intervals != evaluation.intervals
+    json.dumps(evaluation.as_dict(), allow_nan=False)
+
+
+def test_an_interval_has_the_width_of_resampling_whole_images():
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(np.concatenate([rng.normal(0, 1, 50), rng.normal(1, 1, 70)]).astype(np.float32))
+    labels = torch.tensor([0] * 50 + [1] * 70)
+    metrics = DetectionMetrics()
+    metrics.update(scores, labels, torch.zeros(120, 1, 1, 1), torch.zeros(120, 1, 1, 1), labels == 2)
+    low, high = metrics.evaluate(resamples=2000).intervals["image_auroc"]
+    drawn = []
+    for _ in range(2000):
+        below, above = rng.choice(scores[:50], 50), rng.choice(scores[50:], 70)
+        drawn.append((above[:, None] > below).mean() + 0.5 * (above[:, None] == below).mean())
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.01)
+
+
+def test_curves_are_those_whose_areas_are_the_figures():
+    evaluation = evaluated(make_batches()).evaluate(resamples=5)
+    assert set(evaluation.curves) == {"image_roc", "image_pr", "pixel_roc", "pixel_pr", "pro"}
+    for kind in ("image", "pixel"):
+        curve = evaluation.curves[f"{kind}_roc"]
+        assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(evaluation.figures[f"{kind}_auroc"], abs=2e-3)
+    fpr = np.linspace(0, 0.3, 10_000)
+    overlap = np.interp(fpr, *evaluation.curves["pro"])
+    assert overlap.mean() == pytest.approx(evaluation.figures["aupro"], abs=2e-3)
+    recall, precision = (np.array(values) for values in evaluation.curves["pixel_pr"])
+    steps = np.diff(recall, prepend=0)
+    assert (steps * precision).sum() == pytest.approx(evaluation.figures["pixel_average_precision"], abs=0.02)
+
+
+def test_memory_hardly_grows_with_the_number_of_maps():
+    metrics, maps, sizes = DetectionMetrics(), torch.randn(2, 1, 512, 512), []
+    for _ in range(4):
+        metrics.update(torch.rand(2), torch.tensor([0, 1]), maps, (maps > 3).float(), torch.ones(2).bool())
+        metrics._compact()
+        sizes.append(sum(tensor.nbytes for name in metrics._defaults for tensor in getattr(metrics, name)))
+    assert all(0 < growth < 0.03 * maps.nbytes for growth in np.diff(sizes))
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    script = Path(__file__).with_name("evaluate_in_process.py")
+    ranks = [
+        subprocess.Popen([sys.executable, script, str(rank), str(tmp_path / "rendezvous"), str(tmp_path)])
+        for rank in range(2)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    expected = evaluated(make_batches()).evaluate(resamples=20)
+    assert first["figures"] == pytest.approx(expected.figures, abs=1e-6)
+    assert first["images"] == 16
+    for name, interval in expected.intervals.items():
+        assert first["intervals"][name] == pytest.approx(interval, abs=1e-6)

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from vtadl.model import Mixture, Prediction
+from vtadl.model import PredictedMixture, Prediction
 from vtadl.scoring import AnomalyScorer, Moments, largest_mean, smooth
+from vtadl_ext import MixtureHead
 
 
 def predict(reconstruction: torch.Tensor) -> Prediction:
     empty = torch.empty(0)
-    return Prediction(reconstruction, empty, Mixture(empty, empty, empty))
+    return Prediction(reconstruction, empty, PredictedMixture(MixtureHead(1, 1, 1), empty))
 
 
 def test_moments_of_batches_are_those_of_all_values():
@@ -20,37 +21,100 @@ def test_moments_of_batches_are_those_of_all_values():
     torch.testing.assert_close(moments.standardise(values), expected, atol=1e-3, rtol=1e-3)
 
 
+def test_pooled_moments_are_those_of_all_places():
+    values = torch.randn(100, 3, 4) * torch.rand(3, 4) + torch.rand(3, 4)
+    moments = Moments(3, 4)
+    moments.reset()
+    moments.update(values)
+    expected = (values - values.mean()) / values.std(correction=0)
+    torch.testing.assert_close(moments.standardise(values, pooled=2), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_before_any_normal_image_scores_are_plain():
     values = torch.randn(4, 2)
     torch.testing.assert_close(Moments(2).standardise(values), values)
 
 
-def test_scores_are_the_mean_of_standardised_terms():
-    scorer = AnomalyScorer((2, 2), ["mse", "nll"], ["error"], top_patches=1, smoothing=0.0)
+def make_scorer(grid, size, images, predictions, nll, **options) -> AnomalyScorer:
+    scorer = AnomalyScorer(grid, size, top_patches=1, **options)
     scorer.reset()
-    images, nll = torch.rand(50, 3, 16, 16), torch.randn(50, 2, 2)
-    prediction = predict(torch.rand(50, 3, 16, 16))
-    for part in (slice(0, 20), slice(20, 50)):
-        scorer.update(images[part], predict(prediction.reconstruction[part]), nll[part])
-    scores = scorer(images, prediction, nll)
+    for part in (slice(0, 20), slice(20, None)):
+        scorer.update(images[part], predict(predictions[part]), nll[part])
+    scorer.finish()
+    return scorer
 
-    def standardise(values):
-        return (values - values.mean(0)) / values.std(0, correction=0)
 
-    mse = (images - prediction.reconstruction).square().mean((1, 2, 3))
-    expected = (standardise(mse) + standardise(nll).abs().flatten(1).amax(1)) / 2
+def standardise(values):
+    return (values - values.mean(0)) / values.std(0, correction=0)
+
+
+def test_scores_are_the_mean_of_standardised_terms():
+    images, reconstructions = torch.rand(50, 3, 16, 16), torch.rand(50, 3, 16, 16)
+    nll = torch.randn(50, 2, 2)
+    options = {"terms": ["mse", "nll"], "normalised": False, "smoothing": 0.0}
+    scorer = make_scorer((2, 2), (16, 16), images, reconstructions, nll, **options)
+    scores = scorer(images, predict(reconstructions), nll)
+    mse = (images - reconstructions).square().mean((1, 2, 3))
+    expected = (standardise(mse) + standardise(nll.flatten(1).amax(1))) / 2
     torch.testing.assert_close(scores.image, expected, atol=1e-4, rtol=1e-4)
     assert scores.map.shape == (50, 1, 16, 16)
     assert scores.map.mean().item() == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("nll_value", [1.0, -1.0])
-def test_a_patch_of_unusual_likelihood_lights_up_its_place_in_the_map(nll_value):
-    scorer = AnomalyScorer((2, 4), ["nll"], ["nll"], top_patches=1, smoothing=1.0)
+def test_a_normalised_place_is_compared_with_normal_images_there():
+    images = torch.rand(50, 3, 16, 16)
+    nll = torch.randn(50, 2, 2) * torch.tensor([[1.0, 100.0], [1.0, 1.0]])
+    options = {"terms": ["nll"], "smoothing": 0.0}
+    unusual = nll.mean(0, keepdim=True).clone()
+    unusual[0, 1, 0] += 20.0  # little beside the normal spread of the second place, much at its own
+    for normalised, place in ((True, (1, 0)), (False, None)):
+        scorer = make_scorer((2, 2), (16, 16), images, images, nll, normalised=normalised, **options)
+        anomaly_map = scorer(images[:1], predict(images[:1]), unusual).map
+        row, column = divmod(anomaly_map.flatten().argmax().item(), 16)
+        if place:
+            assert (row // 8, column // 8) == place
+            assert scorer(images, predict(images), nll).image.std() < 2
+
+
+def test_reconstruction_counts_where_it_tells_made_anomalies_and_not_where_it_does_not():
+    images, nll = torch.rand(40, 3, 16, 16), torch.randn(40, 2, 2)
+    poor = predict(images + 0.5 * torch.randn_like(images))
+    masks = torch.zeros(40, 1, 16, 16)
+    masks[..., :8, :8] = 1
+    for told_by_reconstruction in (True, False):
+        scorer = AnomalyScorer((2, 2), (16, 16), normalised=False, top_patches=1)
+        scorer.reset()
+        good = predict(images + 0.1 * torch.randn_like(images))
+        scorer.update(images, good if told_by_reconstruction else poor, nll)
+        shifted = nll if told_by_reconstruction else nll + 10 * masks[:, 0, ::8, ::8]
+        scorer.update_anomalous(images, poor, shifted, masks)
+        separation = scorer.finish()
+        assert separation is not None
+        assert separation > 0.7
+        assert (scorer.weights[1:].sum() > 0) == told_by_reconstruction
+
+
+@pytest.mark.parametrize(
+    ("aligned", "count", "normalised"), [(True, 20, True), (True, 6, False), (False, 20, False)]
+)
+def test_places_are_normalised_for_aligned_objects_with_enough_held_out_images(aligned, count, normalised):
+    images, nll = torch.rand(count, 3, 16, 16), torch.randn(count, 2, 2)
+    scorer = AnomalyScorer((2, 2), (16, 16))
+    scorer.reset(aligned)
+    scorer.update(images, predict(images), nll)
+    scorer.finish()
+    assert scorer.normalised == normalised
+
+
+def test_an_unlikely_patch_lights_up_its_place_in_the_map():
+    images, nll = torch.rand(4, 3, 16, 32), torch.randn(4, 2, 4)
+    scorer = AnomalyScorer((2, 4), (16, 32), ["nll"], False, smoothing=1.0)
+    scorer.reset()
+    scorer.update(images, predict(images), nll)
+    scorer.finish()
     nll = torch.zeros(1, 2, 4)
-    nll[0, 1, 2] = nll_value
-    image = torch.rand(1, 3, 16, 32)
-    anomaly_map = scorer(image, predict(image), nll).map
+    nll[0, 1, 2] = 10.0
+    anomaly_map = scorer(images[:1], predict(images[:1]), nll).map
     row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
     assert (row // 8, column // 8) == (1, 2)
 
@@ -59,8 +123,8 @@ def test_a_changed_square_lights_up_in_the_reconstruction_terms():
     image = torch.rand(1, 3, 32, 32)
     reconstruction = image.clone()
     reconstruction[..., 20:28, 4:12] = 1 - reconstruction[..., 20:28, 4:12]
-    for term in ("error", "dissimilarity"):
-        scorer = AnomalyScorer((4, 4), ["mse"], [term], top_patches=1, smoothing=2.0)
+    for term in ("mse", "dissimilarity"):
+        scorer = AnomalyScorer((4, 4), (32, 32), [term], False, smoothing=2.0)
         anomaly_map = scorer(image, predict(reconstruction), torch.zeros(1, 4, 4)).map
         row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
         assert 20 <= row < 28

@@ -1,7 +1,30 @@
-"""Data modules: the embedded textures, and a user's own folders."""
+"""Data modules: published data, a user's own folders, and the embedded textures."""
 
-from vtadl.data.folder import ImageFolder, MVTecFolder
-from vtadl.data.module import ImageDataModule, Sample
+from vtadl.data.augmentation import Augmentation
+from vtadl.data.check import DataReport, check
+from vtadl.data.file_module import FileDataModule
+from vtadl.data.files import ImageFiles, ImageFolder
+from vtadl.data.folder import Folder
+from vtadl.data.mnist import MNISTDigit
+from vtadl.data.module import ImageDataModule, Sample, own_samples
+from vtadl.data.mvtec import BTAD, MVTecAD
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
 
-__all__ = ["TEXTURES", "ImageDataModule", "ImageFolder", "MVTecFolder", "Sample", "Texture", "TextureDefects"]
+__all__ = [
+    "BTAD",
+    "TEXTURES",
+    "Augmentation",
+    "DataReport",
+    "FileDataModule",
+    "Folder",
+    "ImageDataModule",
+    "ImageFiles",
+    "ImageFolder",
+    "MNISTDigit",
+    "MVTecAD",
+    "Sample",
+    "Texture",
+    "TextureDefects",
+    "check",
+    "own_samples",
+]

@@ -1,151 +1,87 @@
-"""Image folders: the layout of MVTec AD, and plain folders without labels."""
+"""Images in any layout, named by globs."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import torch
-from torch.utils.data import Dataset
-
-from vtadl.data.images import list_images, read_image, read_mask
-from vtadl.data.module import ImageDataModule, Sample
+from vtadl.data.file_module import FileDataModule, draw, require_fraction
+from vtadl.data.images import list_images
+from vtadl.data.records import Record, pair_masks
 from vtadl.errors import InputError
-from vtadl.model import as_pair
-
-LAYOUT = "train/good, test/<kind>, and optionally ground_truth/<kind>/<name>_mask.png"
 
 
-class Record(NamedTuple):
-    """Where a sample comes from."""
+class Folder(FileDataModule):
+    """Good images, optional bad ones, and optional masks of the bad ones, each by a glob below a folder.
 
-    path: Path
-    label: int
-    mask: Path | None
-
-
-class ImageFiles(Dataset[Sample]):
-    """Reads the images of a list of records, and their masks."""
-
-    def __init__(self, records: Sequence[Record], size: tuple[int, int]) -> None:
-        self.records = records
-        self.size = size
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Sample:
-        path, label, mask_path = self.records[index]
-        mask = torch.zeros(1, *self.size) if mask_path is None else read_mask(mask_path, path, self.size)
-        return Sample(
-            image=read_image(path, self.size),
-            label=torch.tensor(label),
-            mask=mask,
-            has_mask=torch.tensor(mask_path is not None or label == 0),
-            name=str(path),
-        )
-
-
-class MVTecFolder(ImageDataModule):
-    """One category in the layout of MVTec AD (Bergmann et al., CVPR 2019).
-
-    The images of `train/good` are for training; a random part of them is held out for validation. An
-    image of `test/good` is normal, and one of any other `test/<kind>` is anomalous.
+    A mask belongs to the bad image that has the same path below the part of its glob without wildcards, but
+    for the suffix and for `_mask` at the end of the mask's name: with `anomalous=bad/**/*` and
+    `masks=masks/**/*`, the mask of `bad/left/7.jpg` is `masks/left/7.png` or `masks/left/7_mask.png`. The
+    folder that a bad image is in names its kind.
     """
+
+    layout = "expected images where the globs `normal`, `anomalous`, `test_normal` and `masks` look for them"
 
     def __init__(
         self,
         root: str,
-        image_size: int | tuple[int, int] = 64,
-        batch_size: int = 16,
-        val_fraction: float = 0.1,
-        workers: int = 2,
-        seed: int = 0,
+        normal: str = "**/*",
+        anomalous: str = "",
+        test_normal: str = "",
+        masks: str = "",
+        test_fraction: float = 0.2,
+        **options: Any,
     ) -> None:
         """Remembers where the images are.
 
         Args:
-            root: Folder of the category.
-            image_size: Height and width to resize to, or one number for both.
-            batch_size: Images in a batch.
-            val_fraction: Part of the training images that is held out.
-            workers: Processes that read images.
-            seed: Seed of the split and of the training order.
+            root: Folder that the globs start from; `**` stands for any number of folders.
+            normal: Good images, to train with; what another glob finds is not among them.
+            anomalous: Bad images, to test with.
+            test_normal: Good images to test with; if it is empty, a part of `normal` is held out for it.
+            masks: Masks of bad images: 0 where normal, above 0 where not.
+            test_fraction: Part of `normal` that is held out for testing where `test_normal` is empty.
+            options: As of every data module that reads files.
         """
-        super().__init__(image_size, batch_size, workers, seed)
-        self.root = Path(root)
-        self.val_fraction = val_fraction
+        super().__init__(root, **options)
+        self.globs = {"normal": normal, "anomalous": anomalous, "test_normal": test_normal, "masks": masks}
+        self.test_fraction = test_fraction
 
-    def setup(self, stage: str) -> None:
-        """Lists the images.
+    def normal_images(self) -> list[Path]:
+        return self._normal_split()[1]
 
-        Raises:
-            InputError: If a folder is missing or empty, or a mask has no image.
-        """
-        if not self.root.is_dir():
-            raise InputError(f"there is no folder {self.root}; expected {LAYOUT} in it")
-        if stage == "test":
-            self.test_set = ImageFiles(list_test_records(self.root), self.image_size)
-        else:
-            train, val = self._split(_require_images(self.root / "train" / "good"))
-            self.train_set, self.val_set = (ImageFiles(part, self.image_size) for part in (train, val))
+    def test_records(self) -> tuple[list[Record], list[str]]:
+        if not self.globs["anomalous"]:
+            raise InputError(f"there is nothing to test with in {self.root}: `anomalous` names no images")
+        masks = set(self._find("masks"))
+        bad = [path for path in self._find("anomalous") if path not in masks]
+        self.require_images(bad, self.root / self.globs["anomalous"])
+        pairing = pair_masks(bad, self._base("anomalous"), sorted(masks), self._base("masks"))
+        records = [Record(path, 1, pairing.mask_of.get(path), path.parent.name) for path in bad]
+        return sorted([*records, *map(Record, self._normal_split()[0])]), pairing.problems
 
-    def _split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
-        if len(paths) < 3:
-            raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
-        order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(self.seed)).tolist()
-        held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
-        records = [Record(paths[index], 0, None) for index in order]
-        return sorted(records[held_out:]), sorted(records[:held_out])
+    def _normal_split(self) -> tuple[list[Path], list[Path]]:
+        """Good images to test with, and those to train with."""
+        others = {path for name in ("anomalous", "test_normal", "masks") for path in self._find(name)}
+        paths = [path for path in self._find("normal") if path not in others]
+        self.require_images(paths, self.root / self.globs["normal"])
+        if self.globs["test_normal"]:
+            test = self._find("test_normal")
+            self.require_images(test, self.root / self.globs["test_normal"])
+            return test, paths
+        require_fraction("test_fraction", self.test_fraction)
+        held_out = round(self.test_fraction * len(paths)) if self.globs["anomalous"] else 0
+        return draw(paths, held_out, self.seed)
 
+    def _find(self, name: str) -> list[Path]:
+        glob = self.globs[name]
+        if Path(glob).is_absolute():
+            raise InputError(f"{name} is {glob}; it has to start below root, which is {self.root}")
+        return list_images(self.root, glob) if glob else []
 
-class ImageFolder(Dataset[Sample]):
-    """Every image below a folder, without labels; `name` is the path relative to the folder."""
-
-    def __init__(self, root: Path, image_size: int | tuple[int, int]) -> None:
-        self.root = root
-        self.paths = list_images(root, recursive=True)
-        if not self.paths:
-            raise InputError(f"there is no png, jpg, jpeg or bmp image in {root}")
-        self.files = ImageFiles([Record(path, 0, None) for path in self.paths], as_pair(image_size))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.files[index]
-        sample["name"] = self.paths[index].relative_to(self.root).as_posix()
-        return sample
-
-
-def list_test_records(root: Path) -> list[Record]:
-    """The test images of a category in the layout of MVTec AD, sorted by path, with their masks.
-
-    Raises:
-        InputError: If there is no test image, a mask has no image, or two images have one mask.
-    """
-    kinds = sorted(path for path in (root / "test").glob("*") if path.is_dir())
-    images = [path for kind in kinds for path in _require_images(kind)]
-    if not images:
-        raise InputError(f"there is no image in {root / 'test'}; expected {LAYOUT} in {root}")
-    masks = {
-        (path.parent.name, path.stem): path for path in list_images(root / "ground_truth", recursive=True)
-    }
-    records = [
-        Record(path, int(path.parent.name != "good"), masks.get((path.parent.name, f"{path.stem}_mask")))
-        for path in images
-    ]
-    used = [record.mask for record in records if record.mask is not None]
-    for mask in masks.values():
-        if used.count(mask) != 1:
-            found = "no image" if mask not in used else "several images"
-            raise InputError(
-                f"mask {mask} has {found} named {mask.stem.removesuffix('_mask')} in {root / 'test'}"
-            )
-    return records
-
-
-def _require_images(folder: Path) -> list[Path]:
-    paths = list_images(folder)
-    if not paths:
-        raise InputError(f"there is no image in {folder}; expected {LAYOUT} in the category's folder")
-    return paths
+    def _base(self, name: str) -> Path:
+        """The folder below which all paths that a glob finds are."""
+        base = self.root
+        for part in Path(self.globs[name]).parts[:-1]:
+            if any(wildcard in part for wildcard in "*?["):
+                break
+            base /= part
+        return base

@@ -1,12 +1,14 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
-from typing import TypedDict
+from collections.abc import Sized
+from typing import TypedDict, cast
 
 import lightning as L
-import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
 
 
@@ -17,6 +19,7 @@ class Sample(TypedDict):
     label: Tensor  # 0 normal, 1 anomalous
     mask: Tensor  # [1, H, W] of 0 and 1
     has_mask: Tensor  # whether the mask is known; an anomalous image may lack one
+    kind: str  # of defect; "good" if there is none
     name: str
 
 
@@ -27,31 +30,68 @@ class ImageDataModule(L.LightningDataModule):
     val_set: Dataset[Sample]
     test_set: Dataset[Sample]
 
-    def __init__(self, image_size: int | tuple[int, int], batch_size: int, workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
+        self.augment = None if augmentation is None else augmentation.build()
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Changes training images, on the device that trains."""
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            batch["image"] = self.augment(batch["image"])
+        return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        order = torch.Generator().manual_seed(self.seed)
-        return self._loader(self.train_set, shuffle=True, generator=order)
+        """Each epoch in an order of its own, by the seed and the epoch alone; each process gets its share."""
+        order: DistributedSampler[int] = DistributedSampler(
+            self.train_set, *self._processes(), shuffle=True, seed=self.seed
+        )
+        return self._loader(self.train_set, order)
+
+    def whole_train_dataloader(self) -> DataLoader[Sample]:
+        """All of it for every process, for what is fitted before training."""
+        return self._loader(self.train_set, DistributedSampler(self.train_set, 1, 0, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.val_set)
+        """All of it for every process: what is fitted to it is then the same in all."""
+        return self._loader(self.val_set, DistributedSampler(self.val_set, 1, 0, shuffle=False))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.test_set)
+        """Each process gets its share, and no image is there twice."""
+        shares = UnrepeatedDistributedSampler(self.test_set, *self._processes(), shuffle=False)
+        return self._loader(self.test_set, shares)
 
-    def _loader(
-        self, dataset: Dataset[Sample], shuffle: bool = False, generator: torch.Generator | None = None
-    ) -> DataLoader[Sample]:
+    def _processes(self) -> tuple[int, int]:
+        """How many there are, and which one this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[int]) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             self.batch_size,
-            shuffle=shuffle,
-            generator=generator,
+            sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+
+def own_samples(loader: DataLoader[Sample]) -> int:
+    """How many of a loader's samples are this process's own, in one pass without shuffling.
+
+    The processes of a distributed run load equally many: where the data set does not divide, some end with
+    samples that others began with.
+    """
+    sampler, count = loader.sampler, len(cast(Sized, loader.dataset))
+    if not isinstance(sampler, DistributedSampler):
+        return count
+    return len(range(sampler.rank, count, sampler.num_replicas))

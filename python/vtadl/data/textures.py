@@ -61,7 +61,7 @@ class TextureCrops(Dataset[Sample]):
                 kind = list(DEFECTS)[index // 2 % len(DEFECTS)]
                 donor = random_crop(donors[rng.integers(len(donors))], size, rng)
                 image, mask = DEFECTS[kind](image, donor, rng)
-            self.samples.append(_sample(image, mask, f"{texture}/{split}/{kind}/{index:03d}"))
+            self.samples.append(_sample(image, mask, kind, f"{texture}/{split}/{kind}/{index:03d}"))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -177,11 +177,12 @@ def _random_ellipse(
     return mask
 
 
-def _sample(image: Picture, mask: Mask, name: str) -> Sample:
+def _sample(image: Picture, mask: Mask, kind: str, name: str) -> Sample:
     return Sample(
         image=torch.from_numpy(image).expand(3, -1, -1),
         label=torch.tensor(int(mask.any())),
         mask=torch.from_numpy(mask[None].astype(np.float32)),
         has_mask=torch.tensor(True),
+        kind=kind,
         name=name,
     )

@@ -1,7 +1,20 @@
 """The VT-ADL network and its loss."""
 
+from vtadl.model.dictionary import Dictionary, DictionarySettings, Positions
 from vtadl.model.loss import LossTerms, VTADLLoss
-from vtadl.model.mixture import Mixture
-from vtadl.model.vtadl import VTADL, Prediction, as_pair
+from vtadl.model.mixture import Mixture, PredictedMixture
+from vtadl.model.vtadl import VTADL, Likelihood, Prediction, as_pair
 
-__all__ = ["VTADL", "LossTerms", "Mixture", "Prediction", "VTADLLoss", "as_pair"]
+__all__ = [
+    "VTADL",
+    "Dictionary",
+    "DictionarySettings",
+    "Likelihood",
+    "LossTerms",
+    "Mixture",
+    "Positions",
+    "PredictedMixture",
+    "Prediction",
+    "VTADLLoss",
+    "as_pair",
+]

@@ -1,30 +1,42 @@
-"""Tokens to the parameters of Gaussian mixtures."""
+"""The Gaussian mixtures of patches: given as they are, or by the head that predicts them."""
 
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from vtadl_ext import MixtureHead, gmm_nll, gmm_responsibilities
 
 
 class Mixture(NamedTuple):
-    """One diagonal Gaussian mixture per patch, as `vtadl_ext.gmm_nll` reads it."""
+    """Diagonal Gaussian mixtures, as `vtadl_ext.gmm_nll` reads them; leading dimensions broadcast."""
 
-    logits: Tensor  # [B, N, K]
-    mu: Tensor  # [B, N, K, D]
-    scale: Tensor  # [B, N, K, D]
+    logits: Tensor  # [*, K]
+    mu: Tensor  # [*, K, D]
+    scale: Tensor  # [*, K, D]
+    scale_param: str = "log_std"
+    form: str = "logsumexp"
+
+    def nll(self, features: Tensor, reduction: str = "mean") -> Tensor:
+        """Negative log-likelihood of features [B, P, D] in nats: a scalar, or [B, P] for "none"."""
+        parameters = (self.logits, self.mu, self.scale)
+        return gmm_nll(
+            features, *parameters, scale_param=self.scale_param, mixture=self.form, reduction=reduction
+        )
+
+    def responsibilities(self, features: Tensor) -> Tensor:
+        """Posterior probability of each component given features [B, P, D]: [B, P, K]."""
+        return gmm_responsibilities(features, self.logits, self.mu, self.scale, scale_param=self.scale_param)
 
 
-class MixtureHead(nn.Module):
-    """Linear mixture-density head (Bishop, "Mixture Density Networks", 1994)."""
+class PredictedMixture(NamedTuple):
+    """One mixture per patch: the head that predicts them, and what it sees.
 
-    def __init__(self, width: int, components: int) -> None:
-        super().__init__()
-        self.components = components
-        self.logits = nn.Linear(width, components)
-        self.mu = nn.Linear(width, components * width)
-        self.scale = nn.Linear(width, components * width)
+    The mixtures themselves, `head(tokens)`, would be the largest tensors of the network by far.
+    """
 
-    def forward(self, tokens: Tensor) -> Mixture:
-        """Tokens [B, N, D] to K components each."""
-        shape = (self.components, tokens.shape[-1])
-        mu, scale = (layer(tokens).unflatten(-1, shape) for layer in (self.mu, self.scale))
-        return Mixture(self.logits(tokens), mu, scale)
+    head: MixtureHead
+    tokens: Tensor  # [B, P, H]
+
+    def nll(self, features: Tensor, reduction: str = "mean") -> Tensor:
+        """As of :class:`Mixture`."""
+        return self.head.nll(features, self.tokens, reduction=reduction)

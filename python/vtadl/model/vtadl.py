@@ -1,32 +1,44 @@
 """VT-ADL: a vision transformer with a reconstruction decoder and a mixture-density head."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.errors import InputError
 from vtadl.model.decoder import Decoder
+from vtadl.model.dictionary import Dictionary
 from vtadl.model.embedding import PatchEmbedding
-from vtadl.model.mixture import Mixture, MixtureHead
+from vtadl.model.gating import Gate
+from vtadl.model.mixture import Mixture, PredictedMixture
 from vtadl.model.noise import GaussianNoise
+from vtadl.model.pretrained import PretrainedPatches
 from vtadl.model.transformer import TransformerEncoder
+from vtadl.model.windows import Windows
+from vtadl_ext import MixtureHead
+
+Likelihood = Literal["dictionary", "paper", "public-code"]
 
 
 class Prediction(NamedTuple):
     """What the network makes of a batch of images."""
 
     reconstruction: Tensor  # [B, 3, H, W] in [0, 1]
-    tokens: Tensor  # [B, N, D] without noise and detached: what the mixture is the density of
-    mixture: Mixture
+    features: Tensor  # [B, P, D]: what the mixture is the density of
+    mixture: Mixture | PredictedMixture
 
 
 class VTADL(nn.Module):
     """The network of Mishra et al., "VT-ADL", ISIE 2021, with every size open.
 
-    Noise is added to the encoded tokens while training, and both the decoder and the mixture head see
-    the noisy tokens. The likelihood is that of the *clean* tokens, without gradient: a head that is
-    shown the value it has to predict copies it and finds everything likely, but to remove noise it has
-    to know what normal tokens look like.
+    Under the `dictionary` likelihood, the mixture is one of fixed features of windows of the image. Its
+    components are fitted to normal images, and the transformer only chooses among them: nothing that
+    it learns can take the components to where no normal window is.
+
+    Under the others the mixture is predicted from each token for that same token. With `paper`, noise is
+    added to the tokens while training, and the likelihood is that of the clean ones, without gradient:
+    a head that is shown the value it has to predict copies it. `public-code` does just that.
     """
 
     def __init__(
@@ -37,10 +49,20 @@ class VTADL(nn.Module):
         depth: int = 3,
         heads: int = 4,
         mlp_width: int = 128,
-        noise_std: float = 1.0,
+        noise_std: float = 0.2,
         bottleneck: int = 128,
         decoder_channels: int = 64,
+        likelihood: Likelihood = "dictionary",
         components: int = 10,
+        min_std: float = 0.1,
+        stride: int = 4,
+        window: int = 8,
+        scales: Sequence[int] = (1, 2),
+        features: int = 64,
+        gated: bool | None = None,
+        trained: bool = False,
+        pretrained: str | None = None,
+        pretrained_layers: Sequence[int] = (-2, -1),
     ) -> None:
         """Builds the network.
 
@@ -54,7 +76,19 @@ class VTADL(nn.Module):
             noise_std: Standard deviation of the noise on the tokens, whose own is 1, while training.
             bottleneck: Size of the one vector that the decoder sees.
             decoder_channels: Channels of the decoder's first layer, halved by each further one.
-            components: Gaussians in a patch's mixture.
+            likelihood: What the mixture is the density of, and where its parameters come from.
+            components: Gaussians in a patch's mixture, unless a dictionary finds its own number.
+            min_std: Smallest standard deviation of a component under `paper`, where a token's own is 1.
+            stride: Pixels from one of the dictionary's windows to the next.
+            window: Side of a window, in pixels of its scale.
+            scales: How many pixels a side are averaged to one pixel of a window.
+            features: Principal components of the windows that the dictionary is a density of.
+            gated: Whether the transformer chooses among the dictionary's components; if None, where each
+                position has mixtures of its own.
+            trained: Whether the dictionary's components are trained too, after they are fitted.
+            pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
+                features the dictionary describes in the place of windows.
+            pretrained_layers: Its hidden states to use.
 
         Raises:
             InputError: If a size does not divide as stated.
@@ -65,20 +99,56 @@ class VTADL(nn.Module):
             raise InputError(f"image_size {size[0]}x{size[1]} is not a multiple of patch_size {patch_size}")
         if width % 4 or width % heads:
             raise InputError(f"width {width} is not a multiple of 4 and of heads {heads}")
+        self.likelihood = likelihood
         self.embedding = PatchEmbedding(size, patch_size, width)
-        self.grid = self.embedding.grid
+        tokens = self.embedding.grid
         self.encoder = TransformerEncoder(width, depth, heads, mlp_width)
         self.noise = GaussianNoise(noise_std)
-        self.bottleneck = nn.Linear(self.grid[0] * self.grid[1] * width, bottleneck)
-        self.decoder = Decoder(self.grid, patch_size, bottleneck, decoder_channels)
-        self.mixture_head = MixtureHead(width, components)
+        self.bottleneck = nn.Linear(tokens[0] * tokens[1] * width, bottleneck)
+        self.decoder = Decoder(tokens, patch_size, bottleneck, decoder_channels)
+        if likelihood == "dictionary":
+            extractor = (
+                PretrainedPatches(pretrained, size, pretrained_layers)
+                if pretrained
+                else Windows(size, stride, window, scales)
+            )
+            self.dictionary = Dictionary(extractor, features, trained)
+            self.gated = gated
+            self.gate = Gate(bottleneck, tokens, self.dictionary.grid)
+            self.grid = self.dictionary.grid
+        else:
+            floor = min_std if likelihood == "paper" else 0.0
+            self.mixture_head = MixtureHead(width, width, components, min_std=floor)
+            self.grid = tokens
+
+    def open_gate(self) -> None:
+        """Makes the gate fit the dictionary, once that is fitted, or leaves it closed."""
+        if self.dictionary.aligned if self.gated is None else self.gated:
+            self.gate.resize(self.dictionary.mu.shape[1])
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each position of the dictionary has mixtures of its own."""
+        return self.likelihood == "dictionary" and self.dictionary.aligned
 
     def forward(self, images: Tensor) -> Prediction:
-        """Images [B, 3, H, W] in [0, 1] to their reconstruction, tokens and mixtures."""
+        """Images [B, 3, H, W] in [0, 1] to their reconstruction, features and mixtures."""
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)
-        reconstruction = self.decoder(self.bottleneck(noisy.flatten(1)))
-        return Prediction(reconstruction, tokens.detach(), self.mixture_head(noisy))
+        vector = self.bottleneck(noisy.flatten(1))
+        features, mixture = self._mixture(images, tokens, noisy, vector)
+        return Prediction(self.decoder(vector), features, mixture)
+
+    def _mixture(
+        self, images: Tensor, tokens: Tensor, noisy: Tensor, vector: Tensor
+    ) -> tuple[Tensor, Mixture | PredictedMixture]:
+        if self.likelihood == "dictionary":
+            offsets = self.gate(vector) if self.gate.open else None
+            return self.dictionary(images), self.dictionary.mixture(offsets)
+        if self.likelihood == "paper":
+            return tokens.detach(), PredictedMixture(self.mixture_head, noisy)
+        logits, mu, scale = self.mixture_head(noisy)
+        return noisy, Mixture(logits, mu, F.softplus(scale), scale_param="log_var", form="weighted")
 
 
 def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:

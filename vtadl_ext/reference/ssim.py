@@ -1,8 +1,4 @@
-"""The operators in plain PyTorch: the oracle of the tests, and the path of devices without kernels.
-
-Each function is the shortest correct statement of its formula, with the signature of the operator of
-the same name; the options are explained there.
-"""
+"""The SSIM operators in plain PyTorch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,157 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def gmm_nll(
-    x: Tensor,
-    logits: Tensor,
-    mu: Tensor,
-    scale: Tensor | None = None,
-    *,
-    scale_tril: Tensor | None = None,
-    scale_param: str = "log_std",
-    min_std: float = 0.0,
-    mixture: str = "logsumexp",
-    reduction: str = "mean",
-) -> Tensor:
-    """Reference of :func:`vtadl_ext.gmm_nll`."""
-    log_pi, log_normal = _log_components(x, logits, mu, scale, scale_tril, scale_param, min_std)
-    # Impossible samples leave the computation before infinities meet: there is no way down from there.
-    if mixture == "weighted":
-        impossible = ((log_pi.exp() > 0) & (log_normal == -math.inf)).any(-1, keepdim=True)
-        log_prob = (log_pi.exp() * log_normal.masked_fill(impossible, 0)).sum(-1)
-    else:
-        joint = log_pi + log_normal
-        impossible = (joint == -math.inf).all(-1, keepdim=True)
-        log_prob = torch.logsumexp(joint.masked_fill(impossible, 0), -1)
-    return _reduce(-log_prob.masked_fill(impossible.squeeze(-1), -math.inf), reduction)
-
-
-def gmm_log_prob(
-    x: Tensor,
-    logits: Tensor,
-    mu: Tensor,
-    scale: Tensor | None = None,
-    *,
-    scale_tril: Tensor | None = None,
-    scale_param: str = "log_std",
-    min_std: float = 0.0,
-) -> Tensor:
-    """Reference of :func:`vtadl_ext.gmm_log_prob`."""
-    options = {"scale_tril": scale_tril, "scale_param": scale_param, "min_std": min_std}
-    return -gmm_nll(x, logits, mu, scale, **options, reduction="none")  # type: ignore[arg-type]
-
-
-def gmm_responsibilities(
-    x: Tensor,
-    logits: Tensor,
-    mu: Tensor,
-    scale: Tensor | None = None,
-    *,
-    scale_tril: Tensor | None = None,
-    scale_param: str = "log_std",
-    min_std: float = 0.0,
-) -> Tensor:
-    """Reference of :func:`vtadl_ext.gmm_responsibilities`."""
-    log_pi, log_normal = _log_components(x, logits, mu, scale, scale_tril, scale_param, min_std)
-    return shares(log_pi + log_normal)
-
-
-@torch.no_grad()
-def gmm_sample(
-    logits: Tensor,
-    mu: Tensor,
-    scale: Tensor | None = None,
-    *,
-    scale_tril: Tensor | None = None,
-    scale_param: str = "log_std",
-    min_std: float = 0.0,
-    sample_shape: Sequence[int] = (),
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Reference of :func:`vtadl_ext.gmm_sample`, which runs this very code."""
-    dtype = mu.dtype
-    spread, spread_dims = (scale_tril, 2) if scale is None else (scale, 1)
-    assert spread is not None
-    logits, mu, spread = map(_widen, (logits, mu, spread))
-    batch = torch.broadcast_shapes(logits.shape[:-1], mu.shape[:-2], spread.shape[: -spread_dims - 1])
-    shape, features = (*sample_shape, *batch), max(mu.shape[-1], spread.shape[-1])
-    if math.prod(shape) == 0:
-        return mu.new_empty((*shape, features), dtype=dtype)
-
-    pi = logits.softmax(-1)
-    undefined = pi.isnan().any(-1, keepdim=True)  # no components, or a NaN among the logits
-    rows = pi.masked_fill(undefined, 1).expand(*batch, pi.shape[-1]).reshape(-1, pi.shape[-1])
-    count = math.prod(sample_shape)
-    if count == 1:  # as torch.multinomial, but without its look at the numbers, which waits for a GPU
-        k = (rows / torch.empty_like(rows).exponential_(generator=generator)).argmax(-1).reshape(shape)
-    else:
-        k = torch.multinomial(rows, count, replacement=True, generator=generator).T.reshape(shape)
-
-    def drawn(parameter: Tensor, event_dims: int) -> Tensor:
-        parameter = parameter.expand(*shape, pi.shape[-1], *parameter.shape[-event_dims:])
-        index = k.reshape(*shape, *[1] * (event_dims + 1))
-        return torch.take_along_dim(parameter, index, -event_dims - 1).squeeze(-event_dims - 1)
-
-    noise = torch.randn((*shape, features), generator=generator, dtype=mu.dtype, device=mu.device)
-    if scale is None:
-        noise = (drawn(spread, 2).tril() @ noise.unsqueeze(-1)).squeeze(-1)
-    else:
-        noise = _log_std(drawn(spread, 1), scale_param, min_std).exp() * noise
-    return (drawn(mu, 1) + noise).masked_fill(undefined, math.nan).to(dtype)
-
-
-def log_weights(logits: Tensor) -> Tensor:
-    """log softmax, where a row of -inf alone stands for equal weights: its log N_k have to say -inf."""
-    logits = _widen(logits)
-    return logits.masked_fill((logits == -math.inf).all(-1, keepdim=True), 0).log_softmax(-1)
-
-
-def shares(joint: Tensor) -> Tensor:
-    """softmax, where a row of -inf alone has shares 0."""
-    impossible = (joint == -math.inf).all(-1, keepdim=True)
-    return joint.masked_fill(impossible, 0).softmax(-1).masked_fill(impossible, 0)
-
-
-def _log_components(
-    x: Tensor,
-    logits: Tensor,
-    mu: Tensor,
-    scale: Tensor | None,
-    scale_tril: Tensor | None,
-    scale_param: str,
-    min_std: float,
-) -> tuple[Tensor, Tensor]:
-    """log pi_k and log N_k, ``[*, K]``; the latter -inf for samples without components."""
-    absent = (logits == -math.inf).unsqueeze(-1)
-    # What absent components hold, NaN perhaps, must not reach the gradients.
-    distance = _widen(x).unsqueeze(-2) - _widen(mu).masked_fill(absent, 0)
-    if scale is None:
-        assert scale_tril is not None
-        tril = _widen(scale_tril).masked_fill(absent.unsqueeze(-1), 1).tril()
-        z = torch.linalg.solve_triangular(tril, distance.unsqueeze(-1), upper=False).squeeze(-1)
-        log_std = tril.diagonal(dim1=-2, dim2=-1).log()
-    else:
-        log_std = _log_std(_widen(scale).masked_fill(absent, 1), scale_param, min_std)
-        z = distance * torch.exp(-log_std)
-    # One log_std may stand for all features.
-    log_normal = -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
-    return log_weights(logits), log_normal.masked_fill(absent.all(-2), -math.inf)
-
-
-def _log_std(scale: Tensor, scale_param: str, min_std: float) -> Tensor:
-    activation: Callable[[Tensor], Tensor] = {
-        "log_std": lambda raw: raw,
-        "std": lambda raw: raw.log(),
-        "log_var": lambda raw: 0.5 * raw,
-        "var": lambda raw: 0.5 * raw.log(),
-        "softplus": lambda raw: F.softplus(raw).log(),
-    }[scale_param]
-    if min_std == 0:
-        return activation(scale)
-    floored = activation(scale) < math.log(min_std)
-    # Twice, because 0 times the infinite slope of a logarithm is no gradient.
-    return activation(scale.masked_fill(floored, 1)).masked_fill(floored, math.log(min_std))
+from vtadl_ext.reference._sums import reduce, widen
 
 
 def ssim(
@@ -223,7 +69,7 @@ def ms_ssim_of(
     reduction: str,
 ) -> Tensor:
     """MS-SSIM by the means of the index over each plane, with luminance or without, ``[*, C]``."""
-    x, y = _widen(x), _widen(y)
+    x, y = widen(x), widen(y)
     product = None
     for scale, weight in enumerate(weights):
         if scale > 0:
@@ -231,7 +77,7 @@ def ms_ssim_of(
         factor = _power(plane_means(x, y, scale == len(weights) - 1), weight)
         product = factor if product is None else product * factor
     assert product is not None
-    return _reduce(product if reduction == "mean" else product.mean(-1), reduction)
+    return reduce(product if reduction == "mean" else product.mean(-1), reduction)
 
 
 def halve(image: Tensor) -> Tensor:
@@ -264,7 +110,7 @@ def reconstruction_loss(
 ) -> Tensor | tuple[Tensor, ReconstructionTerms]:
     """Reference of :func:`vtadl_ext.reconstruction_loss`."""
     weights = window_weights(window, window_size, window_sigma)
-    difference = _widen(x) - _widen(y)
+    difference = widen(x) - widen(y)
     squared, absolute = difference.square().mean(), difference.abs().mean()
     index = _index(x, y, weights, data_range, k1, k2)[0].mean()
     parts = [(mse, squared), (l1, absolute), (ssim, 1 - index)]
@@ -293,7 +139,7 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
     dims = spatial_dims(image)
     # Planes, because F.pad reflects no images without channels; wide, because gradients of a pixel and of
     # its reflections add up.
-    planes = _widen(image).reshape(-1, 1, *image.shape[-dims:])
+    planes = widen(image).reshape(-1, 1, *image.shape[-dims:])
     border = [window_size // 2] * (2 * dims)
     planes = F.pad(planes, border, mode="constant" if padding == "same" else "reflect")
     return planes.reshape(*image.shape[:-dims], *planes.shape[-dims:])
@@ -323,7 +169,7 @@ def _index(
     """The index of each window, and whether that has valid pixels: without any the index is 0."""
     dims, taps = spatial_dims(x), len(weights)
     valid = None if mask is None else pad_mask(mask, x.shape, taps, padding)
-    x, y = (pad(_widen(image) / data_range, taps, padding) for image in (x, y))
+    x, y = (pad(widen(image) / data_range, taps, padding) for image in (x, y))
     if valid is None:
         valid = torch.ones_like(x, dtype=torch.bool)
     (x, pivot_x), (y, pivot_y) = (_centred(image, valid, dims) for image in (x, y))
@@ -369,14 +215,3 @@ def _power(mean: Tensor, exponent: float) -> Tensor:
     """The power; 0, with gradient 0, where the slope of fractional powers goes to infinity."""
     vanishes = mean < _LEAST_BASE
     return mean.masked_fill(vanishes, 1).pow(exponent).masked_fill(vanishes, 0)
-
-
-def _widen(tensor: Tensor) -> Tensor:
-    """At least float32: sums of half-precision numbers in half precision are worthless."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _reduce(values: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
-        return values
-    return values.mean() if reduction == "mean" else values.sum()

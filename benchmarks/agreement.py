@@ -1,0 +1,35 @@
+"""Whether a provider computes what the reference does."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.case import GRADIENTS, Case, Mode
+
+_TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
+
+
+def reference_outputs(case: Case, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The value in float64, then the gradients of all tensors."""
+    return GRADIENTS(case.reference, GRADIENTS.leaves([tensor.double() for tensor in tensors]))
+
+
+def error_of(outputs: Sequence[Tensor], reference: Sequence[Tensor], mode: Mode) -> float:
+    """The largest relative L2 error among the value and the gradients; NaN counts as infinite."""
+    value, *gradients = reference
+    wanted = [value, *gradients[mode.differentiated]]
+    errors = [_relative_error(*pair) for pair in zip(outputs, wanted, strict=True)]
+    return max(math.inf if math.isnan(error) else error for error in errors)
+
+
+def agrees(error: float, dtype: torch.dtype) -> bool:
+    return error < _TOLERANCES[dtype]
+
+
+def _relative_error(got: Tensor, wanted: Tensor) -> float:
+    if got.shape != wanted.shape:
+        return math.inf
+    norm = torch.linalg.vector_norm(wanted)
+    return float(torch.linalg.vector_norm(got.double() - wanted) / norm) if norm > 0 else float(got.norm())

@@ -1,0 +1,71 @@
+"""`linear_gmm_nll` against a linear layer and what computes the likelihood of its output."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import vtadl_ext
+from benchmarks import gmm
+from benchmarks.case import OWN, Case, Function, Mode, Provider
+
+# A head is trained on samples that are given.
+GRADIENTS = Mode("gradients", slice(1, None))
+
+
+def linear_then(nll: Function, components: int) -> Function:
+    """The likelihood of whole mixtures, each parameter contiguous, as `MixtureHead` makes them."""
+
+    def linear_nll(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        means = components * x.shape[-1]
+        rows = (components, means, means)
+        logits, mu, scale = (
+            F.linear(h, *some) for some in zip(weight.split(rows), bias.split(rows), strict=True)
+        )
+        return nll(x, logits, mu.unflatten(-1, (components, -1)), scale.unflatten(-1, (components, -1)))
+
+    return linear_nll
+
+
+def providers(components: int) -> tuple[Provider, ...]:
+    eager = linear_then(vtadl_ext.reference.gmm_nll, components)
+    return (
+        Provider(OWN, partial(vtadl_ext.linear_gmm_nll, num_components=components)),
+        Provider("Linear + gmm_nll", linear_then(vtadl_ext.gmm_nll, components)),
+        Provider("Linear + eager", eager),
+        Provider("Linear + compiled", eager, compile=True),
+        Provider("Linear + MixtureSameFamily", linear_then(gmm.mixture_same_family, components)),
+    )
+
+
+def cases() -> list[Case]:
+    return [
+        _case("wide head", 2048, 150, 128, 128),
+        _case("narrow head", 2048, 30, 128, 128, level="quick"),
+        _case("wide features", 2048, 30, 512, 512),
+        _case("world model", 65536, 5, 1, 64),
+        *(_case(f"N = {n}", n, 32, 64, 64, sweep=("N", n)) for n in (512, 2048, 8192)),
+        *(_case(f"K = {k}", 1024, k, 64, 64, sweep=("K", k)) for k in (16, 64, 256)),
+        _case("smoke", 6, 3, 4, 5, level="smoke"),
+    ]
+
+
+def _case(name: str, samples: int, components: int, features: int, width: int, **options: Any) -> Case:
+    rows = components * (1 + 2 * features)
+
+    def build() -> tuple[Tensor, ...]:
+        weight = 0.3 * width**-0.5 * torch.randn(rows, width)
+        return torch.randn(samples, features), torch.randn(samples, width), weight, torch.zeros(rows)
+
+    return Case(
+        name,
+        " x ".join(map(str, (samples, components, features, width))),
+        build,
+        partial(vtadl_ext.reference.linear_gmm_nll, num_components=components),
+        providers(components),
+        flops=lambda _: 6.0 * samples * rows * width,  # of the products, which are nearly all
+        modes=(GRADIENTS,),
+        **options,
+    )

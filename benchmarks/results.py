@@ -1,0 +1,119 @@
+"""The results of a run, as JSON."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.case import OWN
+from benchmarks.limits import least_seconds
+from vtadl.files import atomic_path
+
+FILE = "results.json"
+_SCHEMA = 1
+
+Status = Literal["timed", "disagrees", "failed", "not installed", "too slow"]
+# What is timed: operator, case, mode, regime.
+Comparison = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One provider in one mode of one case; a provider that is not timed has no times."""
+
+    operator: str
+    case: str
+    size: str
+    dtype: str
+    sweep: list[Any] | None  # what varies, and its value here
+    threads: int
+    mode: str
+    regime: str
+    provider: str
+    status: Status
+    detail: str = ""
+    error: float | None = None  # the largest relative one, of value and gradients
+    quantiles: dict[str, float] | None = None  # seconds
+    rounds: int = 0
+    few_rounds: bool = False  # because it is slow
+    first_call_seconds: float | None = None  # with compilation
+    peak_bytes: int | None = None
+    read_bytes: int = 0  # inputs, once
+    written_bytes: int = 0  # gradients, once
+    flops: float = 0.0
+    fraction_of_limit: float | None = None
+    times_fastest_peer: float | None = None
+
+    @property
+    def median(self) -> float | None:
+        return self.quantiles["50%"] if self.quantiles else None
+
+    @property
+    def comparison(self) -> Comparison:
+        return self.operator, f"{self.case}: {self.size}", self.mode, self.regime
+
+
+@dataclass(frozen=True)
+class Report:
+    """All results of a run, and what they depend on."""
+
+    environment: dict[str, Any]
+    limits: dict[str, float]
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def regimes(self) -> list[str]:
+        """In the order of the run: the last is the one that allocation disturbs least."""
+        return [regime for regime in dict.fromkeys(result.regime for result in self.results) if regime]
+
+    def comparisons(self, *, sweeps: bool = False) -> Iterator[tuple[Comparison, dict[str, Result]]]:
+        """What providers did in the same comparison, by name: of the cases or of the sweeps."""
+        groups: dict[Comparison, dict[str, Result]] = defaultdict(dict)
+        for result in self.results:
+            if (result.sweep is not None) == sweeps:
+                groups[result.comparison][result.provider] = result
+        yield from groups.items()
+
+    def failures(self) -> list[Result]:
+        return [result for result in self.results if result.status in ("failed", "disagrees")]
+
+
+def derive(report: Report) -> Report:
+    """The report with the figures that compare a result with the limits and with the other providers."""
+    groups: dict[Comparison, list[Result]] = defaultdict(list)
+    for result in report.results:
+        groups[result.comparison].append(result)
+
+    def derived(result: Result) -> Result:
+        if result.median is None:
+            return result
+        least = least_seconds(result.read_bytes, result.written_bytes, result.flops, report.limits)
+        peers = [
+            other.median
+            for other in groups[result.comparison]
+            if other.median is not None and other.provider not in (OWN, result.provider)
+        ]
+        ratio = result.median / min(peers) if peers else None
+        return replace(result, fraction_of_limit=least / result.median, times_fastest_peer=ratio)
+
+    return replace(report, results=[derived(result) for result in report.results])
+
+
+def write(report: Report, folder: Path) -> Path:
+    with atomic_path(folder / FILE) as path:
+        path.write_text(json.dumps({"schema": _SCHEMA, **asdict(report)}, indent=1) + "\n")
+    return folder / FILE
+
+
+def read(path: Path) -> Report:
+    """Raises ValueError, which names the file, where that holds no results of this version."""
+    try:
+        fields = json.loads(path.read_text())
+        if fields.pop("schema") != _SCHEMA:
+            raise ValueError("another version wrote it")
+        results = [Result(**result) for result in fields.pop("results")]
+        return Report(**fields, results=results)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold results that this version can read: {error}") from error

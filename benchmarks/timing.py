@@ -1,0 +1,118 @@
+"""Times of calls that take turns, so that what slows the machine down meets all of them."""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.benchmark import Timer
+
+Call = Callable[[], Any]
+Sampler = Callable[[], list[float]]
+
+# Samples of short calls are means over this many seconds.
+_SAMPLE_SECONDS = 5e-3
+_LEAST_ROUNDS = 3
+_LONG_SECONDS = 0.5
+
+
+class Schedule(NamedTuple):
+    """How often each call is timed: fewer times where these take longer than so many seconds, but thrice."""
+
+    rounds: int
+    seconds: float
+
+
+SCHEDULES = {"smoke": Schedule(1, 0.0), "quick": Schedule(7, 0.1), "full": Schedule(15, 0.6)}
+SWEEP_SCHEDULE = Schedule(9, 0.2)
+
+
+class Times(NamedTuple):
+    """Seconds of a call, and how often it was timed."""
+
+    quantiles: dict[str, float]
+    rounds: int
+    few: bool  # because it is slow
+
+
+def time_in_turns(
+    calls: dict[str, Call], device: torch.device, schedule: Schedule
+) -> dict[str, Times | Exception]:
+    """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error."""
+    outcomes: dict[str, Times | Exception] = {}
+    timed: dict[str, tuple[Sampler, set[int], list[list[float]]]] = {}
+    for name, call in calls.items():
+        try:
+            sampler, seconds = _sampler(call, device)
+        except RuntimeError as error:
+            outcomes[name] = error
+            continue
+        turns = set(range(0, schedule.rounds, _stride(seconds, schedule)))
+        # The call that told how long it takes counts if that is long.
+        samples = [[seconds]] if seconds > _LONG_SECONDS else []
+        timed[name] = sampler, turns - {0} if samples else turns, samples
+    for turn in range(schedule.rounds):
+        for sampler, turns, samples in timed.values():
+            if turn in turns:
+                samples.append(sampler())
+    for name, (_, _, samples) in timed.items():
+        few = len(samples) < schedule.rounds / 2
+        outcomes[name] = Times(_quantiles(list(chain.from_iterable(samples))), len(samples), few)
+    return outcomes
+
+
+def _stride(seconds: float, schedule: Schedule) -> int:
+    """Slow calls take every so manieth turn only, spread over the whole time."""
+    affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), _LEAST_ROUNDS)
+    return max(1, schedule.rounds // affordable)
+
+
+def _sampler(call: Call, device: torch.device) -> tuple[Sampler, float]:
+    """What takes samples of the seconds that a call takes, and about how many these are."""
+    if device.type == "cuda":
+        seconds = _events(call)[0]
+        return (_do_bench(call) if importlib.util.find_spec("triton") else lambda: _events(call)), seconds
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    if seconds > 10 * _SAMPLE_SECONDS:  # Timer would call twice more, to warm up
+        return lambda: [_once(call)], seconds
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    number = max(1, int(_SAMPLE_SECONDS / timer.timeit(1).mean))
+    return lambda: [timer.timeit(number).mean], seconds
+
+
+def _once(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _do_bench(call: Call) -> Sampler:
+    from triton.testing import do_bench
+
+    milliseconds = 1e3 * _SAMPLE_SECONDS
+    return lambda: [
+        1e-3 * sample
+        for sample in do_bench(call, warmup=milliseconds, rep=2 * milliseconds, return_mode="all")
+    ]
+
+
+def _events(call: Call, calls: int = 5) -> list[float]:
+    """By CUDA events, each call with a cold L2 cache."""
+    cache = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
+    for start, end in pairs:
+        cache.zero_()
+        start.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return [1e-3 * start.elapsed_time(end) for start, end in pairs]
+
+
+def _quantiles(samples: list[float]) -> dict[str, float]:
+    times = torch.tensor(samples, dtype=torch.float64)
+    return {f"{round(100 * q)}%": float(times.quantile(q)) for q in (0.2, 0.5, 0.8)}

@@ -1,0 +1,35 @@
+"""`vtadl data`: what is in a data set."""
+
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from vtadl.data.check import check
+from vtadl.data.file_module import FileDataModule
+from vtadl.errors import InputError
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Counts the images of a data set, and checks its files if asked to.
+
+    Raises:
+        InputError: If there is a problem, after all of them are printed.
+    """
+    parser = ArgumentParser(
+        "vtadl data", description="Counts the images of a data set, and checks its files."
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the same options.")
+    parser.add_subclass_arguments(
+        FileDataModule, "data", required=True, help="The data, as for `vtadl fit`: MVTecAD, BTAD or Folder."
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="Read every file: sizes, unreadable ones, wrong masks, duplicates of training and test.",
+    )
+    options = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    report = check(options.data, read=options.check)
+    Console().print(report)
+    if report.problems:
+        raise InputError(f"{report.verdict} in {options.data.root}")

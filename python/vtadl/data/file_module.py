@@ -1,0 +1,110 @@
+"""What the data modules that read image files share: the split, and what is said where files are missing."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from vtadl.data.augmentation import Augmentation
+from vtadl.data.files import ImageFiles
+from vtadl.data.images import Fit
+from vtadl.data.module import ImageDataModule
+from vtadl.data.records import Record
+from vtadl.errors import InputError
+
+
+class FileDataModule(ImageDataModule, ABC):
+    """Trains and validates on normal images, and knows the labels of the test images for testing alone.
+
+    The validation images are a random part of the training images. Nothing below `test` is read before
+    `setup("test")`.
+    """
+
+    layout: ClassVar[str]  # one sentence: the files expected, and for published data where to get them
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | tuple[int, int] = 64,
+        batch_size: int = 16,
+        val_fraction: float = 0.1,
+        fit: Fit = "stretch",
+        augmentation: Augmentation | None = None,
+        cache: bool = False,
+        workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        """Remembers where the images are.
+
+        Args:
+            root: Folder of the images.
+            image_size: Height and width to resize to, or one number for both.
+            batch_size: Images in a batch.
+            val_fraction: Part of the training images that is held out for validation.
+            fit: How an image of another shape gets `image_size`: stretch, or crop the longer side equally.
+            augmentation: Random changes of the training images.
+            cache: Keep decoded training and validation images in memory, three bytes a pixel.
+            workers: Processes that read images.
+            seed: Seed of the split and of the training order.
+        """
+        super().__init__(image_size, batch_size, workers, seed, augmentation)
+        self.root = Path(root)
+        self.val_fraction = val_fraction
+        self.fit: Fit = fit
+        self.cache = cache
+
+    @abstractmethod
+    def normal_images(self) -> list[Path]:
+        """The images to train and validate with, sorted."""
+
+    @abstractmethod
+    def test_records(self) -> tuple[list[Record], list[str]]:
+        """The test images, sorted by path, and what is wrong with their masks, one sentence each."""
+
+    def setup(self, stage: str) -> None:
+        """Lists the images, and reads those to keep in memory.
+
+        Raises:
+            InputError: If a folder is missing or has no images, or a mask has no image.
+        """
+        if stage == "test":
+            records, problems = self.test_records()
+            if problems:
+                raise InputError(problems[0])
+            self.test_set = ImageFiles(records, self.image_size, self.fit)
+        else:
+            self.train_set, self.val_set = (
+                ImageFiles(part, self.image_size, self.fit, self.cache)
+                for part in self.split(self.normal_images())
+            )
+
+    def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
+        """Training and validation images; the same ones for the same paths and seed."""
+        require_fraction("val_fraction", self.val_fraction)
+        if len(paths) < 3:
+            raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
+        held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
+        val, train = draw(paths, held_out, self.seed)
+        return [Record(path) for path in train], [Record(path) for path in val]
+
+    def require_images(self, paths: Sequence[Path], where: Path) -> None:
+        """Raises InputError, which says what is expected, unless there are images."""
+        if not self.root.is_dir():
+            raise InputError(f"there is no folder {self.root}; {self.layout}")
+        if not paths:
+            raise InputError(f"there is no image in {where}; {self.layout}")
+
+
+def require_fraction(name: str, value: float) -> None:
+    """Raises InputError unless a part and the rest are both more than nothing."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} is {value}; it has to be between 0 and 1")
+
+
+def draw(paths: Sequence[Path], count: int, seed: int) -> tuple[list[Path], list[Path]]:
+    """So many random paths, and the others; both sorted."""
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn, others = ([paths[index] for index in part] for part in (order[:count], order[count:]))
+    return sorted(drawn), sorted(others)

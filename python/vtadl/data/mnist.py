@@ -1,0 +1,134 @@
+"""MNIST with one digit as the normal class."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vtadl.data.module import ImageDataModule, Sample
+from vtadl.errors import InputError
+
+_BRIGHTNESS = 0.6  # of the normal images' mean norm, so that strokes of thin digits do not reach white
+
+
+class DigitImages(Dataset[Sample]):
+    """Grey images [N, H, W] and their digits [N], one of which is normal."""
+
+    def __init__(self, images: Tensor, digits: Tensor, normal: int, name: str) -> None:
+        self.images, self.digits, self.normal, self.name = images, digits, normal, name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        image, digit = self.images[index], int(self.digits[index])
+        is_normal = digit == self.normal
+        return Sample(
+            image=image.expand(3, -1, -1),
+            label=torch.tensor(int(not is_normal)),
+            mask=torch.zeros(1, *image.shape),
+            has_mask=torch.tensor(is_normal),
+            kind="good" if is_normal else str(digit),
+            name=f"{self.name}/{index:05d}",
+        )
+
+
+class MNISTDigit(ImageDataModule):
+    """Trains on the images of one digit and tests on all test images, of which the others are anomalous.
+
+    Every image is brought to the same norm: with less ink than usual any digit would look normal.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        digit: int = 0,
+        image_size: int | tuple[int, int] = 28,
+        batch_size: int = 64,
+        val_fraction: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        """Remembers where the files are.
+
+        Args:
+            root: Folder of the four idx files, compressed by gzip or not.
+            digit: The normal digit.
+            image_size: Height and width; 28.
+            batch_size: Images in a batch.
+            val_fraction: Part of the training images that is held out.
+            seed: Seed of the split and of the training order.
+
+        Raises:
+            InputError: If the digit or the size is none of MNIST.
+        """
+        super().__init__(image_size, batch_size, workers=0, seed=seed)
+        if digit not in range(10):
+            raise InputError(f"digit must be in 0 to 9, got {digit}")
+        if self.image_size != (28, 28):
+            raise InputError(f"MNIST has images of 28x28 pixels, but image_size is {image_size}")
+        self.root, self.digit, self.val_fraction = Path(root), digit, val_fraction
+
+    def setup(self, stage: str) -> None:
+        """Reads the files.
+
+        Raises:
+            InputError: If one is missing or damaged.
+        """
+        train = _read_split(self.root, "train")
+        normal = train[0][train[1] == self.digit]
+        norm = _BRIGHTNESS * _norms(normal).mean()
+        if stage == "test":
+            images, digits = _read_split(self.root, "t10k")
+            self.test_set = DigitImages(_bring_to(norm, images), digits, self.digit, "test")
+            return
+        normal = _bring_to(norm, normal)
+        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
+        held_out = max(2, round(self.val_fraction * len(normal)))
+        for name, part in (("val", order[:held_out]), ("train", order[held_out:])):
+            digits = torch.full((len(part),), self.digit)
+            data = DigitImages(normal[part], digits, self.digit, name)
+            setattr(self, f"{name}_set", data)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The array of bytes in an idx file, compressed by gzip or not.
+
+    Raises:
+        InputError: If it is missing, cut short or something else.
+    """
+    packed = path.with_name(path.name + ".gz")
+    if not path.is_file() and not packed.is_file():
+        raise InputError(f"there is no file {path} or {packed.name}")
+    try:
+        content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+        zero, kind, dims = struct.unpack_from(">HBB", content)
+        shape = struct.unpack_from(f">{dims}I", content, 4)
+        if (zero, kind) != (0, 8):
+            raise InputError(f"{path} is no idx file of bytes")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
+    except (OSError, EOFError, struct.error, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _read_split(root: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images [N, 28, 28] in [0, 1] and their digits [N]."""
+    images, digits = (
+        read_idx(root / f"{split}-images-idx3-ubyte"),
+        read_idx(root / f"{split}-labels-idx1-ubyte"),
+    )
+    if images.ndim != 3 or len(images) != len(digits):
+        raise InputError(f"the {split} images in {root} do not fit to their labels")
+    return torch.from_numpy(images).float() / 255, torch.from_numpy(digits).long()
+
+
+def _norms(images: Tensor) -> Tensor:
+    return images.flatten(1).norm(dim=1).clamp(min=1e-6)
+
+
+def _bring_to(norm: Tensor, images: Tensor) -> Tensor:
+    return (images * (norm / _norms(images))[:, None, None]).clamp(max=1)

@@ -1,0 +1,119 @@
+"""A trained detector for use in Python: images in, decisions out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vtadl.calibration import decide
+from vtadl.engine import AnomalyDetector
+from vtadl.errors import InputError
+from vtadl.inputs import Picture, lay_over, prepare
+from vtadl.scoring import Scores
+from vtadl.training import load_detector
+
+Input = str | Path | Image.Image | NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the detector makes of one image; its maps are as large as the image."""
+
+    score: float  # larger is more anomalous
+    normalised_score: float  # in [0, 1]: 0.5 is the threshold, 0.25 the median of normal images
+    anomalous: bool  # whether the score exceeds the threshold
+    map: NDArray[np.float32]  # [H, W] the score of each pixel
+    normalised_map: NDArray[np.float32]  # [H, W] in [0, 1], as normalised_score
+    mask: NDArray[np.bool_]  # [H, W] the pixels above their threshold
+
+    @property
+    def label(self) -> str:
+        return "anomalous" if self.anomalous else "normal"
+
+
+class Detector:
+    """A trained detector with its thresholds.
+
+    >>> detector = Detector.load("runs/parts")
+    >>> detection = detector.predict("part.png")
+    >>> print(detection.label, detection.normalised_score, detection.mask.mean())
+    """
+
+    def __init__(self, module: AnomalyDetector, device: str | torch.device = "auto") -> None:
+        """Takes over a trained module.
+
+        Args:
+            module: Trained, with thresholds.
+            device: Where to run; "auto" is the GPU if there is one.
+
+        Raises:
+            InputError: If the module has no thresholds, or there is no such device.
+        """
+        if not module.calibration.image.count:
+            raise InputError("the detector has no thresholds: it has not been trained and validated")
+        try:
+            self.device = torch.device(_best_device() if device == "auto" else device)
+            self.module = module.eval().to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"cannot run on device {device!r}: {error}") from error
+        self.image_size: tuple[int, int] = module.network.image_size
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "auto") -> "Detector":
+        """The detector of a checkpoint, or the best one of a run's folder.
+
+        Nothing of the file is executed: it is read by torch.load(weights_only=True).
+
+        Raises:
+            InputError: If the file is missing or does not hold a detector, or there is no such device.
+        """
+        return cls(load_detector(path), device)
+
+    def predict(self, images: Input | Sequence[Input], batch_size: int = 16) -> Any:
+        """What the detector makes of an image or of several.
+
+        Args:
+            images: One image, or several: a list, an array [B, H, W, C] or a tensor [B, C, H, W]. An image
+                is the path of a file, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W]. Both
+                hold bytes, or floats in [0, 1]; C is 1, 3, or 4 with alpha, which is ignored.
+            batch_size: Images that the network sees at once.
+
+        Returns:
+            A Detection, or a list of them for several images.
+
+        Raises:
+            InputError: If a file cannot be read, or an image has another form.
+        """
+        pictures, single = prepare(images, self.image_size, self.module.fit)
+        detections = list(self.detect(pictures, batch_size))
+        return detections[0] if single else detections
+
+    def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
+        """A Detection for each picture that `vtadl.inputs` has prepared."""
+        for start in range(0, len(pictures), batch_size):
+            batch = pictures[start : start + batch_size]
+            with torch.inference_mode():
+                scores = self.module(torch.stack([picture.pixels for picture in batch]).to(self.device))
+                for index, picture in enumerate(batch):
+                    yield self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
+
+    def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
+        calibration = self.module.calibration
+        maps = lay_over(scores.map, size, self.module.fit, calibration.pixel.median)
+        decisions = decide(calibration, Scores(scores.image, maps), size)
+        score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)
+        return Detection(
+            score.item(), normalised.item(), bool(anomalous.item()), *(part.numpy() for part in laid_over)
+        )
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,113 @@
+"""A mixture whose components stay near real normal windows."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vtadl.model.em import fit_mixtures
+from vtadl.model.mixture import Mixture
+from vtadl.model.projection import Projection
+from vtadl.model.resizing import Resizing
+
+Positions = Literal["own", "shared"]
+_SHARED_SAMPLES = 60_000  # windows that one mixture for all positions is fitted to
+_CHUNK = 16
+
+
+class DictionarySettings(NamedTuple):
+    """What is chosen for each set of images."""
+
+    positions: Positions = "own"  # a mixture for each position, or one shared by all
+    components: int = 5
+    min_std: float = 0.1  # where the leading feature's own is about 1
+    softness: float = 0.03  # of the whitening
+
+
+class Dictionary(Resizing):
+    """Gaussian mixtures of the features at each position of a grid, or one mixture for all positions.
+
+    With mixtures of their own, each position's features are turned onto its principal axes, so that
+    diagonal components know the correlations there.
+    """
+
+    def __init__(self, extractor: nn.Module, features: int, trained: bool = False) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.projection = Projection(features)
+        for name, dims in (("factors", 1), ("centre", 2), ("rotation", 3)):
+            self.register_buffer(name, torch.zeros((0,) * dims))
+        self.factors: Tensor  # [D]
+        self.centre: Tensor  # [P, D] or [1, D]
+        self.rotation: Tensor  # [P, D, D], or [1, 0, 0] for none
+        self.log_weights = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
+        self.mu = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)  # [P, K, D] or [1, K, D]
+        self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return self.extractor.grid  # type: ignore[return-value]
+
+    @property
+    def fitted(self) -> bool:
+        return self.mu.numel() > 0
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each position has mixtures of its own."""
+        return self.rotation.numel() > 0
+
+    @torch.no_grad()
+    def components_of(self, images: Tensor) -> Tensor:
+        """Principal components [N, P, D] of images [N, C, H, W], before whitening."""
+        return torch.cat([self.projection(self.extractor(chunk)) for chunk in images.split(_CHUNK)])
+
+    @torch.no_grad()
+    def fit(self, components: Tensor, settings: DictionarySettings, seed: int = 0, steps: int = 10) -> None:
+        """Fits the mixtures to the principal components [N, P, D] of normal images."""
+        generator = torch.Generator().manual_seed(seed)
+        self.factors = self.projection.whitening(settings.softness)
+        self._turn(components * self.factors, settings.positions)
+        x = self.features_of(components)
+        if settings.positions == "shared":
+            windows = x.flatten(0, 1)
+            x = windows[torch.randperm(len(windows), generator=generator)[:_SHARED_SAMPLES], None]
+        mixture = fit_mixtures(x, settings.components, settings.min_std, steps, generator)
+        self.replace("log_weights", mixture.logits)
+        self.replace("mu", mixture.mu)
+        self.replace("log_std", mixture.scale.log())
+
+    def _turn(self, x: Tensor, positions: Positions) -> None:
+        if positions == "shared":
+            self.centre, self.rotation = x.new_zeros(1, x.shape[-1]), x.new_zeros(1, 0, 0)
+            return
+        self.centre = x.mean(0)
+        samples = (x - self.centre).transpose(0, 1)  # [P, N, D]
+        covariance = samples.transpose(1, 2) @ samples / len(x)
+        self.rotation = torch.linalg.eigh(covariance.double()).eigenvectors.float()
+
+    def features_of(self, components: Tensor) -> Tensor:
+        """Principal components [B, P, D] to what the mixture is the density of."""
+        x = components * self.factors - self.centre
+        return torch.einsum("bpd,pde->bpe", x, self.rotation) if self.aligned else x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [B, P, D] of images [B, C, H, W].
+
+        Raises:
+            RuntimeError: If it has not been fitted.
+        """
+        if not self.fitted:
+            raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
+        return self.features_of(self.projection(self.extractor(images)))
+
+    def mixture(self, offsets: Tensor | None = None) -> Mixture:
+        """The mixtures [P, K, D] or [1, K, D]; `offsets` [B, P, K] are added to the log-weights."""
+        logits = self.log_weights if offsets is None else self.log_weights + offsets
+        return Mixture(logits, self.mu, self.log_std)
+
+    @torch.no_grad()
+    def nll(self, components: Tensor) -> Tensor:
+        """Negative log-likelihood [N, P] in nats of images given by their principal components."""
+        chunks = components.split(_CHUNK)
+        return torch.cat([self.mixture().nll(self.features_of(chunk), reduction="none") for chunk in chunks])

@@ -1,0 +1,50 @@
+"""How much memory a call needs at its peak."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+MIB, GIB = 2**20, 2**30
+
+
+def free_memory(device):
+    """Bytes that a test may take, within the limits of a container too."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    status = Path("/proc/meminfo")
+    if not status.exists():
+        return 0
+    available = [
+        int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "MemAvailable" in line
+    ]
+    groups = {"memory.max": "memory.current", "memory/memory.limit_in_bytes": "memory/memory.usage_in_bytes"}
+    for limit, usage in groups.items():
+        limit, usage = (Path("/sys/fs/cgroup") / name for name in (limit, usage))
+        if limit.exists() and usage.exists() and limit.read_text().strip() != "max":
+            available.append(int(limit.read_text()) - int(usage.read_text()))
+    return min(available)
+
+
+def peak_growth(function, device):
+    """How many bytes more than before `function` needs at its peak."""
+    function()  # threads and libraries are there afterwards
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def resident(what):
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(what))
+
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    except OSError:
+        pytest.skip("this system does not tell the peak of the memory in use")
+    before = resident("VmRSS")
+    function()
+    return resident("VmHWM") - before

@@ -1,0 +1,84 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtadl.cli import main
+from vtadl.data import MVTecAD, check
+
+
+def problems(root, **options):
+    return check(MVTecAD(str(root)), **options).problems
+
+
+def test_counts_and_sizes_are_those_of_the_files(category, save_image):
+    save_image(category / "test/good/large.png", mode="L", size=(50, 60))
+    report = check(MVTecAD(str(category), val_fraction=0.25))
+    assert report.counts == {"training": 9, "validation": 3, "test good": 5, "test hole": 4}
+    assert report.masks == {"with": 4}
+    assert report.sizes == {"48x40 RGB": 20, "60x50 L": 1}
+    assert report.problems == report.notes == []
+
+
+def test_every_unreadable_file_is_named(category):
+    broken = [category / part for part in ("train/good/003.png", "test/hole/001.jpg")]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:100])
+    found = problems(category)
+    assert [f"cannot read image {path}" in problem for path, problem in zip(broken, found, strict=True)] == [
+        True,
+        True,
+    ]
+    assert problems(category, read=False) == []
+
+
+def test_masks_without_image_of_another_size_and_empty_ones_are_named(category, save_image):
+    masks = category / "ground_truth/hole"
+    save_image(masks / "009_mask.png")
+    save_image(masks / "000_mask.png", size=(10, 10))
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(masks / "001_mask.png")
+    (masks / "002_mask.png").write_bytes(b"")
+    missing, size, empty, unreadable = problems(category)
+    assert "009_mask.png has no image" in missing
+    assert "000_mask.png is (10, 10) pixels" in size
+    assert "001_mask.png marks no pixel" in empty
+    assert "002_mask.png" in unreadable
+
+
+def test_a_mask_of_a_normal_image_may_mark_nothing(category, save_image):
+    path = category / "ground_truth/good/000_mask.png"
+    save_image(path)
+    assert problems(category) == [f"mask {path} marks pixels of a normal image"]
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(path)
+    assert problems(category) == []
+
+
+def test_a_test_image_that_was_trained_with_is_found_by_its_pixels(category):
+    Image.open(category / "train/good/005.png").save(category / "test/good/copy.bmp")
+    (problem,) = problems(category)
+    assert "test/good/copy.bmp is the training image" in problem
+    assert "train/good/005.png" in problem
+
+
+def test_an_image_that_is_both_normal_and_anomalous_is_found(category):
+    shutil.copy(category / "test/good/001.png", category / "test/hole/copy.png")
+    (problem,) = problems(category)
+    assert "test/hole/copy.png (hole) is" in problem
+
+
+def test_missing_test_images_are_no_problem_for_training(category):
+    shutil.rmtree(category / "test")
+    report = check(MVTecAD(str(category)))
+    assert report.problems == []
+    assert "no image in" in report.notes[0]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_command_prints_the_counts_and_fails_where_there_are_problems(category, capsys, broken):
+    if broken:
+        (category / "train/good/000.png").write_bytes(b"")
+    assert main(["data", "--data=MVTecAD", f"--data.root={category}", "--check"]) == int(broken)
+    printed = capsys.readouterr()
+    assert "validation" in printed.out
+    assert ("1 problem in" in printed.err) == broken

@@ -1,0 +1,49 @@
+"""A test run by two processes gives the figures of one."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from vtadl.cli import main
+from vtadl.data import own_samples
+
+SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "components=2"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_every_sample_is_the_own_of_one_process(count):
+    data, seen = TensorDataset(torch.arange(count)), []
+    for rank in range(3):
+        sampler = DistributedSampler(data, num_replicas=3, rank=rank, shuffle=False)
+        loader = DataLoader(data, batch_size=2, sampler=sampler)
+        samples = torch.cat([batch for (batch,) in loader]).tolist()
+        seen += samples[: own_samples(loader)]
+    assert sorted(seen) == list(range(count))
+    assert own_samples(DataLoader(data)) == count
+
+
+def rows(text):
+    """The lines of the printed tables."""
+    return [line for line in text.splitlines() if line.startswith("│")]
+
+
+def test_two_processes_print_the_figures_of_one(category, tmp_path, capsys):
+    (category / "test/good/003.png").unlink()  # seven images do not divide by two
+    folder = ["--data=MVTecAD", f"--data.root={category}", "--data.workers=0", "--data.batch_size=2"]
+    runs = ["--trainer.accelerator=cpu", f"--output={tmp_path}"]
+    sizes = [f"--model.{size}" for size in SIZES]
+    assert main(["fit", *folder, *runs, *sizes, "--trainer.max_epochs=1"]) == 0
+    checkpoint = tmp_path / "last.ckpt"
+    test = ["test", *folder, *runs, f"--ckpt_path={checkpoint}"]
+    capsys.readouterr()
+    assert main(test) == 0
+    expected = rows(capsys.readouterr().out)
+    assert len(expected) == 7 + 1
+    two = [sys.executable, "-m", "vtadl", *test, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    printed = subprocess.run(two, capture_output=True, text=True, timeout=180, check=True, env=environment)
+    assert rows(printed.stdout) == expected

@@ -1,0 +1,58 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from vtadl.calibration import Decisions
+from vtadl.detector import Detector
+from vtadl.export import export
+
+SIZES = [(1, 32, 32), (3, 32, 32), (2, 50, 71), (5, 20, 90)]
+
+
+@pytest.fixture(scope="module")
+def detector(trained):
+    return Detector.load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run_onnx(trained):
+    path = export(str(trained), "onnx", str(trained / "detector.onnx"))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(list(Decisions._fields), {"images": images.numpy()})
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    return torch.export.load(export(str(trained), "torch", str(trained / "detector.pt2")))
+
+
+def expect_parity(detector, images, outputs):
+    detections = detector.predict(images.permute(0, 3, 1, 2))
+    for name, output in zip(Decisions._fields, outputs, strict=True):
+        expected = np.stack([getattr(detection, name) for detection in detections])
+        assert output.shape == expected.shape, name
+        if output.dtype == bool:
+            assert np.array_equal(output, expected), name
+        else:
+            np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_onnx_runtime_decides_like_python(detector, run_onnx, size):
+    images = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+    expect_parity(detector, images, run_onnx(images))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_exported_program_decides_like_python(detector, exported, size):
+    images = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+    decisions = exported.module()(images)
+    assert tuple(decisions) == Decisions._fields
+    expect_parity(detector, images, [value.numpy() for value in decisions.values()])
+
+
+def test_the_exported_program_needs_no_operator_of_ours(exported):
+    called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
+    assert called
+    assert not [name for name in called if "vtadl" in name]

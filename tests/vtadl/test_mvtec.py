@@ -1,0 +1,175 @@
+import pytest
+import torch
+
+from vtadl.data import BTAD, ImageFolder, MVTecAD
+from vtadl.errors import InputError
+
+
+def module(root, **options):
+    return MVTecAD(str(root), **{"image_size": 32, "workers": 0} | options)
+
+
+def test_test_images_are_sorted_and_paired_with_their_masks(category):
+    data = module(category)
+    data.setup("test")
+    records = data.test_set.records
+    assert [record.path for record in records] == sorted(record.path for record in records)
+    assert [record.label for record in records] == [0] * 4 + [1] * 4
+    assert all(record.mask.stem == f"{record.path.stem}_mask" for record in records if record.label)
+
+
+def test_a_sample_has_its_image_label_and_mask(category):
+    data = module(category, image_size=(40, 48))
+    data.setup("test")
+    sample = data.test_set[7]
+    assert sample["image"].shape == (3, 40, 48)
+    assert sample["label"] == 1
+    assert sample["has_mask"]
+    expected = torch.zeros(1, 40, 48)
+    expected[:, 8:24, 8:24] = 1
+    assert torch.equal(sample["mask"], expected)
+
+
+def test_masks_may_be_missing(category):
+    for path in (category / "ground_truth/hole").iterdir():
+        path.unlink()
+    data = module(category)
+    data.setup("test")
+    known = [bool(sample["has_mask"]) for sample in data.test_set]
+    assert known == [True] * 4 + [False] * 4
+
+
+def test_equal_names_in_two_kinds_keep_their_own_masks(category, save_image):
+    save_image(category / "test/crack/000.bmp")
+    data = module(category)
+    data.setup("test")
+    masks = {
+        record.path.parent.name: record.mask for record in data.test_set.records if "000" in record.path.name
+    }
+    assert masks["crack"] is None
+    assert masks["hole"].parent.name == "hole"
+
+
+def test_validation_images_are_training_normals_held_out(category):
+    data = module(category, val_fraction=0.25)
+    data.setup("fit")
+    train, val = ({record.path for record in part.records} for part in (data.train_set, data.val_set))
+    assert len(val) == 3
+    assert not train & val
+    assert train | val == set((category / "train/good").iterdir())
+
+
+def test_the_split_and_the_order_depend_on_the_seed_alone(category):
+    def names(seed):
+        data = module(category, seed=seed, batch_size=3)
+        data.setup("fit")
+        return [name for batch in data.train_dataloader() for name in batch["name"]]
+
+    assert names(1) == names(1)
+    assert names(1) != names(2)
+
+
+def test_a_missing_folder_is_named_with_the_layout(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere; expected train/good"):
+        module(tmp_path / "nowhere").setup("fit")
+
+
+@pytest.mark.parametrize(("stage", "folder"), [("fit", "train/good"), ("test", "test")])
+def test_a_folder_without_images_is_named_with_the_layout(tmp_path, stage, folder):
+    with pytest.raises(InputError, match=f"{folder}; expected train/good"):
+        module(tmp_path).setup(stage)
+
+
+def test_an_empty_kind_is_named(category):
+    (category / "test/dent").mkdir()
+    with pytest.raises(InputError, match=r"test/dent"):
+        module(category).setup("test")
+
+
+def test_a_mask_without_an_image_is_named(category, save_image):
+    save_image(category / "ground_truth/hole/099_mask.png")
+    with pytest.raises(InputError, match=r"hole/099_mask.png has no image named hole/099"):
+        module(category).setup("test")
+
+
+def test_a_mask_of_two_images_is_named(category, save_image):
+    save_image(category / "test/hole/001.png")
+    with pytest.raises(InputError, match=r"001_mask.png has several images"):
+        module(category).setup("test")
+
+
+def test_a_mask_of_another_size_than_its_image_is_named(category, save_image):
+    save_image(category / "ground_truth/hole/001_mask.png", size=(20, 20))
+    data = module(category)
+    data.setup("test")
+    with pytest.raises(InputError, match=r"001_mask.png is \(20, 20\)"):
+        data.test_set[5]
+
+
+def test_a_plain_folder_is_read_with_all_below_it(category):
+    images = ImageFolder(category / "test", 32)
+    assert [sample["name"] for sample in images][::4] == ["good/000.png", "hole/000.jpg"]
+    with pytest.raises(InputError, match="no png"):
+        ImageFolder(category / "nowhere", 32)
+
+
+def test_the_real_bottle_is_read_whole(real_data):
+    data = module(real_data / "mvtec_ad_512/bottle")
+    data.setup("fit")
+    data.setup("test")
+    assert len(data.train_set) + len(data.val_set) == 209
+    assert sum(record.mask is not None for record in data.test_set.records) == 63
+
+
+@pytest.fixture
+def product(tmp_path, save_image):
+    """A folder in the layout of BTAD: mixed suffixes, and names that repeat in test/ok and test/ko."""
+    root = tmp_path / "btad" / "03"
+    for index in range(5):
+        save_image(root / f"train/ok/{index:04d}.bmp")
+    for index in range(3):
+        save_image(root / f"test/ok/{index:04d}.bmp")
+        save_image(root / f"test/ko/{index:04d}.{('bmp', 'png', 'png')[index]}", square=True)
+    for index in range(2):
+        save_image(root / f"ground_truth/ko/{index:04d}.{('bmp', 'bmp')[index]}", square=True)
+    return root
+
+
+def test_masks_of_btad_belong_to_paths_whatever_their_suffix(product):
+    data = BTAD(str(product.parent), category="03", image_size=32, workers=0)
+    data.setup("fit")
+    data.setup("test")
+    assert len(data.train_set) + len(data.val_set) == 5
+    masks = {(r.kind, r.path.name): r.mask and r.mask.name for r in data.test_set.records}
+    assert masks == {
+        ("good", "0000.bmp"): None,
+        ("good", "0001.bmp"): None,
+        ("good", "0002.bmp"): None,
+        ("ko", "0000.bmp"): "0000.bmp",
+        ("ko", "0001.png"): "0001.bmp",
+        ("ko", "0002.png"): None,
+    }
+    assert [r.label for r in data.test_set.records] == [1, 1, 1, 0, 0, 0]
+
+
+def test_an_image_with_two_masks_is_named(product, save_image):
+    save_image(product / "ground_truth/ko/0001.png", square=True)
+    with pytest.raises(InputError, match=r"ko/0001.png has two masks"):
+        BTAD(str(product)).setup("test")
+
+
+@pytest.mark.parametrize(("module_", "licence"), [(MVTecAD, "CC BY-NC-SA 4.0"), (BTAD, "CC BY-SA 4.0")])
+def test_where_published_data_are_missing_their_source_and_licence_are_named(tmp_path, module_, licence):
+    with pytest.raises(InputError, match=f"https://.*{licence}"):
+        module_(str(tmp_path), category="01").setup("fit")
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_cached_images_are_those_of_the_files(category, fit):
+    plain, cached = (module(category, fit=fit, cache=cache) for cache in (False, True))
+    plain.setup("fit")
+    cached.setup("fit")
+    expected = [sample["image"] for sample in plain.train_set]
+    for path in (category / "train/good").iterdir():
+        path.unlink()
+    assert all(torch.equal(image, s["image"]) for image, s in zip(expected, cached.train_set, strict=True))

@@ -1,0 +1,67 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtadl.cli import PARTLY_READ, main
+from vtadl.detector import Detector
+from vtadl.errors import InputError
+from vtadl.prediction import find_images
+
+
+@pytest.fixture
+def predict(trained, tmp_path):
+    def run(*images):
+        status = main(["predict", "--ckpt", str(trained), *map(str, images), "-o", str(tmp_path / "out")])
+        return status, tmp_path / "out"
+
+    return run
+
+
+def test_a_folder_of_images_becomes_scores_maps_masks_and_overlays(trained, predict):
+    status, output = predict(trained / "parts/test")
+    assert status == 0
+    with (output / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows][::4] == ["good/000.png", "hole/000.jpg"]
+    detection = Detector.load(trained, "cpu").predict(trained / "parts/test/hole/000.jpg")
+    assert float(rows[4]["score"]) == pytest.approx(detection.score, rel=1e-5)
+    saved = Image.open(output / "maps/hole/000.jpg.png")
+    assert saved.mode == "I;16"
+    assert np.abs(np.asarray(saved) / 65535 - detection.normalised_map).max() < 1e-4
+    assert np.array_equal(np.asarray(Image.open(output / "masks/hole/000.jpg.png")), detection.mask)
+    assert Image.open(output / "overlays/hole/000.jpg.png").size == (48, 40)
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(trained, predict, tmp_path, capsys):
+    broken = tmp_path / "in/broken.png"
+    broken.parent.mkdir()
+    broken.write_bytes((trained / "parts/test/good/000.png").read_bytes()[:100])
+    (tmp_path / "in/whole.png").write_bytes((trained / "parts/test/good/001.png").read_bytes())
+    status, output = predict(tmp_path / "in")
+    assert status == PARTLY_READ
+    assert f"cannot read image {broken}" in capsys.readouterr().err
+    report = json.loads((output / "scores.json").read_text())
+    assert [row["image"] for row in report["images"]] == ["whole.png"]
+    assert [entry["image"] for entry in report["unreadable"]] == ["broken.png"]
+    assert report["thresholds"]["image"]["count"] == 2
+
+
+def test_files_folders_and_patterns_stand_for_images(trained):
+    test = trained / "parts/test"
+    assert list(find_images([str(test / "good/000.png")])) == ["000.png"]
+    assert len(find_images([str(test)])) == 8
+    assert list(find_images([str(test / "*/00[01].*")])) == [
+        "good/000.png",
+        "good/001.png",
+        "hole/000.jpg",
+        "hole/001.jpg",
+    ]
+    assert len(find_images([str(test / "good"), str(test / "good/000.png")])) == 4  # once each
+    for nothing in ("nowhere", str(test / "*.png"), str(trained.parent / "none")):
+        with pytest.raises(InputError, match="there is no image"):
+            find_images([nothing])
+    with pytest.raises(InputError, match="no images"):
+        find_images([])

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from vtadl.model import Dictionary, DictionarySettings
+from vtadl.model.windows import Windows
+from vtadl.pseudo_anomalies import make_pseudo_anomalies
+from vtadl.selection import choose_settings
+from vtadl.separation import auroc
+
+
+def aligned_images(count: int) -> torch.Tensor:
+    """The same picture in every image, at slightly different brightness."""
+    picture = torch.nn.functional.interpolate(torch.rand(1, 1, 8, 8), (32, 32), mode="bicubic")[0] * 0.6 + 0.2
+    return (picture * (0.9 + 0.2 * torch.rand(count, 3, 1, 1)) + 0.02 * torch.randn(count, 3, 32, 32)).clamp(
+        0, 1
+    )
+
+
+def turned_images(count: int) -> torch.Tensor:
+    """A bar that lies differently in every image."""
+    angle, shift = torch.pi * torch.rand(count, 1, 1), 8 * torch.rand(count, 1, 1) - 4
+    place = torch.arange(32.0) - 15.5
+    distance = (place[:, None] * angle.cos() + place * angle.sin() - shift).abs()
+    bars = (0.8 - 0.6 * (distance / 3 - 1).clamp(0, 1))[:, None].expand(-1, 3, -1, -1)
+    return (bars + 0.02 * torch.randn(count, 3, 32, 32)).clamp(0, 1)
+
+
+def choose(images: torch.Tensor, **fixed: object) -> DictionarySettings:
+    dictionary = Dictionary(Windows((32, 32), 4), 16)
+    dictionary.projection.fit(images, dictionary.extractor)
+    return choose_settings(dictionary, images, 5, **fixed)
+
+
+def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
+    assert choose(aligned_images(60), softness=0.03, min_std=0.1).positions == "own"
+    assert choose(turned_images(40), softness=0.03, min_std=0.1).positions == "shared"
+
+
+def test_what_is_given_is_not_chosen():
+    fixed = {"positions": "own", "softness": 0.5, "min_std": 0.7, "components": 2}
+    assert choose(aligned_images(12), **fixed) == DictionarySettings(**fixed)
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_small_sets_get_a_choice_too(count):
+    settings = choose(aligned_images(count))
+    assert settings.components == 1 or settings.positions == "shared"
+
+
+def test_the_choice_is_the_same_every_time():
+    images = turned_images(20)
+    assert choose(images) == choose(images)
+
+
+def test_made_anomalies_differ_from_their_image_where_the_mask_says():
+    images = aligned_images(20)
+    made = make_pseudo_anomalies(images)
+    change = (made.images - images).abs().mean(1, keepdim=True)
+    assert made.masks.flatten(1).sum(1).min() >= 4
+    assert change[made.masks == 0].max() <= 0.05
+    assert change[made.masks == 1].min() > 0.05
+    assert 0 < made.masks.mean() < 0.2
+
+
+def test_made_anomalies_come_from_their_seed():
+    images = aligned_images(4)
+    assert torch.equal(make_pseudo_anomalies(images, 1).images, make_pseudo_anomalies(images, 1).images)
+    assert not torch.equal(make_pseudo_anomalies(images, 1).images, make_pseudo_anomalies(images, 2).images)
+
+
+def test_anomalies_are_made_in_images_of_one_grey_level_too():
+    made = make_pseudo_anomalies(torch.full((4, 1, 16, 16), 0.5))
+    assert made.images.isfinite().all()
+
+
+def test_auroc_counts_ties_half():
+    normal, anomalous = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0])
+    assert auroc(normal, anomalous) == pytest.approx((1.5 + 3) / 6)
+    assert auroc(normal, torch.empty(0)) == 0.5

@@ -1,0 +1,148 @@
+"""A linear head and the likelihood of its Gaussian mixtures in one, whose memory does not grow with them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vtadl_ext import _ops, reference
+from vtadl_ext._checks import (
+    check_count,
+    check_flag,
+    check_number,
+    check_option,
+    check_tensors,
+    checked_tensors,
+    is_autocast,
+)
+from vtadl_ext._linear_gmm_ops import LinearGMMLogProb, LinearGMMLoss
+
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+def linear_gmm_nll(
+    x: Tensor,
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    num_components: int,
+    scale_param: str = "log_std",
+    min_std: float = 0.0,
+    mixture: str = "logsumexp",
+    shared_scale: bool = False,
+    memory_budget: int | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of samples under the Gaussian mixtures that a linear layer predicts, in nats.
+
+    The same as :func:`gmm_nll` of what ``torch.nn.functional.linear(h, weight, bias)`` predicts, but that
+    output, which dwarfs everything else in a mixture density network, and its gradient exist for some rows at
+    a time only. :class:`MixtureHead` has a weight and a bias of this layout.
+
+    Args:
+        x: samples, ``[*, D]``.
+        h: what the mixtures are predicted from, ``[*, H]``. The dimensions ``*`` broadcast; the mixture of a
+            row that several samples share is computed for each of them.
+        weight: ``[K + K * D + S, H]``: rows for the logits, then for mu, the features of one component after
+            those of another, then for the scale, whose S is K * D (diagonal, in the order of mu) or K
+            (spherical), and with `shared_scale` D or 1.
+        bias: ``[K + K * D + S]``, or None for none.
+        num_components: K.
+        scale_param, min_std, mixture: as in :func:`gmm_nll`.
+        shared_scale: whether the components of a mixture share one scale.
+        memory_budget: bytes that the mixtures of a chunk of rows may take, though it has at least one row. By
+            default a sixteenth of what all rows would take, or 64 rows if that is more. Small budgets cost
+            time: each chunk reads the whole weight, and adds to its whole gradient.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        A scalar, or ``[*]`` under ``reduction="none"``; float32 for half-precision input.
+
+    Raises:
+        TypeError: an argument is no tensor, or has another dtype than `x` outside of autocast.
+        ValueError: a shape, device or option does not fit; the message names it.
+        NotImplementedError: torch.func is at work inside of a torch.compile with ``fullgraph=True``.
+    """
+    tensors = {"x": x, "h": h, "weight": weight} | ({} if bias is None else {"bias": bias})
+    dtype = _product_dtype(tensors)
+    check_count("num_components", num_components)
+    check_flag("shared_scale", shared_scale)
+    samples = _check_shapes(tensors, num_components, shared_scale)
+    check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+    check_number("min_std", min_std, zero_allowed=True)
+    check_option("mixture", mixture, _ops.MIXTURES)
+    check_option("reduction", reduction, _REDUCTIONS)
+    if memory_budget is not None:
+        check_count("memory_budget", memory_budget)
+    if not _ops.has_kernels(x.device):
+        return reference.linear_gmm_nll(
+            *(x, h, weight, bias),
+            num_components=num_components,
+            scale_param=scale_param,
+            min_std=min_std,
+            mixture=mixture,
+            shared_scale=shared_scale,
+            reduction=reduction,
+        )
+    if torch.compiler.is_compiling() and _ops.functorch_is_active():
+        # There torch.compile drops the gradients of Functions. With graph breaks this call runs eagerly.
+        raise NotImplementedError(
+            "linear_gmm_nll does not work under torch.func inside of torch.compile; use torch.func without "
+            "torch.compile, or vtadl_ext.reference.linear_gmm_nll"
+        )
+    rows = (tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1]) for tensor in (x, h))
+    likelihood = (_ops.SCALE_PARAMS.index(scale_param), float(min_std), _ops.MIXTURES.index(mixture))
+    arguments = (*rows, weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
+    # In float16 gradients would vanish before the factor of a loss scaler could reach them.
+    along = reduction != "none" and dtype != torch.float16
+    if along and _ops.takes_gradients_along(list(tensors.values())):
+        divisor = math.prod(samples) if reduction == "mean" else 1
+        return LinearGMMLoss.apply(divisor, *arguments)  # type: ignore[no-any-return]
+    nll: Tensor = -LinearGMMLogProb.apply(*arguments)
+    if reduction == "none":
+        return nll.reshape(samples)
+    return nll.mean() if reduction == "mean" else nll.sum()
+
+
+def _product_dtype(tensors: dict[str, Tensor]) -> torch.dtype:
+    """What torch.nn.functional.linear multiplies in, once the tensors fit it."""
+    check_tensors(**tensors)
+    device = tensors["x"].device
+    if not is_autocast(device):
+        return checked_tensors(**tensors)[0].dtype
+    if any(tensors[name].dtype == torch.float64 for name in ("h", "weight")):
+        return torch.float64  # as autocast leaves it
+    return torch.get_autocast_dtype(device.type)
+
+
+def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: bool) -> torch.Size:
+    """The leading dimensions of all samples."""
+    x, h, weight = (tensors[name] for name in ("x", "h", "weight"))
+    for name, letter in (("x", "D"), ("h", "H")):
+        shape = tensors[name].shape
+        if len(shape) < 1 or shape[-1] < 1:
+            raise ValueError(f"{name} must have shape [*, {letter}] with {letter} >= 1, got {list(shape)}")
+    features, width = x.shape[-1], h.shape[-1]
+    means = components * features
+    scales = (features, 1) if shared_scale else (means, components)
+    rows = [components + means + scale for scale in scales]
+    if weight.dim() != 2 or weight.shape[0] not in rows or weight.shape[1] != width:
+        wanted = " or ".join(map(str, dict.fromkeys(rows)))
+        raise ValueError(
+            f"weight must have shape [{wanted}, {width}], with K = {components}, "
+            f"shared_scale = {shared_scale}, D = {features} from x and H = {width} from h, "
+            f"got {list(weight.shape)}"
+        )
+    bias = tensors.get("bias")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"bias must have shape [{weight.shape[0]}], one for each row of weight, got {list(bias.shape)}"
+        )
+    try:
+        return torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])  # type: ignore[no-any-return]
+    except RuntimeError:
+        raise ValueError(
+            f"h has leading dimensions {list(h.shape[:-1])}, which do not broadcast with those of x, "
+            f"{list(x.shape[:-1])}"
+        ) from None

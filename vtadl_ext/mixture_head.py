@@ -1,0 +1,175 @@
+"""The head of a mixture density network: from features to Gaussian mixtures."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtadl_ext import _ops
+from vtadl_ext._checks import check_count, check_flag, check_number, check_option
+from vtadl_ext.gmm import gmm_sample
+from vtadl_ext.linear_gmm import linear_gmm_nll
+from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
+
+_STANDARD_DEVIATION = 1.0  # of a new head
+
+
+class MixtureHead(nn.Module):
+    """A linear layer that predicts a Gaussian mixture for each row of its input (Bishop, 1994).
+
+    :meth:`nll` and :meth:`log_prob` are :func:`linear_gmm_nll`, which needs little memory; calling the module
+    gives the mixtures themselves, as :func:`gmm_nll` and its like take them.
+
+    Whatever its input, a new head gives all components the same weight and a standard deviation of 1, or of
+    2 * `min_std` if that is more; the weight and bias of the means are those of a new ``torch.nn.Linear``. So
+    targets are best standardised.
+
+    Args:
+        in_features: H, the features of the input.
+        out_features: D, the features of the samples.
+        num_components: K.
+        scale_param, min_std, mixture: as in :func:`gmm_nll`.
+        shared_scale: whether the components of a mixture share one scale.
+        spherical: whether the features do.
+        bias: whether the layer has one; without it, what depends on no input starts at 0.
+        memory_budget: of :meth:`nll` and :meth:`log_prob`, as in :func:`linear_gmm_nll`.
+        device, dtype: of the parameters.
+
+    Attributes:
+        weight: ``[K + K * D + S, H]``: logits, then mu, then scale, as in :func:`linear_gmm_nll`.
+        bias: ``[K + K * D + S]``, or None.
+
+    Raises:
+        TypeError, ValueError: an option does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_components: int,
+        *,
+        scale_param: str = "log_std",
+        min_std: float = 0.0,
+        mixture: str = "logsumexp",
+        shared_scale: bool = False,
+        spherical: bool = False,
+        bias: bool = True,
+        memory_budget: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"in_features": in_features, "out_features": out_features, "num_components": num_components}
+        for name, size in sizes.items():
+            check_count(name, size)
+        for name, flag in {"shared_scale": shared_scale, "spherical": spherical, "bias": bias}.items():
+            check_flag(name, flag)
+        check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+        check_number("min_std", min_std, zero_allowed=True)
+        check_option("mixture", mixture, _ops.MIXTURES)
+        if memory_budget is not None:
+            check_count("memory_budget", memory_budget)
+        if not bias and scale_param in ("std", "var"):
+            raise ValueError(f"bias must be True with scale_param {scale_param!r}, for 0 is no {scale_param}")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.num_components = num_components
+        self.scale_param = scale_param
+        self.min_std = min_std
+        self.mixture = mixture
+        self.shared_scale = shared_scale
+        self.spherical = spherical
+        self.memory_budget = memory_budget
+        rows = sum(self._rows())
+        self.weight = nn.Parameter(torch.empty(rows, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The parameters of a new head."""
+        logits, mu, scale = self.weight.split(self._rows())
+        nn.init.zeros_(logits)
+        nn.init.zeros_(scale)
+        bound = self.in_features**-0.5
+        nn.init.uniform_(mu, -bound, bound)
+        if self.bias is not None:
+            logits, mu, scale = self.bias.split(self._rows())
+            nn.init.zeros_(logits)
+            nn.init.uniform_(mu, -bound, bound)
+            nn.init.constant_(scale, _raw_scale(max(_STANDARD_DEVIATION, 2 * self.min_std), self.scale_param))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``[*, H]`` to logits ``[*, K]``, mu ``[*, K, D]`` and scale.
+
+        The scale is ``[*, K, D]``, with 1 in the place of K under `shared_scale` and of D if `spherical`.
+        """
+        rows = self._rows()
+        biases = (None,) * 3 if self.bias is None else self.bias.split(rows)
+        # A product for each: they come out contiguous, as the likelihood takes them.
+        parameters = (F.linear(h, *some) for some in zip(self.weight.split(rows), biases, strict=True))
+        return mixture_of(tuple(parameters), self.shared_scale)
+
+    def nll(self, x: Tensor, h: Tensor, *, reduction: str = "mean") -> Tensor:
+        """Negative log-likelihood of samples ``[*, D]`` under the mixtures of features ``[*, H]``, in nats.
+
+        As :func:`linear_gmm_nll`, in the form that `mixture` says.
+        """
+        return self._nll(x, h, self.mixture, reduction)
+
+    def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
+        """Log-density of samples ``[*, D]`` under the mixtures of features ``[*, H]``, ``[*]``, in nats."""
+        return -self._nll(x, h, "logsumexp", "none")
+
+    def sample(
+        self, h: Tensor, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Samples ``[*sample_shape, *, D]`` of the mixtures of features ``[*, H]``, without gradients."""
+        with torch.no_grad():
+            return gmm_sample(
+                *self(h),
+                scale_param=self.scale_param,
+                min_std=self.min_std,
+                sample_shape=sample_shape,
+                generator=generator,
+            )
+
+    def extra_repr(self) -> str:
+        sizes = f"{self.in_features}, {self.out_features}, {self.num_components}"
+        names = ("scale_param", "min_std", "mixture", "shared_scale", "spherical")
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        options["bias"] = self.bias is not None
+        if self.memory_budget is not None:
+            options["memory_budget"] = self.memory_budget
+        return ", ".join([sizes, *(f"{name}={value!r}" for name, value in options.items())])
+
+    def _rows(self) -> HeadRows:
+        components = 1 if self.shared_scale else self.num_components
+        features = 1 if self.spherical else self.out_features
+        return HeadRows(self.num_components, self.num_components * self.out_features, components * features)
+
+    def _nll(self, x: Tensor, h: Tensor, mixture: str, reduction: str) -> Tensor:
+        return linear_gmm_nll(
+            *(x, h, self.weight, self.bias),
+            num_components=self.num_components,
+            scale_param=self.scale_param,
+            min_std=self.min_std,
+            mixture=mixture,
+            shared_scale=self.shared_scale,
+            memory_budget=self.memory_budget,
+            reduction=reduction,
+        )
+
+
+def _raw_scale(std: float, scale_param: str) -> float:
+    """What the scale holds for a standard deviation."""
+    return {
+        "log_std": math.log(std),
+        "std": std,
+        "log_var": 2 * math.log(std),
+        "var": std * std,
+        "softplus": std + math.log(-math.expm1(-std)),
+    }[scale_param]
