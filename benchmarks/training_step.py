@@ -1,6 +1,8 @@
 """A training step of VT-ADL with our operators, and with what it would take without them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from copy import deepcopy
 from functools import cache, partial
 from typing import Any
 from unittest import mock
@@ -13,13 +15,21 @@ from torch.utils.flop_counter import FlopCounterMode
 import vtadl_ext
 from benchmarks.case import GRADIENTS, OWN, Case, Function, Mode, Provider
 from benchmarks.compilation import compiled
-from vtadl.model import VTADL, VTADLLoss, loss
+from vtadl.model import VTADL, DictionarySettings, VTADLLoss
 
 # Without noise, which would be other noise in float64.
-_TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0}
+_TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0, "features": 4}
 _SMALL = {"image_size": 128, "patch_size": 8, "noise_std": 0}
-_WIDE = {"image_size": 128, "patch_size": 16, "width": 256, "components": 150, "noise_std": 0}
+_WIDE = {
+    "likelihood": "paper",
+    "image_size": 128,
+    "patch_size": 16,
+    "width": 256,
+    "components": 150,
+    "noise_std": 0,
+}
 _PAPER = {
+    "likelihood": "paper",
     "image_size": 512,
     "patch_size": 64,
     "width": 512,
@@ -67,7 +77,7 @@ def _case(name: str, batch: int, sizes: Mapping[str, Any], **options: Any) -> Ca
 
     def build() -> tuple[Tensor, ...]:
         images = torch.rand(batch, 3, side, side)
-        return (images, *(p.detach() for p in VTADL(**sizes).parameters()))
+        return (images, *(parameter.detach() for parameter in _trained(_base(tuple(sizes.items()))).values()))
 
     step = partial(_loss, tuple(sizes.items()))
     reference = _with_operators(step, lambda: vtadl_ext.reference)
@@ -92,7 +102,16 @@ class _CompiledReferences:
 
     def __init__(self) -> None:
         self.gmm_nll = compiled(vtadl_ext.reference.gmm_nll)
+        self.linear_gmm_nll = compiled(vtadl_ext.reference.linear_gmm_nll)
         self.reconstruction_loss = compiled(vtadl_ext.reference.reconstruction_loss)
+
+
+# Where the network's parts call the operators.
+_CALLS = (
+    "vtadl.model.mixture.gmm_nll",
+    "vtadl_ext.mixture_head.linear_gmm_nll",
+    "vtadl.model.loss.reconstruction_loss",
+)
 
 
 def _with_operators(step: Function, operators: Callable[[], Any]) -> Function:
@@ -100,8 +119,9 @@ def _with_operators(step: Function, operators: Callable[[], Any]) -> Function:
     library = cache(operators)
 
     def replaced(*tensors: Tensor) -> Tensor:
-        names = {name: getattr(library(), name) for name in ("gmm_nll", "reconstruction_loss")}
-        with mock.patch.multiple(loss, **names):
+        with ExitStack() as stack:
+            for call in _CALLS:
+                stack.enter_context(mock.patch(call, getattr(library(), call.rpartition(".")[2])))
             return step(*tensors)
 
     return replaced
@@ -109,14 +129,30 @@ def _with_operators(step: Function, operators: Callable[[], Any]) -> Function:
 
 def _loss(sizes: tuple[tuple[str, Any], ...], images: Tensor, *parameters: Tensor) -> Tensor:
     network = _network(sizes, images.dtype, images.device)
-    names = [name for name, _ in network.named_parameters()]
-    prediction = functional_call(network, dict(zip(names, parameters, strict=True)), images)
+    prediction = functional_call(network, dict(zip(_trained(network), parameters, strict=True)), images)
     return VTADLLoss()(images, prediction).total
+
+
+def _trained(network: VTADL) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+@cache
+def _base(sizes: tuple[tuple[str, Any], ...]) -> VTADL:
+    """A network whose dictionary, if it has one, is fitted to noise."""
+    torch.manual_seed(0)
+    network = VTADL(**dict(sizes))
+    if network.likelihood == "dictionary":
+        images = torch.rand(16, 3, *network.image_size)
+        network.dictionary.projection.fit(images, network.dictionary.extractor)
+        network.dictionary.fit(network.dictionary.components_of(images), DictionarySettings())
+        network.open_gate()
+    return network
 
 
 @cache
 def _network(sizes: tuple[tuple[str, Any], ...], dtype: torch.dtype, device: torch.device) -> VTADL:
-    return VTADL(**dict(sizes)).to(device, dtype)
+    return deepcopy(_base(sizes)).to(device, dtype)
 
 
 def _flops(function: Function, tensors: Sequence[Tensor]) -> float:

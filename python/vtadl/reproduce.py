@@ -94,7 +94,7 @@ def mvtec(
     """
 
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
-        return MVTecAD(str(Path(root) / name), size, val_fraction=0.15, seed=seed)
+        return MVTecAD(root, name, image_size=size, val_fraction=0.15, seed=seed)
 
     _reproduce("mvtec", "small", data, categories, seeds, Path(output), epochs, model)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.model import Prediction
+from vtadl.moments import Moments
 from vtadl.separation import auroc
 from vtadl_ext import ssim
 
@@ -17,7 +18,6 @@ CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TER
 _ENOUGH_TO_CHOOSE = 4  # held-out images
 _ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
 _WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
-_LEAST_DEVIATION = 0.1  # of that of all places together
 
 
 class Scores(NamedTuple):
@@ -25,54 +25,6 @@ class Scores(NamedTuple):
 
     image: Tensor  # [B]
     map: Tensor  # [B, 1, H, W]
-
-
-class Moments(nn.Module):
-    """Mean and standard deviation of each entry of the values seen, kept in the checkpoint."""
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.count: Tensor
-        self.mean: Tensor
-        self.squares: Tensor
-        self.register_buffer("count", torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("squares", torch.ones(shape))  # summed squared distance from the mean
-
-    def reset(self) -> None:
-        for buffer in self.buffers():
-            buffer.zero_()
-
-    def update(self, values: Tensor) -> None:
-        """Takes in values [M, *shape] (Chan et al., 1979)."""
-        mean = values.mean(0)
-        shift, total = mean - self.mean, self.count + len(values)
-        self.squares += (values - mean).square().sum(0) + shift.square() * self.count * len(values) / total
-        self.mean += shift * len(values) / total
-        self.count.copy_(total)
-
-    def standardise(self, values: Tensor, pooled: int = 0) -> Tensor:
-        """Values [..., *shape] in standard deviations from the mean.
-
-        With `pooled` the moments are those of the last `pooled` dimensions together.
-        """
-        mean, variance = self.mean, self.squares / self.count.clamp(min=1)
-        if pooled:
-            dims = tuple(range(-pooled, 0))
-            variance = (variance + mean.square()).mean(dims, keepdim=True)
-            mean = mean.mean(dims, keepdim=True)
-            variance = variance - mean.square()
-        return (values - mean) / variance.clamp(min=1e-12).sqrt()
-
-    def standardise_places(self, values: Tensor, dims: int) -> Tensor:
-        """Values [..., *shape] by the moments of each place of the last `dims` dimensions.
-
-        A place where normal images hardly differ is given a part of the mean variance of all places.
-        """
-        variance = self.squares / self.count.clamp(min=1)
-        overall = variance.mean(tuple(range(-dims, 0)), keepdim=True)
-        deviation = variance.sqrt() + _LEAST_DEVIATION * overall.sqrt()
-        return (values - self.mean) / deviation.clamp(min=1e-6)
 
 
 class Examples(NamedTuple):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from vtadl.model import PredictedMixture, Prediction
-from vtadl.scoring import AnomalyScorer, Moments, largest_mean, smooth
+from vtadl.moments import Moments
+from vtadl.scoring import AnomalyScorer, largest_mean, smooth
 from vtadl_ext import MixtureHead
 
 

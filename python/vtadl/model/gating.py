@@ -1,5 +1,7 @@
 """Which components an image is likely to show where."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ class Gate(Resizing):
         self.token_grid, self.grid, self.rank = token_grid, grid, rank
         self.unfold = nn.Linear(bottleneck, rank * token_grid[0] * token_grid[1])
         self.loadings = nn.Parameter(torch.zeros(0, rank))  # [K, rank]
+        self.requires_grad_(False)
 
     @property
     def open(self) -> bool:
@@ -30,6 +33,11 @@ class Gate(Resizing):
     def resize(self, components: int) -> None:
         """Starts anew with K components."""
         self.replace("loadings", self.loadings.new_zeros(components, self.rank))
+        self.requires_grad_(True)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.requires_grad_(self.open)  # what nothing uses cannot be trained
 
     def forward(self, vector: Tensor) -> Tensor:
         """A vector [B, bottleneck] to changes of the log-weights [B, P, K]."""

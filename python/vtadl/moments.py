@@ -1,0 +1,54 @@
+"""Running means and standard deviations of what normal images give."""
+
+import torch
+from torch import Tensor, nn
+
+_LEAST_DEVIATION = 0.1  # of that of all places together
+
+
+class Moments(nn.Module):
+    """Mean and standard deviation of each entry of the values seen, kept in the checkpoint."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.squares: Tensor
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("squares", torch.ones(shape))  # summed squared distance from the mean
+
+    def reset(self) -> None:
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def update(self, values: Tensor) -> None:
+        """Takes in values [M, *shape] (Chan et al., 1979)."""
+        mean = values.mean(0)
+        shift, total = mean - self.mean, self.count + len(values)
+        self.squares += (values - mean).square().sum(0) + shift.square() * self.count * len(values) / total
+        self.mean += shift * len(values) / total
+        self.count.copy_(total)
+
+    def standardise(self, values: Tensor, pooled: int = 0) -> Tensor:
+        """Values [..., *shape] in standard deviations from the mean.
+
+        With `pooled` the moments are those of the last `pooled` dimensions together.
+        """
+        mean, variance = self.mean, self.squares / self.count.clamp(min=1)
+        if pooled:
+            dims = tuple(range(-pooled, 0))
+            variance = (variance + mean.square()).mean(dims, keepdim=True)
+            mean = mean.mean(dims, keepdim=True)
+            variance = variance - mean.square()
+        return (values - mean) / variance.clamp(min=1e-12).sqrt()
+
+    def standardise_places(self, values: Tensor, dims: int) -> Tensor:
+        """Values [..., *shape] by the moments of each place of the last `dims` dimensions.
+
+        A place where normal images hardly differ is given a part of the mean variance of all places.
+        """
+        variance = self.squares / self.count.clamp(min=1)
+        overall = variance.mean(tuple(range(-dims, 0)), keepdim=True)
+        deviation = variance.sqrt() + _LEAST_DEVIATION * overall.sqrt()
+        return (values - self.mean) / deviation.clamp(min=1e-6)
