@@ -42,6 +42,7 @@ def test_the_build_describes_itself():
 
 def test_the_public_names_are_there():
     of_mixtures = ["GMMNLLLoss", "gmm_log_prob", "gmm_nll", "gmm_responsibilities", "gmm_sample"]
+    of_mixtures += ["MixtureHead", "linear_gmm_nll"]
     of_images = ["ReconstructionTerms", "SSIMLoss", "ms_ssim", "reconstruction_loss", "ssim"]
     assert sorted(vtadl_ext.__all__) == sorted(
         [*of_mixtures, *of_images, "build_info", "reference", "use_reference"]
