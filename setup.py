@@ -8,10 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+
+# Without build isolation an old one fails in a way of its own.
+if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1):
+    raise SystemExit(
+        f"setuptools 70.1 or newer is needed to build vtadl-ext, but this is {setuptools.__version__}: "
+        'pip install "setuptools>=70.1"'
+    )
 
 
 def find_tool(package: str, folder: str) -> str:

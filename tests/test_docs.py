@@ -1,6 +1,8 @@
-"""The Python blocks of docs/*.md, run. Each stands alone and asserts that it works."""
+"""The documentation: its site builds; its Python blocks run, each alone, and assert that they work."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,10 @@ def test_the_recipe_works(code: str):
         exec(code, {})
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_site_builds_without_warnings(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path]
+    result = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "kernels" / "index.html").exists()

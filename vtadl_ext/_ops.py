@@ -59,7 +59,7 @@ def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
     if device.type not in _warned_devices:
         _warned_devices.add(device.type)
         advice = (
-            "; nvcc was not found when it was built: put it on the PATH and reinstall"
+            "; it was built without CUDA: reinstall with nvcc 12.0 or newer on the PATH and VTADL_CUDA=ON"
             if device.type == "cuda"
             else ""
         )

@@ -19,10 +19,25 @@ struct LaunchShape {
   std::size_t shared_bytes = 0;  // dynamic shared memory of a block
 };
 
+// What the user can do about it, where that is known.
+inline const char* remedy(cudaError_t status) {
+  switch (status) {
+    case cudaErrorNoKernelImageForDevice:
+      return ": vtadl_ext was built for other GPUs; reinstall it with "
+             "TORCH_CUDA_ARCH_LIST set to this one's compute capability";
+    case cudaErrorInsufficientDriver:
+    case cudaErrorUnsupportedPtxVersion:
+      return ": vtadl_ext was built with a newer CUDA than the GPU's driver "
+             "knows; update the driver, or reinstall it with an older nvcc";
+    default:
+      return "";
+  }
+}
+
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status != cudaSuccess) {
     throw std::runtime_error(std::string(what) + ": " +
-                             cudaGetErrorString(status));
+                             cudaGetErrorString(status) + remedy(status));
   }
 }
 

@@ -88,8 +88,21 @@ def config_names() -> list[str]:
 def _lightning(arguments: list[str]) -> int:
     from vtadl.lightning_cli import expand_run_folders, run
 
-    run([_config_path(argument) for argument in expand_run_folders(arguments)])
+    arguments = [_config_path(argument) for argument in expand_run_folders(arguments)]
+    _check_configs(arguments)
+    run(arguments)
     return 0
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """What is no text at all; the parser names what else is wrong with a settings file."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, _, path = argument.rpartition("=")
+        if {option or before} & {"--config", "-c"} and Path(path).is_file():
+            try:
+                Path(path).read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"settings {path} are not text: {error}") from error
 
 
 def _config_path(argument: str) -> str:

@@ -42,6 +42,7 @@ def test_the_build_describes_itself():
 
 def test_the_public_names_are_there():
     of_mixtures = ["GMMNLLLoss", "gmm_log_prob", "gmm_nll", "gmm_responsibilities", "gmm_sample"]
+    of_mixtures += ["MixtureHead", "linear_gmm_nll"]
     of_images = ["ReconstructionTerms", "SSIMLoss", "ms_ssim", "reconstruction_loss", "ssim"]
     assert sorted(vtadl_ext.__all__) == sorted(
         [*of_mixtures, *of_images, "build_info", "reference", "use_reference"]
@@ -158,3 +159,8 @@ def test_devices_without_kernels_are_warned_of_once(without_kernels):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ssim(*random_images(2, 12, 13).values())
+
+
+def test_cuda_tensors_without_cuda_kernels_are_told_how_to_get_them(without_kernels):
+    with pytest.warns(UserWarning, match=r"without CUDA: reinstall with nvcc 12\.0 .* and VTADL_CUDA=ON"):
+        assert not _ops.has_kernels(torch.device("cuda"))

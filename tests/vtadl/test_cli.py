@@ -33,6 +33,14 @@ def test_an_unknown_command_is_refused(capsys):
     assert "there is no command train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--config {}", "--config={}"])
+def test_settings_that_are_not_text_are_named(capsys, tmp_path, option):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"\x89PNG")
+    assert main(["fit", *option.format(path).split()]) == 1
+    assert f"vtadl: settings {path} are not text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", config_names())
 def test_packaged_settings_are_found_by_name(capsys, name):
     with pytest.raises(SystemExit) as exit_:

@@ -126,10 +126,21 @@ void a_kernel_runs_after_one_that_failed() {
   CHECK(value == 4);
 }
 
+void an_unfit_build_says_what_to_do() {
+  const auto error = [](cudaError_t status) {
+    return error_of([=] { vtadl::check_cuda(status, "kernel"); });
+  };
+  CHECK(contains(error(cudaErrorNoKernelImageForDevice),
+                 "reinstall it with TORCH_CUDA_ARCH_LIST"));
+  CHECK(contains(error(cudaErrorInsufficientDriver), "update the driver"));
+  CHECK(contains(error(cudaErrorUnsupportedPtxVersion), "update the driver"));
+}
+
 }  // namespace
 
 int main() {
   a_missing_barrier_lets_the_seed_decide();
   divergence_is_an_error_that_says_who_and_where();
   a_kernel_runs_after_one_that_failed();
+  an_unfit_build_says_what_to_do();
 }
