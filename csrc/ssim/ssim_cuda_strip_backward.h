@@ -198,6 +198,9 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
   const int room = row_room(blockDim.x);
   float* rows = shared_memory<float>();     // [2, kImages, room]
   float* maps = rows + 2 * kImages * room;  // [2, kMaps, room]
+  // Here they are in no thread's registers, which are few.
+  auto& units =
+      *reinterpret_cast<Units<float>*>(maps + 2 * kMaps<kBoth> * room);
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     // Row i of the region completes row i - kHalo of the windows, which the
     // next round of the loop adds to row i - kHalo of the pixels.
@@ -205,9 +208,10 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
     const int height = tiling.height_of(tile) + 2 * kHalo;
     const Region<Scalar> region(p, tile.plane, tile.top - kHalo,
                                 tile.left - kHalo, height, room);
-    const Units<float> units = region.units(scale.scale);
-    const Constants<float> constants = units.constants(scale);
-    OwnWindows windows(p, tile, height - kHalo, room - kHalo, units.scale);
+    const Units<float> found = region.units(scale.scale);
+    if (threadIdx.x == 0) units = found;
+    __syncthreads();
+    OwnWindows windows(p, tile, height - kHalo, room - kHalo, scale.scale);
     OwnPixels<Scalar, kBoth> pixels(p, region, tile, tiling.width_of(tile));
     const int begin = windows.inside.row_begin;
     float sums[SsimSums::kCount] = {};
@@ -229,8 +233,8 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
       if (done >= kHalo) pixels.store_grads(units, by, sums);
       means.push(window, row);
       if (last >= begin) {
-        sums[SsimSums::kIndex] +=
-            windows.differentiate<kBoth>(last, means, constants, last_maps);
+        sums[SsimSums::kIndex] += windows.differentiate<kBoth>(
+            last, means, units.constants(scale), last_maps);
       }
     }
     if (sums_of_tiles) {
@@ -266,7 +270,7 @@ void strip_backward_of(const SsimBackward& p, void* sums, bool errors,
   const std::size_t rows = kImages + kMaps<kBoth>;
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
          {grid_size(tiling), threads,
-          2 * rows * row_room(threads) * sizeof(float)},
+          2 * rows * row_room(threads) * sizeof(float) + sizeof(Units<float>)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, sums, errors,
          parts);
 }

@@ -82,11 +82,10 @@ struct Region {
     const int64_t i = top + inside.row_begin + pivot_row(which, inside.rows());
     const int64_t j =
         left + inside.column_begin + pivot_column(which, inside.columns());
-    const bool counts = inside.rows() > 0 && inside.columns() > 0;
-    const float of_x = counts ? static_cast<float>(*x.at(i, j)) : 0.0f;
-    const float of_y = counts ? static_cast<float>(*y.at(i, j)) : 0.0f;
-    return Units<float>(scale, pivot_of_lanes(of_x, counts, 0.0f),
-                        pivot_of_lanes(of_y, counts, 0.0f));
+    const auto of_x = static_cast<float>(*x.at(i, j));
+    const auto of_y = static_cast<float>(*y.at(i, j));
+    return Units<float>(scale, pivot_of_lanes(of_x, true, 0.0f),
+                        pivot_of_lanes(of_y, true, 0.0f));
   }
 };
 

@@ -119,17 +119,14 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
   const T luminance_loss =
       difference_of_means * difference_of_means * per_luminance;
   const T structure_loss = variance_of_difference * per_structure;
+  const T structure =
+      S(1) - select(structure_loss > S(2), broadcast<T>(2), structure_loss);
   T luminance = S(1) - luminance_loss;
-  T structure = S(1) - structure_loss;
   if (c.luminance) {
     luminance =
         select(luminance_loss > S(0.5),
                (S(2) * mean_x * mean_y + c.c1) * per_luminance, luminance);
   }
-  structure = select(structure_loss > S(0.5),
-                     (structure_norm - variance_of_difference) * per_structure,
-                     structure);
-  structure = select(structure < S(-1), broadcast<T>(-1), structure);
 
   const T by_loss = luminance * per_structure;
   const T by_squares = select(is_flat, T{}, by_loss * structure_loss);
