@@ -75,7 +75,8 @@ def ssim(
         x: images, ``[N, C, H, W]`` or ``[C, H, W]``, or volumes, ``[N, C, D, H, W]``, of any strides. Volumes
             are composed of PyTorch's own operations: slower, and with more memory, than images.
         y: images of the same shape, dtype and device.
-        data_range: difference between the largest and the smallest value that a pixel can have.
+        data_range: difference between the largest and the smallest value that a pixel can have. In float32,
+            pixels may be up to 1e9 times as large.
         window: ``"gaussian"`` or ``"uniform"``.
         window_size: side of the window in pixels, odd, from 3 to 31.
         window_sigma: standard deviation of the Gaussian window in pixels.
@@ -142,6 +143,8 @@ def ms_ssim(
     x, y = _checked_images(x, y, _IMAGES, index)
     _check_weights(weights)
     check_option("reduction", reduction, ("mean", "none"))
+    if x.shape[-3] == 0:
+        raise ValueError(f"x must have at least one channel, got {list(x.shape)}")
     smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
     _check_size(x, smallest, window_size=window_size, scales=len(weights))
     if not _ops.has_kernels(x.device):

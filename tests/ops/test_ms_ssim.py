@@ -186,3 +186,9 @@ def test_volumes_are_refused(device):
     volume = torch.zeros(1, 1, 33, 33, 33, device=device)
     with pytest.raises(ValueError, match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\], got"):
         ms_ssim(volume, volume)
+
+
+def test_images_without_channels_are_refused(device):
+    x = torch.rand(2, 0, 161, 161, device=device)
+    with pytest.raises(ValueError, match=r"x must have at least one channel, got \[2, 0, 161, 161\]"):
+        ms_ssim(x, x)
