@@ -23,8 +23,8 @@ INTRODUCTION = (
 def demo(
     output: str = "vtadl-demo",
     textures: list[Texture] = list(TEXTURES),  # noqa: B006
-    epochs: int = 4,
-    train_count: int = 1024,
+    epochs: int = 2,
+    train_count: int = 512,
     test_count: int = 120,
     seed: int = 0,
 ) -> None:
