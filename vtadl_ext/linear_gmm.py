@@ -142,7 +142,7 @@ def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: boo
             f"bias must have shape [{weight.shape[0]}], one for each row of weight, got {list(bias.shape)}"
         )
     try:
-        return torch.broadcast_shapes(x.shape[:-1], h.shape[:-1])  # type: ignore[no-any-return]
+        return _ops.broadcast_shapes(x.shape[:-1], h.shape[:-1])
     except RuntimeError:
         raise ValueError(
             f"h has leading dimensions {list(h.shape[:-1])}, which do not broadcast with those of x, "
