@@ -44,10 +44,7 @@ struct Plane {
            (j - first_column) * strides_.column;
   }
 
-  // The tile's first pixel, or the one of the image that is nearest to it.
-  int64_t nearest_row() const {
-    return std::clamp<int64_t>(0, first_row, end_row - 1);
-  }
+  // The tile's first column, or the one of the image that is nearest to it.
   int64_t nearest_column() const {
     return std::clamp<int64_t>(0, first_column, end_column - 1);
   }
