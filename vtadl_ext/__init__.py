@@ -8,7 +8,7 @@ if torch_version < "2.10":
     raise ImportError(f"vtadl_ext needs PyTorch 2.10 or newer, but this is {torch_version}: upgrade torch")
 
 from vtadl_ext import reference
-from vtadl_ext._ops import build_info, use_reference
+from vtadl_ext._binary import build_info, use_reference
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
 from vtadl_ext.mixture_head import MixtureHead

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtadl_ext import _ops
+from vtadl_ext import _binary
+from vtadl_ext._autograd import claim_grads, needs_autograd, once_differentiable, where_needed
+from vtadl_ext._binary import accumulate_dtype
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 # Without a budget of the caller's: this share of what all rows would need, but no fewer rows than these. Each
@@ -54,7 +56,7 @@ class _Head:
     def bytes_of_sample(self) -> int:
         """The parameters, which their gradients replace, and three numbers for each component."""
         parameters = sum(dtype.itemsize for dtype in {self.dtype, self.likelihood_dtype})
-        return sum(self.sizes) * parameters + 3 * self.sizes.logits * _sum_dtype(self.dtype).itemsize
+        return sum(self.sizes) * parameters + 3 * self.sizes.logits * accumulate_dtype(self.dtype).itemsize
 
     def mixtures(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, mu and scale, in memory that the next chunk uses again."""
@@ -80,7 +82,7 @@ class _HeadGrads:
         self.dtypes = (h.dtype, weight.dtype, weight.dtype)
         shapes = (h.shape, weight.shape, weight.shape[:1])
         self.sums = tuple(
-            h.new_zeros(shape if need else (0,), dtype=_sum_dtype(head.dtype))
+            h.new_zeros(shape if need else (0,), dtype=accumulate_dtype(head.dtype))
             for shape, need in zip(shapes, needs, strict=True)
         )
         self.of_h = self.sums[0] if needs[0] else None
@@ -104,12 +106,8 @@ class _HeadGrads:
         return tuple(total.to(dtype) for total, dtype in zip(self.sums, self.dtypes, strict=True))
 
 
-def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
 def _log_prob_dtype(x: Tensor, dtype: torch.dtype) -> torch.dtype:
-    return _sum_dtype(torch.promote_types(x.dtype, dtype))
+    return accumulate_dtype(torch.promote_types(x.dtype, dtype))
 
 
 def _divide_up(a: int, b: int) -> int:
@@ -137,11 +135,11 @@ def _mixture_grads(
     """log_prob, and the gradients of Σ grad · log_prob: where they can, over mu and scale themselves."""
     _, mu, scale = mixture
     if needs_mixture and mu.shape == scale.shape:
-        log_prob, of_x, of_logits = _ops._ops.gmm_forward_backward_(grad, x, *mixture, *options, needs_x)
+        log_prob, of_x, of_logits = _binary.ops.gmm_forward_backward_(grad, x, *mixture, *options, needs_x)
         return log_prob, of_x, of_logits, mu, scale
-    log_prob, components = _ops._ops.gmm_forward(x, *mixture, *options)
+    log_prob, components = _binary.ops.gmm_forward(x, *mixture, *options)
     needs = (needs_x, *[needs_mixture] * 3)
-    return log_prob, *_ops._ops.gmm_backward(grad, log_prob, components, x, *mixture, *options, *needs)
+    return log_prob, *_binary.ops.gmm_backward(grad, log_prob, components, x, *mixture, *options, *needs)
 
 
 @torch.library.custom_op("vtadl_ext::linear_gmm_forward", mutates_args=())
@@ -164,7 +162,7 @@ def linear_gmm_forward(
     for rows in head.chunks(len(x), memory_budget):
         of_x, of_h = x[rows].to(head.likelihood_dtype), h[rows].to(dtype)
         options = (scale_param, min_std, mixture)
-        log_prob[rows] = _ops._ops.gmm_forward(of_x, *head.mixtures(of_h), *options, False)[0]
+        log_prob[rows] = _binary.ops.gmm_forward(of_x, *head.mixtures(of_h), *options, False)[0]
     return log_prob
 
 
@@ -262,6 +260,13 @@ def _(
 # -------------------------------------------------------------------------------------------------- autograd
 
 
+def linear_gmm_log_prob(*arguments: Any) -> Tensor:
+    """log_prob of each row."""
+    tensors = [argument for argument in arguments[:4] if argument is not None]
+    run = LinearGMMLogProb.apply if needs_autograd(tensors) else linear_gmm_forward
+    return run(*arguments)  # type: ignore[no-any-return]
+
+
 class LinearGMMLogProb(torch.autograd.Function):
     """log_prob of each row. The backward pass computes the mixtures again."""
 
@@ -317,19 +322,16 @@ class LinearGMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         tensors, grads = saved[:4], saved[4:]
-        if ctx.grads_are_taken or not _ops.is_plain_backward(grad):
+        if not claim_grads(ctx, grads, needed, grad):
             row_grad = (-grad / ctx.divisor).expand(len(tensors[0]))
             grads = _grads(row_grad, tensors, ctx.options, needed)
-        else:
-            ctx.grads_are_taken = True
-            _ops.scale_grads_(grads, needed, grad)
-        return None, *_ops.where_needed(grads, needed), *[None] * len(ctx.options)
+        return None, *where_needed(grads, needed), *[None] * len(ctx.options)
 
 
 def _grads(
     grad: Tensor, tensors: Sequence[Tensor | None], options: Sequence[Any], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    results = _ops.once_differentiable(
+    results = once_differentiable(
         "linear_gmm", linear_gmm_forward_backward, grad, *tensors, *options, *needed
     )
-    return _ops.where_needed(results[1:], needed)
+    return where_needed(results[1:], needed)

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtadl_ext import _ops, reference
+from vtadl_ext import _binary, _gmm_ops, reference
+from vtadl_ext._autograd import takes_gradients_along
 from vtadl_ext._checks import check_generator, check_number, check_option, check_sizes, checked_tensors
+from vtadl_ext._shapes import broadcast_shapes
 from vtadl_ext.reference.gmm import log_weights, shares
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -65,17 +67,17 @@ def gmm_nll(
         ValueError: a shape, device or option does not fit; the message names it.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
-    check_option("mixture", mixture, _ops.MIXTURES)
+    check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
-    if not _ops.has_kernels(x.device):
+    if not _binary.has_kernels(x.device):
         return reference.gmm_nll(**arguments, mixture=mixture, reduction=reduction)
     tensors, options = _for_kernels(arguments)
-    kind = _ops.MIXTURES.index(mixture)
-    if reduction != "none" and _ops.takes_gradients_along(tensors):
-        samples = _ops.gmm_samples(tensors, options[0])
+    kind = _binary.MIXTURES.index(mixture)
+    if reduction != "none" and takes_gradients_along(tensors):
+        samples = _gmm_ops.gmm_samples(tensors, options[0])
         divisor = math.prod(samples) if reduction == "mean" else 1
-        return _ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
-    log_prob = _ops.gmm_log_prob(*tensors, *options, kind)
+        return _gmm_ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
+    log_prob = _gmm_ops.gmm_log_prob(*tensors, *options, kind)
     if reduction == "none":
         return -log_prob
     return -(log_prob.mean() if reduction == "mean" else log_prob.sum())
@@ -97,11 +99,11 @@ def gmm_log_prob(
     masked.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
-    if not _ops.has_kernels(x.device):
+    if not _binary.has_kernels(x.device):
         return reference.gmm_log_prob(**arguments)
     tensors, options = _for_kernels(arguments)
-    kind = _ops.MIXTURES.index("logsumexp")
-    return _ops.gmm_log_prob(*tensors, *options, kind)
+    kind = _binary.MIXTURES.index("logsumexp")
+    return _gmm_ops.gmm_log_prob(*tensors, *options, kind)
 
 
 def gmm_responsibilities(
@@ -120,11 +122,11 @@ def gmm_responsibilities(
     components are 0, and all are 0, with gradients 0, for a sample that is impossible under every component.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
-    if not _ops.has_kernels(x.device):
+    if not _binary.has_kernels(x.device):
         return reference.gmm_responsibilities(**arguments)
     tensors, options = _for_kernels(arguments)
     logits = tensors[1]
-    log_normal: Tensor = _ops.GMMComponentLogProb.apply(*tensors, *options)
+    log_normal: Tensor = _gmm_ops.GMMComponentLogProb.apply(*tensors, *options)
     # Masked components may hold anything, NaN too.
     log_normal = log_normal.masked_fill(logits == -math.inf, -math.inf)
     return shares(log_weights(logits) + log_normal)
@@ -174,7 +176,7 @@ class GMMNLLLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_scale_options(scale_param, min_std)
-        check_option("mixture", mixture, _ops.MIXTURES)
+        check_option("mixture", mixture, _binary.MIXTURES)
         check_option("reduction", reduction, _REDUCTIONS)
         self.scale_param = scale_param
         self.min_std = min_std
@@ -202,16 +204,16 @@ class GMMNLLLoss(nn.Module):
 def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[int, float]]:
     """x, logits, mu and scale, then the number of the parametrisation and the floor."""
     tril = arguments.get("scale_tril")
-    param = _ops.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _ops.TRIL
+    param = _binary.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _binary.TRIL
     tensors = (
         *(arguments[name] for name in ("x", "logits", "mu")),
         arguments["scale"] if tril is None else tril,
     )
     options = (param, float(arguments["min_std"]))
-    samples = _ops.gmm_samples(tensors, param)
+    samples = _gmm_ops.gmm_samples(tensors, param)
     if len(samples) <= _MAX_BROADCAST_GROUPS:
         return tensors, options
-    described = zip(tensors, _ops.gmm_event_dims(param), strict=True)
+    described = zip(tensors, _gmm_ops.gmm_event_dims(param), strict=True)
     return tuple(_with_few_broadcasts(tensor, dims, samples) for tensor, dims in described), options
 
 
@@ -247,7 +249,7 @@ def _checked(
 
 
 def _check_scale_options(scale_param: str, min_std: float) -> None:
-    check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+    check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
     check_number("min_std", min_std, zero_allowed=True)
 
 
@@ -276,7 +278,7 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
                 f"from {source}, got {list(tensor.shape)}"
             )
         try:
-            leading = _ops.broadcast_shapes(leading, tensor.shape[:-dims])
+            leading = broadcast_shapes(leading, tensor.shape[:-dims])
         except RuntimeError:
             raise ValueError(
                 f"{name} has leading dimensions {list(tensor.shape[:-dims])}, which do not broadcast with "

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from vtadl_ext import _ops, reference
+from vtadl_ext import _binary, reference
+from vtadl_ext._autograd import functorch_is_active, takes_gradients_along
 from vtadl_ext._checks import (
     check_count,
     check_flag,
@@ -15,7 +16,8 @@ from vtadl_ext._checks import (
     checked_tensors,
     is_autocast,
 )
-from vtadl_ext._linear_gmm_ops import LinearGMMLogProb, LinearGMMLoss
+from vtadl_ext._linear_gmm_ops import LinearGMMLoss, linear_gmm_log_prob
+from vtadl_ext._shapes import broadcast_shapes
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -70,14 +72,14 @@ def linear_gmm_nll(
     num_components = int(num_components)
     check_flag("shared_scale", shared_scale)
     samples = _check_shapes(tensors, num_components, shared_scale)
-    check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+    check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
     check_number("min_std", min_std, zero_allowed=True)
-    check_option("mixture", mixture, _ops.MIXTURES)
+    check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
     if memory_budget is not None:
         check_count("memory_budget", memory_budget)
         memory_budget = int(memory_budget)
-    if not _ops.has_kernels(x.device):
+    if not _binary.has_kernels(x.device):
         return reference.linear_gmm_nll(
             *(x, h, weight, bias),
             num_components=num_components,
@@ -87,21 +89,21 @@ def linear_gmm_nll(
             shared_scale=shared_scale,
             reduction=reduction,
         )
-    if torch.compiler.is_compiling() and _ops.functorch_is_active():
+    if torch.compiler.is_compiling() and functorch_is_active():
         # There torch.compile drops the gradients of Functions. With graph breaks this call runs eagerly.
         raise NotImplementedError(
             "linear_gmm_nll does not work under torch.func inside of torch.compile; use torch.func without "
             "torch.compile, or vtadl_ext.reference.linear_gmm_nll"
         )
     rows = (tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1]) for tensor in (x, h))
-    likelihood = (_ops.SCALE_PARAMS.index(scale_param), float(min_std), _ops.MIXTURES.index(mixture))
+    likelihood = (_binary.SCALE_PARAMS.index(scale_param), float(min_std), _binary.MIXTURES.index(mixture))
     arguments = (*rows, weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
     # In float16 gradients would vanish before the factor of a loss scaler could reach them.
     along = reduction != "none" and dtype != torch.float16
-    if along and _ops.takes_gradients_along(list(tensors.values())):
+    if along and takes_gradients_along(list(tensors.values())):
         divisor = math.prod(samples) if reduction == "mean" else 1
         return LinearGMMLoss.apply(divisor, *arguments)  # type: ignore[no-any-return]
-    nll: Tensor = -LinearGMMLogProb.apply(*arguments)
+    nll = -linear_gmm_log_prob(*arguments)
     if reduction == "none":
         return nll.reshape(samples)
     return nll.mean() if reduction == "mean" else nll.sum()
@@ -142,7 +144,7 @@ def _check_shapes(tensors: dict[str, Tensor], components: int, shared_scale: boo
             f"bias must have shape [{weight.shape[0]}], one for each row of weight, got {list(bias.shape)}"
         )
     try:
-        return _ops.broadcast_shapes(x.shape[:-1], h.shape[:-1])
+        return broadcast_shapes(x.shape[:-1], h.shape[:-1])
     except RuntimeError:
         raise ValueError(
             f"h has leading dimensions {list(h.shape[:-1])}, which do not broadcast with those of x, "

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl_ext import _ops
+from vtadl_ext import _binary
 from vtadl_ext._checks import check_count, check_flag, check_number, check_option
 from vtadl_ext.gmm import gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
@@ -68,9 +68,9 @@ class MixtureHead(nn.Module):
             check_count(name, size)
         for name, flag in {"shared_scale": shared_scale, "spherical": spherical, "bias": bias}.items():
             check_flag(name, flag)
-        check_option("scale_param", scale_param, _ops.SCALE_PARAMS)
+        check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
         check_number("min_std", min_std, zero_allowed=True)
-        check_option("mixture", mixture, _ops.MIXTURES)
+        check_option("mixture", mixture, _binary.MIXTURES)
         if memory_budget is not None:
             check_count("memory_budget", memory_budget)
         if not bias and scale_param in ("std", "var"):

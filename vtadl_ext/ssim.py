@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 from torch import Tensor, nn
 
-from vtadl_ext import _ops, reference
+from vtadl_ext import _binary, _ssim_ops, reference
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_tensors
 from vtadl_ext.reference.ssim import (
     ReconstructionTerms,
@@ -147,12 +147,12 @@ def ms_ssim(
         raise ValueError(f"x must have at least one channel, got {list(x.shape)}")
     smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
     _check_size(x, smallest, window_size=window_size, scales=len(weights))
-    if not _ops.has_kernels(x.device):
+    if not _binary.has_kernels(x.device):
         return reference.ms_ssim(x, y, **index._asdict(), weights=weights, reduction=reduction)
 
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
         arguments = _for_kernels(x, y, index, luminance=luminance)
-        means: Tensor = _ops.ssim_sums(*arguments)[..., _ops.INDEX] / _windows_of_plane(arguments)
+        means: Tensor = _ssim_ops.ssim_sums(*arguments)[..., _binary.INDEX] / _windows_of_plane(arguments)
         return means if x.dim() == 4 else means.squeeze(0)
 
     return ms_ssim_of(plane_means, x, y, weights, reduction)
@@ -216,7 +216,7 @@ def reconstruction_loss(
     _check_size(x, window_size, window_size=window_size)
     # 0 times the gradient of the index may be NaN, so without it the kernels are not asked.
     errors_alone = ssim == 0 and (mse != 0 or l1 != 0)
-    if errors_alone or not _ops.has_kernels(x.device):
+    if errors_alone or not _binary.has_kernels(x.device):
         return reference.reconstruction_loss(
             x, y, mse=mse, l1=l1, ssim=ssim, **index._asdict(), return_terms=return_terms
         )
@@ -225,7 +225,7 @@ def reconstruction_loss(
     weights = (-ssim, 0.0, mse, l1)  # of the sums, in their order
     counts = (_windows(arguments), 1, x.numel(), x.numel())
     errors = return_terms or mse != 0 or l1 != 0
-    total, sums = _ops.ssim_total(weights, counts, *arguments, errors=errors)
+    total, sums = _ssim_ops.ssim_total(weights, counts, *arguments, errors=errors)
     loss = ssim + total
     if not return_terms:
         return loss
@@ -285,13 +285,13 @@ def _similarity(
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
     _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
-    if x.dim() == 5 or not _ops.has_kernels(x.device, stacklevel=4):
+    if x.dim() == 5 or not _binary.has_kernels(x.device, stacklevel=4):
         return sign * reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
 
     arguments = _for_kernels(x, y, index, padding, mask)
     if reduction == "mean":
         return _mean(arguments, sign)
-    result = _ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
+    result = _ssim_ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
     return sign * (result.squeeze(0) if x.dim() == 3 else result)
 
 
@@ -334,18 +334,18 @@ def _windows(arguments: Sequence[Any]) -> int:
 def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
     weights = (sign, 0.0, 0.0, 0.0)  # of the index, among the sums
     if arguments[2] is None:
-        return _ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
-    total, sums = _ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
-    return mean_over_windows(total, sums[..., _ops.WINDOWS].sum())
+        return _ssim_ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
+    total, sums = _ssim_ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
+    return mean_over_windows(total, sums[..., _binary.WINDOWS].sum())
 
 
 def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:
     """``[N]``."""
-    sums = _ops.ssim_sums(x, y, mask, *options)
-    total = sums[..., _ops.INDEX].sum(-1)
+    sums = _ssim_ops.ssim_sums(x, y, mask, *options)
+    total = sums[..., _binary.INDEX].sum(-1)
     if mask is None:
         return total / (x.shape[1] * _windows_of_plane((x, y, mask, *options)))
-    return mean_over_windows(total, sums[..., _ops.WINDOWS].detach().sum(-1))
+    return mean_over_windows(total, sums[..., _binary.WINDOWS].detach().sum(-1))
 
 
 def _checked_images(x: Tensor, y: Tensor, shapes: dict[int, str], index: _Index) -> tuple[Tensor, Tensor]:

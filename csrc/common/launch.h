@@ -41,14 +41,23 @@ inline void check_cuda(cudaError_t status, const char* what) {
   }
 }
 
-// Dynamic shared memory that a block may have on the current device.
-inline std::size_t max_shared_bytes() {
-  int device = 0, bytes = 0;
+// Of the current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(
-                 &bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+  check_cuda(cudaDeviceGetAttribute(&value, attribute, device),
              "cudaDeviceGetAttribute");
-  return static_cast<std::size_t>(bytes);
+  return value;
+}
+
+inline std::int64_t multiprocessors() {
+  return device_attribute(cudaDevAttrMultiProcessorCount);
+}
+
+// Dynamic shared memory that a block may have.
+inline std::size_t max_shared_bytes() {
+  return static_cast<std::size_t>(
+      device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 template <typename... Params, typename... Args>

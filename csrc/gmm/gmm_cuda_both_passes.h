@@ -65,8 +65,7 @@ inline int64_t usable_cache_bytes() {
 // Whether a block per sample fills the device, and its samples fit the cache.
 template <typename Scalar>
 bool fits_both_passes(const GmmProblem& p) {
-  const int64_t blocks = int64_t(kBothPassesBlocks<Scalar>) *
-                         device_attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t blocks = kBothPassesBlocks<Scalar> * multiprocessors();
   return p.mixture != Mixture::kNone && p.samples >= blocks &&
          p.mu.rows.repeats == 1 && p.scale.rows.repeats == 1 &&
          blocks * bytes_of_sample(p, sizeof(Scalar)) <= usable_cache_bytes();

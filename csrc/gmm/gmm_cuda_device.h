@@ -45,14 +45,6 @@ inline int power_of_two(int64_t wanted, int limit) {
   return result;
 }
 
-inline int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&value, attribute, device),
-             "cudaDeviceGetAttribute");
-  return value;
-}
-
 // Each component of each sample has parameters of its own.
 inline bool is_per_component(const GmmProblem& p,
                              const GmmParameter& parameter) {

@@ -354,7 +354,7 @@ inline SampleBackwardShape sample_backward_shape(const GmmProblem& p,
   constexpr int kMinColumns = 8, kMaxColumns = 128;
   const int64_t columns = divide_up(p.features, pack);
   const int64_t wanted_threads =
-      2 * int64_t(device_attribute(cudaDevAttrMultiProcessorCount)) *
+      2 * multiprocessors() *
       device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
   int64_t x = kMaxColumns;
   while (x > kMinColumns &&

@@ -214,8 +214,7 @@ Slabs choose_slabs(const GmmProblem& p) {
   if (!is_one_mixture_for_many(p) || repeats < 2 * p.features ||
       slab_bytes<T>(max_size) > max_shared_bytes())
     return {0};
-  const int64_t wanted_blocks =
-      8 * int64_t(device_attribute(cudaDevAttrMultiProcessorCount));
+  const int64_t wanted_blocks = 8 * multiprocessors();
   const int64_t wanted =
       divide_up(wanted_blocks, p.mu.rows.rows * divide_up(p.components, kQuad));
   return {std::max<int64_t>(

@@ -253,15 +253,6 @@ struct WindowMeans {
 
 // ------------------------------------------------------------------- tilings
 
-inline int multiprocessors() {
-  int device = 0, count = 0;
-  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  check_cuda(
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-      "cudaDeviceGetAttribute");
-  return count;
-}
-
 // Strips of equal width, of which `overlap` of the threads' columns are no
 // part.
 inline int strip_threads(int64_t width, int overlap) {
@@ -276,7 +267,7 @@ inline int strip_threads(int64_t width, int overlap) {
 inline Tiling strip_tiling(int64_t planes, int64_t height, int64_t width,
                            int tile_width, int resident, int overlap) {
   constexpr int kLeastRows = 16, kMostRows = 256, kStep = 8;
-  const int64_t slots = int64_t(multiprocessors()) * resident;
+  const int64_t slots = multiprocessors() * resident;
   Tiling best{};
   int64_t best_cost = 0;
   for (int rows = kLeastRows; rows <= kMostRows; rows += kStep) {

@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 
-from vtadl_ext import _ops
+from vtadl_ext import _binary
 
 
 def _emulated_operators():
@@ -24,7 +24,7 @@ def _emulated_operators():
 def device(request, monkeypatch) -> torch.device:
     """Where the tensors of a test lie; for `emulated` that is the CPU."""
     if request.param == "emulated":
-        monkeypatch.setattr(_ops, "_ops", _emulated_operators())
+        monkeypatch.setattr(_binary, "ops", _emulated_operators())
         return torch.device("cpu")
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no GPU")
@@ -34,7 +34,7 @@ def device(request, monkeypatch) -> torch.device:
 @pytest.fixture
 def compiled_device(device) -> torch.device:
     """As `device`, where the operators' Python side matters too: fake kernels and vmap know one library."""
-    if _ops._ops is not torch.ops.vtadl_ext:
+    if _binary.ops is not torch.ops.vtadl_ext:
         pytest.skip("the emulated operators have no fake kernels and no vmap: these are tested on the CPU")
     return device
 
@@ -42,6 +42,6 @@ def compiled_device(device) -> torch.device:
 @pytest.fixture
 def real_device(device) -> torch.device:
     """As `device`, where tensors are too large for the emulator."""
-    if _ops._ops is not torch.ops.vtadl_ext:
+    if _binary.ops is not torch.ops.vtadl_ext:
         pytest.skip("too large for the emulator")
     return device

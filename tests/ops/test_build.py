@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import vtadl_ext
-from vtadl_ext import _ops, gmm_nll, reconstruction_loss, reference, ssim
+from vtadl_ext import _binary, gmm_nll, reconstruction_loss, reference, ssim
 
 from .comparison import DTYPES, assert_close, value_and_grads
 from .images import random_images, random_mask
@@ -128,9 +128,9 @@ def test_an_unknown_instruction_set_is_an_error_that_names_the_known_ones(value)
 @pytest.fixture
 def without_kernels(monkeypatch):
     """As on a device that the binary does not serve."""
-    monkeypatch.setattr(_ops, "_KERNEL_DEVICES", frozenset())
-    monkeypatch.setattr(_ops, "_warned_devices", set())
-    monkeypatch.setattr(_ops, "_ops", None)
+    monkeypatch.setattr(_binary, "_KERNEL_DEVICES", frozenset())
+    monkeypatch.setattr(_binary, "_warned_devices", set())
+    monkeypatch.setattr(_binary, "ops", None)
 
 
 @pytest.mark.filterwarnings("ignore:this build of vtadl_ext")
@@ -163,4 +163,4 @@ def test_devices_without_kernels_are_warned_of_once(without_kernels):
 
 def test_cuda_tensors_without_cuda_kernels_are_told_how_to_get_them(without_kernels):
     with pytest.warns(UserWarning, match=r"without CUDA: reinstall with nvcc 12\.0 .* and VTADL_CUDA=ON"):
-        assert not _ops.has_kernels(torch.device("cuda"))
+        assert not _binary.has_kernels(torch.device("cuda"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vtadl_ext import _ops
+from vtadl_ext import _binary
 
 from .comparison import DTYPES, GRAD_TOLERANCE, LAYOUTS, assert_close, dtype_id
 from .mixtures import SCALE_PARAMS, per_sample
@@ -22,13 +22,13 @@ SIZES = [
     (2, 5, 512),
     (1, 3, 700),
 ]
-MIXTURES = pytest.mark.parametrize("mixture", [0, 1], ids=_ops.MIXTURES)
+MIXTURES = pytest.mark.parametrize("mixture", [0, 1], ids=_binary.MIXTURES)
 
 
 def in_place(grad, inputs, *options):
     """log_prob and all four gradients."""
     x, logits, mu, scale = (tensor.clone() for tensor in inputs)
-    results = _ops._ops.gmm_forward_backward_(grad, x, logits, mu, scale, *options)
+    results = _binary.ops.gmm_forward_backward_(grad, x, logits, mu, scale, *options)
     return *results, mu, scale
 
 
@@ -38,7 +38,7 @@ def in_place(grad, inputs, *options):
 def test_the_bits_are_those_of_gradients_in_memory_of_their_own(device, dtype, size, mixture):
     inputs = per_sample(*size, dtype=dtype, device=device).values()
     options = (0, 0.9, mixture)
-    expected = _ops._ops.gmm_forward_backward(-0.5, *inputs, *options, True, True, True, True)
+    expected = _binary.ops.gmm_forward_backward(-0.5, *inputs, *options, True, True, True, True)
     grad = torch.full_like(expected[0], -0.5)
     for result, wanted in zip(in_place(grad, inputs, *options, True), expected, strict=True):
         assert torch.equal(result, wanted)
@@ -50,9 +50,9 @@ def test_the_bits_are_those_of_gradients_in_memory_of_their_own(device, dtype, s
 def test_upstream_gradients_may_differ_from_sample_to_sample(device, param, size, mixture):
     inputs = per_sample(*size, scale_param=SCALE_PARAMS[param], device=device).values()
     options = (param, 0.9, mixture)
-    log_prob, components = _ops._ops.gmm_forward(*inputs, *options)
+    log_prob, components = _binary.ops.gmm_forward(*inputs, *options)
     grad = torch.arange(1, 1 + size[0], device=device).float().cos()
-    expected = _ops._ops.gmm_backward(grad, log_prob, components, *inputs, *options, *[True] * 4)
+    expected = _binary.ops.gmm_backward(grad, log_prob, components, *inputs, *options, *[True] * 4)
     results = in_place(grad, inputs, *options, True)
     for result, wanted in zip(results, (log_prob, *expected), strict=True):
         assert_close("result", result, wanted, GRAD_TOLERANCE[torch.float32], at_least=1e-3)
@@ -97,7 +97,7 @@ def test_parameters_that_anything_shares_are_refused(device, name, shape):
     inputs = per_sample(5, 3, 4, device=device)
     inputs[name] = torch.ones(shape, device=device)
     with pytest.raises(RuntimeError, match=f"{name} must be contiguous, with elements for each sample"):
-        _ops._ops.gmm_forward_backward_(torch.ones(5, device=device), *inputs.values(), 0, 0.0, 0, True)
+        _binary.ops.gmm_forward_backward_(torch.ones(5, device=device), *inputs.values(), 0, 0.0, 0, True)
 
 
 @pytest.mark.parametrize("name", ["mu", "scale"])
@@ -106,13 +106,13 @@ def test_parameters_with_gaps_are_refused(device, name, layout):
     inputs = per_sample(5, 3, 4, device=device)
     inputs[name] = LAYOUTS[layout](inputs[name])
     with pytest.raises(RuntimeError, match=f"{name} must be contiguous"):
-        _ops._ops.gmm_forward_backward_(torch.ones(5, device=device), *inputs.values(), 0, 0.0, 0, True)
+        _binary.ops.gmm_forward_backward_(torch.ones(5, device=device), *inputs.values(), 0, 0.0, 0, True)
 
 
 def test_another_number_of_upstream_gradients_is_refused(device):
     inputs = per_sample(5, 3, 4, device=device).values()
     with pytest.raises(RuntimeError, match="has changed"):
-        _ops._ops.gmm_forward_backward_(torch.ones(4, device=device), *inputs, 0, 0.0, 0, True)
+        _binary.ops.gmm_forward_backward_(torch.ones(4, device=device), *inputs, 0, 0.0, 0, True)
 
 
 @pytest.mark.parametrize("needs_x", [True, False])

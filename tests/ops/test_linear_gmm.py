@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from vtadl_ext import _linear_gmm_ops, _ops, gmm_nll, linear_gmm_nll, reference
+from vtadl_ext import _binary, _linear_gmm_ops, gmm_nll, linear_gmm_nll, reference
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 from .comparison import DTYPES, LAYOUTS, assert_close, check_against_reference, dtype_id, value_and_grads
@@ -222,8 +222,8 @@ def test_weight_gradients_of_half_precision_are_summed_in_float32(device):
 
 
 def test_devices_without_kernels_run_the_reference(monkeypatch):
-    monkeypatch.setattr(_ops, "has_kernels", lambda _: False)
-    monkeypatch.setattr(_ops, "_ops", None)
+    monkeypatch.setattr(_binary, "has_kernels", lambda _: False)
+    monkeypatch.setattr(_binary, "ops", None)
     tensors, options = random_head(13, 3, 5, scale="spherical")
     value = linear_gmm_nll(**tensors, **options, min_std=0.5, mixture="weighted")
     assert torch.equal(value, reference.linear_gmm_nll(**tensors, **options, min_std=0.5, mixture="weighted"))

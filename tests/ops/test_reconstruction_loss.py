@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import grad, vmap
 
-from vtadl_ext import ReconstructionTerms, _ops, reconstruction_loss, reference
+from vtadl_ext import ReconstructionTerms, _binary, reconstruction_loss, reference
 
 from .comparison import DTYPES, LAYOUTS, assert_close, dtype_id, value_and_grads
 from .images import check_ssim, random_images
@@ -197,8 +197,8 @@ def test_repeated_runs_give_the_same_bits(device):
 
 
 def test_devices_without_kernels_run_the_reference(monkeypatch):
-    monkeypatch.setattr(_ops, "has_kernels", lambda _: False)
-    monkeypatch.setattr(_ops, "_ops", None)
+    monkeypatch.setattr(_binary, "has_kernels", lambda _: False)
+    monkeypatch.setattr(_binary, "ops", None)
     images = random_images(2, 2, 14, 15)
     loss, terms = everything(**images, return_terms=True)
     expected, expected_terms = reference.reconstruction_loss(

@@ -8,7 +8,7 @@ import torch
 import torch.utils.checkpoint
 from torch.func import vmap
 
-from vtadl_ext import _ops, ms_ssim, reconstruction_loss, ssim
+from vtadl_ext import _ssim_ops, ms_ssim, reconstruction_loss, ssim
 
 from .comparison import assert_close, dtype_id, value_and_grads
 from .images import random_images, random_mask
@@ -50,7 +50,7 @@ def forbid_the_backward_operator(monkeypatch):
     def fail(*_):
         raise AssertionError("the gradients were computed a second time")
 
-    monkeypatch.setattr(_ops, "_backward", fail)
+    monkeypatch.setattr(_ssim_ops, "backward_operator", fail)
 
 
 @each(SCALARS)

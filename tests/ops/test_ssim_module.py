@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vtadl_ext
-from vtadl_ext import SSIMLoss, _ops, reconstruction_loss, reference, ssim
+from vtadl_ext import SSIMLoss, _binary, reconstruction_loss, reference, ssim
 
 from .comparison import assert_close, value_and_grads
 from .images import random_images, random_mask
@@ -54,8 +54,8 @@ def test_backward_of_the_mean_multiplies_no_image(device, monkeypatch):
         def scale_(self, tensor, factor):
             factors.append(factor.item())
 
-    actual = _ops._ops
-    monkeypatch.setattr(_ops, "_ops", Operators())
+    actual = _binary.ops
+    monkeypatch.setattr(_binary, "ops", Operators())
     x, y = (image.requires_grad_() for image in random_images(2, 3, 14, 15, device=device).values())
     SSIMLoss()(x, y).backward()
     ssim(x, y).backward()
@@ -111,8 +111,8 @@ def test_it_exports_with_any_number_of_images(compiled_device):
     ],
 )
 def test_devices_without_kernels_run_the_reference_of_each_function(monkeypatch, name, options, masked):
-    monkeypatch.setattr(_ops, "has_kernels", lambda *_, **__: False)
-    monkeypatch.setattr(_ops, "_ops", None)
+    monkeypatch.setattr(_binary, "has_kernels", lambda *_, **__: False)
+    monkeypatch.setattr(_binary, "ops", None)
     if masked and name == "ssim":
         options = options | {"mask": random_mask(14, 15)}
     inputs = random_images(2, 14, 15)

@@ -1,0 +1,73 @@
+"""The compiled binary: its operators, how they number their options, and the devices that they serve."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+try:
+    from vtadl_ext import _C
+except ImportError as error:
+    raise ImportError(
+        f"vtadl_ext has no compiled binary for this Python and PyTorch ({error}). Build it from the source "
+        "folder: pip install --no-build-isolation -e . (PyTorch >= 2.10 and a C++17 compiler are needed)."
+    ) from error
+
+build_info = _C.build_info
+ops = torch.ops.vtadl_ext
+_KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if build_info()["cuda"] else set())
+_warned_devices: set[str] = set()
+
+# How the operators number their options: the enums in csrc/gmm/gmm.h.
+SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus")
+TRIL = len(SCALE_PARAMS)
+MIXTURES = ("logsumexp", "weighted")
+NO_MIXTURE = len(MIXTURES)
+
+# The sums that the operators make over each pair of planes: SsimSums in csrc/ssim/ssim.h.
+INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
+SUMS = 4
+
+_reference_alone = False
+
+
+@contextmanager
+def use_reference() -> Iterator[None]:
+    """Within this block all functions compute with :mod:`vtadl_ext.reference`, in all threads.
+
+    What is traced within it, by :func:`torch.export.export` say, consists of PyTorch's own operators and runs
+    where vtadl_ext is not installed. :func:`torch.onnx.export` needs no such block.
+    """
+    global _reference_alone
+    before, _reference_alone = _reference_alone, True
+    try:
+        yield
+    finally:
+        _reference_alone = before
+
+
+def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
+    """Whether the binary serves this device, and may; warns once for each kind that it does not serve."""
+    if _reference_alone or torch.onnx.is_in_onnx_export():
+        return False
+    if device.type in _KERNEL_DEVICES:
+        return True
+    if device.type not in _warned_devices:
+        _warned_devices.add(device.type)
+        advice = (
+            "; it was built without CUDA: reinstall with nvcc 12.0 or newer on the PATH and VTADL_CUDA=ON"
+            if device.type == "cuda"
+            else ""
+        )
+        warnings.warn(
+            f"this build of vtadl_ext has no kernels for {device.type} tensors{advice}. They run "
+            "vtadl_ext.reference, which is slower and takes more memory.",
+            stacklevel=stacklevel,
+        )
+    return False
+
+
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What sums over tensors of this type are made in."""
+    return torch.promote_types(dtype, torch.float32)

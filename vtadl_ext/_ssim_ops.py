@@ -1,0 +1,202 @@
+"""The operators of SSIM: fake kernels, vmap rules and autograd functions."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vtadl_ext import _binary
+from vtadl_ext._autograd import (
+    backward_operator,
+    claim_grads,
+    needs_autograd,
+    takes_gradients_along,
+    where_needed,
+)
+from vtadl_ext._binary import SUMS, accumulate_dtype
+from vtadl_ext._shapes import batch_first, claim_batch
+
+
+@torch.library.register_fake("vtadl_ext::ssim_forward")
+def _(
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: Sequence[float],
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
+    map: bool,
+    errors: bool,
+) -> Tensor:
+    grown = 2 * border - len(window) + 1
+    last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (SUMS,)
+    return x.new_empty((*x.shape[:-2], *last), dtype=accumulate_dtype(x.dtype))
+
+
+@torch.library.register_fake("vtadl_ext::ssim_backward")
+def _(
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: Sequence[float],
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
+    map: bool,
+    errors: bool,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    return _empty_ssim_grads(x, y, needs)
+
+
+@torch.library.register_fake("vtadl_ext::ssim_forward_backward")
+def _(
+    grad: Sequence[float],
+    x: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    window: Sequence[float],
+    data_range: float,
+    k1: float,
+    k2: float,
+    border: int,
+    luminance: bool,
+    errors: bool,
+    *needs: bool,
+) -> tuple[Tensor, ...]:
+    sums = x.new_empty((*x.shape[:-2], SUMS), dtype=accumulate_dtype(x.dtype))
+    return sums, *_empty_ssim_grads(x, y, needs)
+
+
+def _empty_ssim_grads(x: Tensor, y: Tensor, needs: Sequence[bool]) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.empty_like(image) if need else image.new_empty((0,))
+        for image, need in zip((x, y), needs, strict=True)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ vmap
+
+
+def _batch_into_images(
+    info: Any, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None]
+) -> Iterator[Tensor | None]:
+    """The batch as so many more images."""
+    for tensor, dim in zip(tensors, in_dims, strict=True):
+        yield None if tensor is None else batch_first(tensor, dim, info.batch_size).flatten(0, 1)
+
+
+@torch.library.register_vmap("vtadl_ext::ssim_forward")
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+    tensors = _batch_into_images(info, in_dims[:3], arguments[:3])
+    return _binary.ops.ssim_forward(*tensors, *arguments[3:]).unflatten(0, (info.batch_size, -1)), 0
+
+
+@torch.library.register_vmap("vtadl_ext::ssim_backward")
+def _(
+    info: Any, in_dims: tuple[int | None, ...], *arguments: Any
+) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    needed = arguments[-2:]
+    tensors = _batch_into_images(info, in_dims[:4], arguments[:4])
+    grads = _binary.ops.ssim_backward(*tensors, *arguments[4:])
+    grads = tuple(
+        grad.unflatten(0, (info.batch_size, -1)) if need else grad
+        for grad, need in zip(grads, needed, strict=True)
+    )
+    return claim_batch(grads, needed, info.batch_size)
+
+
+# -------------------------------------------------------------------------------------------------- autograd
+
+
+def ssim_map(*arguments: Any) -> Tensor:
+    """The index of each window."""
+    return _ssim(*arguments, True, False)
+
+
+def ssim_sums(*arguments: Any, errors: bool = False) -> Tensor:
+    """Sums over each plane, `[N, C, 4]`, in the order of SsimSums in csrc/ssim/ssim.h."""
+    return _ssim(*arguments, False, errors)
+
+
+def _ssim(*arguments: Any) -> Tensor:
+    run = SSIM.apply if needs_autograd(arguments[:2]) else _binary.ops.ssim_forward
+    return run(*arguments)  # type: ignore[no-any-return]
+
+
+def ssim_total(
+    weights: Sequence[float], divisors: Sequence[int], *arguments: Any, errors: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Σ weight · sum / divisor over the sums of all planes; and the sums, `[N, C, 4]`, without gradients."""
+    if takes_gradients_along(arguments[:2]):
+        return SSIMTotal.apply(weights, divisors, *arguments, errors)  # type: ignore[no-any-return]
+    sums = ssim_sums(*arguments, errors=errors)
+    return _weighted_total(sums, weights, divisors), sums.detach()
+
+
+def _weighted_total(sums: Tensor, weights: Sequence[float], divisors: Sequence[int]) -> Tensor:
+    terms = [
+        weight * (sums[..., i].sum() / divisor)
+        for i, (weight, divisor) in enumerate(zip(weights, divisors, strict=True))
+        if weight != 0
+    ]
+    return sum(terms[1:], terms[0]) if terms else sums.new_zeros(())
+
+
+class SSIM(torch.autograd.Function):
+    """The map, or the sums of each plane."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        return _binary.ops.ssim_forward(*arguments)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.options = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[:2]
+        grads = backward_operator("ssim", grad, *ctx.saved_tensors, *ctx.options, *needed)
+        return *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
+
+
+class SSIMTotal(torch.autograd.Function):
+    """`ssim_total`, with the gradients computed in the forward pass. What GMMLoss says holds here too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Sequence[float], divisors: Sequence[int], *arguments: Any
+    ) -> tuple[Tensor, Tensor]:
+        images_and_mask, options = arguments[:3], arguments[3:]
+        grad_of_sums = [weight / max(n, 1) for weight, n in zip(weights, divisors, strict=True)]
+        sums, *grads = _binary.ops.ssim_forward_backward(grad_of_sums, *arguments, *ctx.needs_input_grad[2:4])
+        ctx.save_for_backward(*images_and_mask, *grads)
+        ctx.grad_of_sums, ctx.options, ctx.grads_are_taken = grad_of_sums, options, False
+        ctx.mark_non_differentiable(sums)
+        ctx.set_materialize_grads(False)  # zeros for the sums
+        return _weighted_total(sums, weights, divisors), sums
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * (5 + len(ctx.options))
+        needed = ctx.needs_input_grad[2:4]
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        images_and_mask, grads = saved[:3], saved[3:]
+        if not claim_grads(ctx, grads, needed, grad):
+            grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
+            grad = grad.expand(*images_and_mask[0].shape[:2], SUMS)
+            *options, errors = ctx.options
+            grads = backward_operator("ssim", grad, *images_and_mask, *options, False, errors, *needed)
+        return None, None, *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
