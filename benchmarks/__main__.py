@@ -22,11 +22,13 @@ def main() -> None:
     level: Level = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
     # What smoke runs is too small for several threads, which only wait for each other.
     threads = 1 if arguments.smoke else arguments.threads
-    report = run(arguments.operators, level, arguments.device, threads)
+    for report in run(arguments.operators, level, arguments.device, threads):
+        if not arguments.smoke:
+            written = results.write(report, arguments.output)
     console = Console(width=None if sys.stdout.isatty() else 200)
     if not arguments.smoke:
         table.print_report(report, console)
-        console.print(f"written: {results.write(report, arguments.output)}")
+        console.print(f"written: {written}")
         for path in plots.draw(report, arguments.output):
             console.print(f"written: {path}")
     if before is not None:

@@ -88,11 +88,6 @@ class Case:
     threads: int | None = None  # None: all
     devices: tuple[str, ...] = ("cpu", "cuda")
 
-    @property
-    def grows(self) -> bool:
-        """Whether its memory is of interest: it is not where only threads or the type of numbers vary."""
-        return self.sweep is None or self.sweep[0] not in ("threads", "bits per number")
-
     def tensors(self, device: torch.device) -> tuple[Tensor, ...]:
         """The same numbers every time, on every device."""
         torch.manual_seed(0)

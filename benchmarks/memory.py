@@ -8,18 +8,22 @@ import torch
 
 from benchmarks.allocator import return_freed_memory
 
+_highest = 0  # excess that the kernel was made to forget
+
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Of the allocator on a GPU; on the CPU of this process, which should do nothing else.
+    """Of the allocator on a GPU; on the CPU of this process, while it returns what is freed to the kernel.
 
     None where the system has no high-water mark that can be reset: elsewhere than on Linux.
     """
+    global _highest
     gc.collect()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
+    _highest = highest_excess()
     return_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -33,7 +37,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
 def highest_excess() -> int:
     """Bytes by which this process was at most larger than it is now; 0 where the system does not say."""
     try:
-        return max(0, _status("VmHWM") - _status("VmRSS"))
+        return max(_highest, _status("VmHWM") - _status("VmRSS"))
     except OSError:
         return 0
 

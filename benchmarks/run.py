@@ -2,10 +2,9 @@
 
 import os
 import tempfile
-from collections import defaultdict
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -13,7 +12,8 @@ from typing import ParamSpec, TypeVar
 from unittest import mock
 
 import torch
-from rich.progress import track
+from rich.console import Console
+from rich.progress import Progress
 
 from benchmarks import worker
 from benchmarks.allocator import NO_CACHE_OF_SMALL_BLOCKS
@@ -27,37 +27,45 @@ from benchmarks.worker import Job
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Calls slower than this are not made once more to warm up before their memory is measured.
-_SLOW_SECONDS = 1.0
 
-
-def run(operators: Sequence[str], level: Level, device: torch.device, threads: int) -> Report:
-    """Everything at this level, and what the results depend on."""
+def run(operators: Sequence[str], level: Level, device: torch.device, threads: int) -> Iterator[Report]:
+    """Everything at this level, and what the results depend on: what there is of it, after each case."""
     torch.set_num_threads(threads)
     with _fresh_compiler_cache():
         report = Report(environment(device, threads), in_child(device, worker.limits, device, threads, level))
-        for operator in operators:
-            cases = cases_of(operator, level)
-            jobs = [
-                Job(operator, level, index, device, threads)
-                for index, case in enumerate(cases)
-                if device.type in case.devices
-            ]
-            for job in track(jobs, description=operator):
-                report.results.extend(_run(job))
-    return derive(report)
+        for job in _with_progress(_jobs(operators, level, device, threads)):
+            report.results.extend(_run(job))
+            yield derive(report)
+
+
+def _jobs(operators: Sequence[str], level: Level, device: torch.device, threads: int) -> list[Job]:
+    return [
+        Job(operator, level, index, device, threads)
+        for operator in operators
+        for index, case in enumerate(cases_of(operator, level))
+        if device.type in case.devices
+    ]
+
+
+def _with_progress(jobs: Sequence[Job]) -> Iterator[Job]:
+    """A line for each job that is done, and below them how far the whole is."""
+    with Progress(console=Console(stderr=True)) as progress:
+        whole = progress.add_task("benchmarks", total=len(jobs))
+        for job in jobs:
+            start = time.monotonic()
+            yield job
+            seconds = time.monotonic() - start
+            progress.console.print(f"{job.operator}, {job.case().name}: {seconds:.0f} s")
+            progress.advance(whole)
 
 
 def _run(job: Job) -> list[Result]:
     try:
-        results = in_child(job.device, worker.measure, job)
+        return in_child(job.device, worker.measure, job)
     except (
         Exception
     ) as error:  # the reference's own, or the end of the process: the other cases shall still run
         return [_failure(job, error)]
-    if job.device.type == "cuda" or not job.case().grows:
-        return results
-    return _with_peaks(job, results)
 
 
 def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -74,23 +82,6 @@ def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kw
         ProcessPoolExecutor(1, mp_context=context) as pool,
     ):
         return pool.submit(function, *args, **kwargs).result()
-
-
-def _with_peaks(job: Job, results: list[Result]) -> list[Result]:
-    slowest: dict[str, float] = defaultdict(float)
-    for result in results:
-        if result.median is not None:
-            slowest[result.provider] = max(slowest[result.provider], result.median)
-    if job.level == "smoke":
-        slowest = {OWN: 0.0}
-    peaks: dict[tuple[str, str], int | None] = {}
-    for provider, seconds in slowest.items():
-        try:
-            found = in_child(job.device, worker.peaks, job, provider, seconds > _SLOW_SECONDS)
-        except (BrokenProcessPool, RuntimeError):  # alone as well it wants more memory than there is
-            continue
-        peaks |= {(provider, mode): peak for mode, peak in found.items()}
-    return [replace(result, peak_bytes=peaks.get((result.provider, result.mode))) for result in results]
 
 
 def _failure(job: Job, error: Exception) -> Result:

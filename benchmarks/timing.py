@@ -16,10 +16,15 @@ Sampler = Callable[[], list[float]]
 _SAMPLE_SECONDS = 5e-3
 _LEAST_ROUNDS = 3
 _LONG_SECONDS = 0.5
+# Longer ones are timed once.
+_VERY_LONG_SECONDS = 2.0
 
 
 class Schedule(NamedTuple):
-    """How often each call is timed: fewer times where these take longer than so many seconds, but thrice."""
+    """How often each call is timed: fewer times where these take longer than so many seconds, but thrice.
+
+    Calls of more than two seconds once.
+    """
 
     rounds: int
     seconds: float
@@ -65,7 +70,8 @@ def time_in_turns(
 
 def _stride(seconds: float, schedule: Schedule) -> int:
     """Slow calls take every so manieth turn only, spread over the whole time."""
-    affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), _LEAST_ROUNDS)
+    least = _LEAST_ROUNDS if seconds < _VERY_LONG_SECONDS else 1
+    affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), least)
     return max(1, schedule.rounds // affordable)
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
+import torch._inductor.compile_fx  # by the process that others are forked from, so that none of them needs to
 
 from benchmarks.allocator import FRESH, WARM, keep_freed_memory, limit_memory
 from benchmarks.case import Case, Level
 from benchmarks.compilation import trace_only
 from benchmarks.limits import measure_limits
 from benchmarks.measurement import measure_case
-from benchmarks.memory import highest_excess, peak_bytes
+from benchmarks.memory import highest_excess
 from benchmarks.operators import cases_of
 from benchmarks.results import Result
 from benchmarks.timing import SCHEDULES, SWEEP_SCHEDULE
@@ -42,22 +42,6 @@ def measure(job: Job) -> list[Result]:
     case = _prepared_case(job)
     schedule = SWEEP_SCHEDULE if case.sweep else SCHEDULES[job.level]
     return measure_case(job.operator, case, job.device, schedule, _regimes(job.device))
-
-
-def peaks(job: Job, provider_name: str, slow: bool) -> dict[str, int | None]:
-    """Peak bytes of a provider by mode, in a process that has done nothing else."""
-    case = _prepared_case(job)
-    tensors = case.tensors(job.device)
-    provider = next(provider for provider in case.providers if provider.name == provider_name)
-    function = provider.callable()
-    found = {}
-    for mode in case.modes:
-        if provider.has(mode):
-            call = partial(mode, function, mode.leaves(tensors))
-            if provider.compile or not slow:
-                call()  # compiles, starts threads, loads libraries
-            found[mode.name] = peak_bytes(call, job.device)
-    return found
 
 
 def _prepared_case(job: Job) -> Case:

@@ -140,3 +140,10 @@ def test_forward_alone_records_no_gradients():
     x = torch.ones(3)
     (value,) = FORWARD(lambda x: x.sum(), FORWARD.leaves([x]))
     assert not value.requires_grad
+
+
+def test_very_long_calls_are_timed_once(monkeypatch):
+    monkeypatch.setattr("benchmarks.timing._LONG_SECONDS", 0.01)
+    monkeypatch.setattr("benchmarks.timing._VERY_LONG_SECONDS", 0.02)
+    times = time_in_turns({"slow": lambda: time.sleep(0.06)}, CPU, Schedule(6, 0.1))
+    assert times["slow"].rounds == 1

@@ -104,11 +104,11 @@ BYTES_OF_SAMPLE = 4 * (3 + 2 * 3 * 5) + 3 * 4 * 3  # of K = 3, D = 5 in float32
         (1, 1, [1]),
         (0, 1, []),
         (0, None, []),
-        (64, None, [64]),
-        (65, None, [33, 32]),
-        (1024, None, [64] * 16),
-        (2048, None, [128] * 16),
-        (2049, None, [129] * 15 + [114]),
+        (256, None, [256]),
+        (257, None, [129, 128]),
+        (2048, None, [256] * 8),
+        (8192, None, [512] * 16),
+        (8193, None, [513] * 15 + [498]),
     ],
 )
 def test_chunks_are_as_large_as_the_budget_allows_and_alike(monkeypatch, samples, budget, chunks):

@@ -8,7 +8,7 @@ from vtadl_ext import MixtureHead, gmm_nll, linear_gmm_nll
 from .heads import SCALES, random_head
 from .memory import MIB, peak_growth
 
-SAMPLES, COMPONENTS, FEATURES, WIDTH = 2048, 60, 64, 32
+SAMPLES, COMPONENTS, FEATURES, WIDTH = 4096, 30, 64, 32
 
 
 def leaves_of(device, scale="diagonal", dtype=torch.float32):
