@@ -53,6 +53,7 @@ def blank_result(operator: str, case: Case, mode: Mode) -> Result:
         regime="",
         provider="",
         status="timed",
+        images=case.images,
     )
 
 

@@ -52,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quieten_lightning()
     try:
         return COMMANDS[command](arguments)
-    except (InputError, FileExistsError, NotADirectoryError, PermissionError) as error:
+    except InputError as error:
         sentence = str(error).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
         return _complain(sentence, 1)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except ModuleNotFoundError as error:
         extra = "export" if (error.name or "").startswith("onnx") else "train"
         return _complain(f"{error.name} is missing: pip install 'vtadl-ext[{extra}]'", 1)

@@ -96,6 +96,7 @@ class Detector:
 
     def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
         """A Detection for each picture that `vtadl.inputs` has prepared."""
+        batch_size = 1 if self.module.fit == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
             batch = pictures[start : start + batch_size]
             with torch.inference_mode():

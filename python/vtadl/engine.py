@@ -21,6 +21,7 @@ from vtadl.model import VTADL, Likelihood, Positions, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.scoring import AnomalyScorer, Scores, Term
+from vtadl.tiles import cut, join
 
 
 class AnomalyDetector(L.LightningModule):
@@ -114,9 +115,17 @@ class AnomalyDetector(L.LightningModule):
         fit_dictionary(self.network, images.to(self.device), self.scorer.top_patches, self.fixed)
 
     def forward(self, images: Tensor) -> Scores:
-        """Scores images [B, 3, H, W] in [0, 1]."""
-        prediction = self.network(images)
-        return self.scorer(images, prediction, self._patch_nll(prediction))
+        """Scores images [B, 3, H, W] in [0, 1].
+
+        One that is larger than the network is seen as tiles: its score is the largest of theirs.
+        """
+        tiles = cut(images, self.network.image_size)
+        prediction = self.network(tiles)
+        scores = self.scorer(tiles, prediction, self._patch_nll(prediction))
+        if len(tiles) == len(images):
+            return scores
+        size = (images.shape[-2], images.shape[-1])
+        return Scores(scores.image.view(len(images), -1).amax(1), join(scores.map, size))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         terms = self.loss(batch["image"], self.network(batch["image"]))
@@ -128,11 +137,12 @@ class AnomalyDetector(L.LightningModule):
         self.scorer.reset(self.network.aligned)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        prediction = self.network(batch["image"])
-        self._log_loss("val", self.loss(batch["image"], prediction), batch)
-        self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
+        images = cut(batch["image"], self.network.image_size)
+        prediction = self.network(images)
+        self._log_loss("val", self.loss(images, prediction), batch)
+        self.scorer.update(images, prediction, self._patch_nll(prediction))
         if self.scorer.chooses:
-            images, masks = make_pseudo_anomalies(batch["image"], seed=batch_idx)
+            images, masks = make_pseudo_anomalies(images, seed=batch_idx)
             prediction = self.network(images)
             self.scorer.update_anomalous(images, prediction, self._patch_nll(prediction), masks)
 

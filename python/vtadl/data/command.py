@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from vtadl.data.check import check
-from vtadl.data.file_module import FileDataModule
+from vtadl.data.module import ImageDataModule
 from vtadl.errors import InputError
 
 
@@ -21,7 +21,10 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--config", action="config", help="YAML file with the same options.")
     parser.add_subclass_arguments(
-        FileDataModule, "data", required=True, help="The data, as for `vtadl fit`: MVTecAD, BTAD or Folder."
+        ImageDataModule,
+        "data",
+        required=True,
+        help="The data, as for `vtadl fit`: MVTecAD, BTAD, Folder, MNISTDigit or TextureDefects.",
     )
     parser.add_argument(
         "--check",
@@ -32,4 +35,5 @@ def run(arguments: Sequence[str]) -> None:
     report = check(options.data, read=options.check)
     Console().print(report)
     if report.problems:
-        raise InputError(f"{report.verdict} in {options.data.root}")
+        where = getattr(options.data, "root", type(options.data).__name__)
+        raise InputError(f"{report.verdict} in {where}")

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from vtadl.data.augmentation import Augmentation
-from vtadl.data.files import ImageFiles
+from vtadl.data.files import ImageFiles, collate_tiles
 from vtadl.data.images import Fit
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
@@ -43,7 +44,8 @@ class FileDataModule(ImageDataModule, ABC):
             image_size: Height and width to resize to, or one number for both.
             batch_size: Images in a batch.
             val_fraction: Part of the training images that is held out for validation.
-            fit: How an image of another shape gets `image_size`: stretch, or crop the longer side equally.
+            fit: How an image of another shape gets `image_size`: stretch; crop the longer side equally; or
+                see it as overlapping tiles along the longer side, whose scores and maps are joined.
             augmentation: Random changes of the training images.
             cache: Keep decoded training and validation images in memory, three bytes a pixel.
             workers: Processes that read images.
@@ -79,6 +81,13 @@ class FileDataModule(ImageDataModule, ABC):
                 ImageFiles(part, self.image_size, self.fit, self.cache)
                 for part in self.split(self.normal_images())
             )
+
+    def _batches(self, training: bool) -> dict[str, Any]:
+        if self.fit != "tiles":
+            return super()._batches(training)
+        if not training:  # images may differ in size
+            return {"batch_size": 1}
+        return {"batch_size": self.batch_size, "collate_fn": partial(collate_tiles, tile=self.image_size)}
 
     def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
         """Training and validation images; the same ones for the same paths and seed."""

@@ -38,6 +38,13 @@ class DigitImages(Dataset[Sample]):
         )
 
 
+LAYOUT = (
+    "expected train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte, compressed by gzip (.gz) or not. MNIST: "
+    "https://ossci-datasets.s3.amazonaws.com/mnist/, CC BY-SA 3.0"
+)
+
+
 class MNISTDigit(ImageDataModule):
     """Trains on the images of one digit and tests on all test images, of which the others are anomalous.
 
@@ -103,7 +110,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and not packed.is_file():
-        raise InputError(f"there is no file {path} or {packed.name}")
+        raise InputError(f"there is no file {path}; {LAYOUT}")
     try:
         content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
         zero, kind, dims = struct.unpack_from(">HBB", content)

@@ -1,7 +1,7 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
 from collections.abc import Sized
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
@@ -56,11 +56,12 @@ class ImageDataModule(L.LightningDataModule):
         order: DistributedSampler[int] = DistributedSampler(
             self.train_set, *self._processes(), shuffle=True, seed=self.seed
         )
-        return self._loader(self.train_set, order)
+        return self._loader(self.train_set, order, training=True)
 
     def whole_train_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process, for what is fitted before training."""
-        return self._loader(self.train_set, DistributedSampler(self.train_set, 1, 0, seed=self.seed))
+        order: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
+        return self._loader(self.train_set, order, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process: what is fitted to it is then the same in all."""
@@ -75,14 +76,20 @@ class ImageDataModule(L.LightningDataModule):
         """How many there are, and which one this is."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[int]) -> DataLoader[Sample]:
+    def _loader(
+        self, dataset: Dataset[Sample], sampler: Sampler[int], training: bool = False
+    ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            **self._batches(training),
         )
+
+    def _batches(self, training: bool) -> dict[str, Any]:
+        """How samples become batches: options of DataLoader."""
+        return {"batch_size": self.batch_size}
 
 
 def own_samples(loader: DataLoader[Sample]) -> int:
