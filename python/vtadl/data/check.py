@@ -55,7 +55,7 @@ class Content(NamedTuple):
 def check(data: ImageDataModule, read: bool = True) -> DataReport:
     """Counts the images of a data set, and reads every file if asked to.
 
-    Data that are not files of images are read anyway. Of files, finds masks without an image; by reading, those
+    Data that are not image files are read anyway. Of files, finds masks without an image; by reading, those
     that cannot be read, masks that are empty or of another size than their image, and test images that are in
     the training too, or are both normal and anomalous.
     """
