@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from vtadl.calibration import decide
+from vtadl.checkpoints import load_detector
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.inputs import Picture, lay_over, prepare
 from vtadl.scoring import Scores
-from vtadl.training import load_detector
 
 Input = str | Path | Image.Image | NDArray[Any] | Tensor
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vtadl.calibration import Decisions, decide
+from vtadl.checkpoints import load_detector
 from vtadl.engine import AnomalyDetector
 from vtadl.files import atomic_path
 from vtadl.inputs import resize
-from vtadl.training import load_detector
 from vtadl_ext import use_reference
 
 Format = Literal["onnx", "torch"]

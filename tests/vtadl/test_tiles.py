@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from vtadl.checkpoints import load_detector
 from vtadl.cli import main
 from vtadl.data import MVTecAD
 from vtadl.data.images import read_pixels, to_tensor
 from vtadl.detector import Detector
 from vtadl.tiles import corners, cut, join
-from vtadl.training import load_detector
 
 TILE = (32, 24)
 
@@ -82,13 +82,15 @@ def test_training_sees_tiles_and_testing_whole_images(mixed):
     assert all(batch["mask"].shape[2:] == batch["image"].shape[2:] for batch in data.test_dataloader())
 
 
-def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(mixed, tiny, tmp_path):
+def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(mixed, tiny, tmp_path, capsys):
     data = ["--data=MVTecAD", f"--data.root={mixed}", "--data.workers=0", "--data.fit=tiles"]
     settings = tiny | {"features": 12, "positions": "own", "softness": 0.03, "min_std": 0.1}
     model = [f"--model.{name}={value}" for name, value in settings.items()]
     run = tmp_path / "run"
     assert main(["fit", *data, *model, "--trainer.max_epochs=1", f"--output={run}"]) == 0
     assert main(["report", str(run)]) == 0
+    assert main(["test", f"--ckpt={run}/best.ckpt", *data[:-1]]) == 1
+    assert "trained with fit=tiles, but the data have fit=stretch" in capsys.readouterr().err
     detector = Detector.load(run, "cpu")
     assert detector.module.calibration.image.count == 2  # images, not tiles
     upright, lying = (mixed / f"test/good/{name}0.png" for name in ("upright", "lying"))

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from vtadl.data.check import check
 from vtadl.data.module import ImageDataModule
 from vtadl.errors import InputError
+from vtadl.parsing import Parser
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -16,9 +16,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         InputError: If there is a problem, after all of them are printed.
     """
-    parser = ArgumentParser(
-        "vtadl data", description="Counts the images of a data set, and checks its files."
-    )
+    parser = Parser("vtadl data", description="Counts the images of a data set, and checks its files.")
     parser.add_argument("--config", action="config", help="YAML file with the same options.")
     parser.add_subclass_arguments(
         ImageDataModule,

@@ -1,6 +1,6 @@
 """What the data modules that read image files share: the split, and what is said where files are missing."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ from vtadl.data.images import Fit
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.errors import InputError
+from vtadl.ranges import require_fraction
 
 
-class FileDataModule(ImageDataModule, ABC):
+class FileDataModule(ImageDataModule):
     """Trains and validates on normal images, and knows the labels of the test images for testing alone.
 
     The validation images are a random part of the training images. Nothing below `test` is read before
@@ -91,7 +92,7 @@ class FileDataModule(ImageDataModule, ABC):
 
     def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
         """Training and validation images; the same ones for the same paths and seed."""
-        require_fraction("val_fraction", self.val_fraction)
+        require_fraction(val_fraction=self.val_fraction)
         if len(paths) < 3:
             raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
         held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
@@ -104,12 +105,6 @@ class FileDataModule(ImageDataModule, ABC):
             raise InputError(f"there is no folder {self.root}; {self.layout}")
         if not paths:
             raise InputError(f"there is no image in {where}; {self.layout}")
-
-
-def require_fraction(name: str, value: float) -> None:
-    """Raises InputError unless a part and the rest are both more than nothing."""
-    if not 0 < value < 1:
-        raise InputError(f"{name} is {value}; it has to be between 0 and 1")
 
 
 def draw(paths: Sequence[Path], count: int, seed: int) -> tuple[list[Path], list[Path]]:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
+from vtadl.ranges import require_fraction
 
 _BRIGHTNESS = 0.6  # of the normal images' mean norm, so that strokes of thin digits do not reach white
 
@@ -71,11 +72,12 @@ class MNISTDigit(ImageDataModule):
             seed: Seed of the split and of the training order.
 
         Raises:
-            InputError: If the digit or the size is none of MNIST.
+            InputError: If the digit or the size is none of MNIST, or the fraction is none.
         """
         super().__init__(image_size, batch_size, workers=0, seed=seed)
         if digit not in range(10):
             raise InputError(f"digit must be in 0 to 9, got {digit}")
+        require_fraction(val_fraction=val_fraction)
         if self.image_size != (28, 28):
             raise InputError(f"MNIST has images of 28x28 pixels, but image_size is {image_size}")
         self.root, self.digit, self.val_fraction = Path(root), digit, val_fraction

@@ -1,5 +1,6 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sized
 from typing import Any, TypedDict, cast
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
+from vtadl.ranges import require_not_negative, require_positive
 
 
 class Sample(TypedDict):
@@ -23,8 +25,8 @@ class Sample(TypedDict):
     name: str
 
 
-class ImageDataModule(L.LightningDataModule):
-    """Loads the three data sets that `setup` of a subclass provides."""
+class ImageDataModule(L.LightningDataModule, ABC):
+    """Images to train, validate and test with: three data sets, which `setup` of a subclass makes."""
 
     train_set: Dataset[Sample]
     val_set: Dataset[Sample]
@@ -40,10 +42,16 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
+        require_positive(image_size=min(self.image_size), batch_size=batch_size)
+        require_not_negative(workers=workers)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
         self.augment = None if augmentation is None else augmentation.build()
+
+    @abstractmethod
+    def setup(self, stage: str) -> None:
+        """Makes `test_set` for the stage "test", the other two for any other stage."""
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Changes training images, on the device that trains."""
