@@ -87,6 +87,7 @@ class Case:
     sweep: tuple[str, float] | None = None  # what varies from case to case, and its value
     threads: int | None = None  # None: all
     devices: tuple[str, ...] = ("cpu", "cuda")
+    images: int = 0  # in a call, where images per second are of interest
 
     def tensors(self, device: torch.device) -> tuple[Tensor, ...]:
         """The same numbers every time, on every device."""

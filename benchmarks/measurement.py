@@ -55,6 +55,7 @@ def blank_result(operator: str, case: Case, mode: Mode) -> Result:
         regime="",
         provider="",
         status="timed",
+        images=case.images,
     )
 
 

@@ -1,6 +1,6 @@
 """The operators that are measured. Each module has `cases()`."""
 
-from benchmarks import gmm, linear_gmm, reconstruction, ssim, training_step
+from benchmarks import gmm, linear_gmm, prediction, reconstruction, ssim, training_step
 from benchmarks.case import Case, Level
 
 OPERATORS = {
@@ -9,6 +9,7 @@ OPERATORS = {
     "ssim": ssim,
     "reconstruction": reconstruction,
     "training_step": training_step,
+    "prediction": prediction,
 }
 
 

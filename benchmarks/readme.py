@@ -55,6 +55,7 @@ def _section(report: Report, folder: Path) -> str:
         "| --- | --- | --- | --- | --- |",
         *_rows(report, regimes),
         "",
+        *_rates(report),
         *(
             f"![{path.stem.replace('-', ' of ')}]({place}/{path.name})"
             for path in sorted(folder.glob("ratios-*.png"))
@@ -93,6 +94,23 @@ def _row(title: str, row: Row, regimes: list[str]) -> str:
     )
 
 
+def _rates(report: Report) -> Iterator[str]:
+    """Images per second by provider, where these are of interest, with the memory that disturbs least."""
+    rates = [
+        (f"{operator}, {case}", providers)
+        for (operator, case, _, regime), providers in report.comparisons()
+        if regime == report.regimes[-1] and any(result.images for result in providers.values())
+    ]
+    names = list(dict.fromkeys(name for _, providers in rates for name in providers))
+    if names:
+        yield f"| images per second | {' | '.join(names)} |"
+        yield "| --- |" + " --- |" * len(names)
+        for title, providers in rates:
+            cells = (_images_per_second(providers.get(name)) for name in names)
+            yield f"| {title} | {' | '.join(cells)} |"
+        yield ""
+
+
 def _fastest_peer(providers: dict[str, Result]) -> Result | None:
     timed = [result for result in providers.values() if result.median and result.provider != OWN]
     return min(timed, key=lambda result: result.median or 0.0, default=None)
@@ -102,6 +120,12 @@ def _times_faster(own: Result | None, peer: Result | None) -> str:
     if own is None or peer is None or not own.median or not peer.median:
         return "not timed"
     return f"{peer.median / own.median:.3g}"
+
+
+def _images_per_second(result: Result | None) -> str:
+    if result is None or result.images_per_second is None:
+        return "not timed"
+    return f"{result.images_per_second:.3g}"
 
 
 def _percent(result: Result | None) -> str:

@@ -43,12 +43,17 @@ class Result:
     read_bytes: int = 0  # inputs, once
     written_bytes: int = 0  # gradients, once
     flops: float = 0.0
+    images: int = 0  # in a call, where images per second are of interest
     fraction_of_limit: float | None = None
     times_fastest_peer: float | None = None
 
     @property
     def median(self) -> float | None:
         return self.quantiles["50%"] if self.quantiles else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.median if self.images and self.median else None
 
     @property
     def comparison(self) -> Comparison:

@@ -9,19 +9,17 @@ from benchmarks.case import OWN
 from benchmarks.compare import Change
 from benchmarks.results import Report, Result
 
-_COLUMNS = (
-    "mode",
-    "memory",
-    "provider",
+_LEFT = ("mode", "memory", "provider")
+_RIGHT = (
     "ms",
     "20-80 %",
     f"x {OWN}",
     "x fastest peer",
     "MB moved",
     "% of limit",
+    "images/s",
     "peak MB",
     "first call s",
-    "notes",
 )
 
 
@@ -30,9 +28,9 @@ def print_report(report: Report, console: Console) -> None:
     comparisons = [*report.comparisons(), *report.comparisons(sweeps=True)]
     for (operator, case), group in groupby(comparisons, key=lambda comparison: comparison[0][:2]):
         table = Table(title=f"{operator}: {case}", title_justify="left")
-        for column in _COLUMNS:
-            numeric = column[0] in "mx2%Mpf" and column not in ("mode", "memory", "provider")
-            table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "notes")
+        for column in (*_LEFT, *_RIGHT):
+            table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
+        table.add_column("notes")
         for (_, _, mode, regime), providers in group:
             for result in providers.values():
                 table.add_row(mode, regime, result.provider, *_figures(result, providers.get(OWN)))
@@ -53,6 +51,7 @@ def _figures(result: Result, own: Result | None) -> list[str]:
         _number(result.times_fastest_peer, ".2f"),
         _number(result.read_bytes + result.written_bytes, ".4g", 1e-6),
         _number(result.fraction_of_limit, ".1f", 100),
+        _number(result.images_per_second, ".4g"),
         _number(result.peak_bytes, ".4g", 1e-6),
         _number(result.first_call_seconds, ".1f"),
         _notes(result),

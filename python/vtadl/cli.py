@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from vtadl.errors import DivergenceError, InputError
 
@@ -52,9 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quieten_lightning()
     try:
         return COMMANDS[command](arguments)
-    except (InputError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        sentence = str(error).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
+    except ValueError as error:
+        cause = _input_error(error)
+        if cause is None:
+            raise
+        sentence = str(cause).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
         return _complain(sentence, 1)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except ModuleNotFoundError as error:
         extra = "export" if (error.name or "").startswith("onnx") else "train"
         return _complain(f"{error.name} is missing: pip install 'vtadl-ext[{extra}]'", 1)
@@ -62,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), DIVERGED)
     except KeyboardInterrupt as interrupt:
         return _complain(f"interrupted{interrupt}", INTERRUPTED)
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """What the user can do something about; a parser wraps what the class of an option raises."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _complain(sentence: str, status: int) -> int:
@@ -88,21 +101,25 @@ def config_names() -> list[str]:
 def _lightning(arguments: list[str]) -> int:
     from vtadl.lightning_cli import expand_run_folders, run
 
-    arguments = [_config_path(argument) for argument in expand_run_folders(arguments)]
+    arguments = [_config_path(argument) for argument in expand_run_folders(_long_options(arguments))]
     _check_configs(arguments)
     run(arguments)
     return 0
 
 
 def _check_configs(arguments: Sequence[str]) -> None:
-    """What is no text at all; the parser names what else is wrong with a settings file."""
+    """What is missing or no text at all; the parser names what else is wrong with a settings file."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, _, path = argument.rpartition("=")
-        if {option or before} & {"--config", "-c"} and Path(path).is_file():
-            try:
-                Path(path).read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"settings {path} are not text: {error}") from error
+        if (option or before) not in ("--config", "-c"):
+            continue
+        if not Path(path).is_file():
+            names = ", ".join(config_names())
+            raise InputError(f"there are no settings {path}: it is no file, and none of {names}")
+        try:
+            Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"settings {path} are not text: {error}") from error
 
 
 def _config_path(argument: str) -> str:
@@ -113,13 +130,10 @@ def _config_path(argument: str) -> str:
 
 
 def _predict(arguments: list[str]) -> int:
-    from jsonargparse import ArgumentParser
-
+    from vtadl.parsing import Parser
     from vtadl.prediction import predict
 
-    parser = ArgumentParser(
-        prog="vtadl predict", description="Scores images and shows where they are unusual."
-    )
+    parser = Parser(prog="vtadl predict", description="Scores images and shows where they are unusual.")
     parser.add_argument("images", nargs="*", type=str, help="Image files, folders of them, or patterns.")
     parser.add_argument("--images", dest="more_images", nargs="*", type=str, default=[], help="The same.")
     parser.add_argument(
@@ -142,12 +156,19 @@ def _data(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
-    from jsonargparse import auto_cli
-
     from vtadl.reproduce import mnist, mvtec
 
-    auto_cli([mnist, mvtec], args=_long_options(arguments[1:]), as_positional=False, prog="vtadl reproduce")
+    _call([mnist, mvtec], "vtadl reproduce", arguments[1:])
     return 0
+
+
+def _call(functions: Any, prog: str, options: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    from vtadl.parsing import Parser
+
+    options = _long_options(options)
+    auto_cli(functions, args=options, as_positional=False, parser_class=Parser, prog=prog)
 
 
 def _long_options(arguments: list[str]) -> list[str]:
@@ -160,11 +181,8 @@ def _function(module: str, name: str) -> Callable[[list[str]], int]:
     def run(arguments: list[str]) -> int:
         from importlib import import_module
 
-        from jsonargparse import auto_cli
-
-        command, *options = _long_options(arguments)
-        function = getattr(import_module(module), name)
-        auto_cli(function, args=options, as_positional=False, prog=f"vtadl {command}")
+        command, *options = arguments
+        _call(getattr(import_module(module), name), f"vtadl {command}", options)
         return 0
 
     return run

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.files import AtomicCheckpointIO, atomic_path
+from vtadl.ranges import require_positive
 from vtadl.report import DetectorResult, record_test, write_report
 from vtadl.training import training_callbacks
 
@@ -38,6 +39,7 @@ def demo(
         test_count: Test crops of a texture; every second one has a defect.
         seed: Seed of the crops, the defects and the training.
     """
+    require_positive(epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     start, folder = time.perf_counter(), Path(output)
     results = []

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from vtadl.calibration import decide
+from vtadl.checkpoints import load_detector
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.inputs import Picture, lay_over, prepare
 from vtadl.scoring import Scores
-from vtadl.training import load_detector
 
 Input = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -96,6 +96,7 @@ class Detector:
 
     def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
         """A Detection for each picture that `vtadl.inputs` has prepared."""
+        batch_size = 1 if self.module.fit == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
             batch = pictures[start : start + batch_size]
             with torch.inference_mode():

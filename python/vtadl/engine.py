@@ -20,7 +20,9 @@ from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Likelihood, Positions, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
+from vtadl.ranges import require_fraction, require_not_negative, require_positive
 from vtadl.scoring import AnomalyScorer, Scores, Term
+from vtadl.tiles import cut, join
 
 
 class AnomalyDetector(L.LightningModule):
@@ -72,8 +74,19 @@ class AnomalyDetector(L.LightningModule):
             weight_decay: Weight decay of AdamW.
             warmup_steps: Steps until the largest learning rate.
             network: Sizes of the network.
+
+        Raises:
+            InputError: If a number is out of its range.
         """
         super().__init__()
+        require_positive(components=components, top_patches=top_patches, warmup_steps=warmup_steps)
+        require_not_negative(min_std=min_std, softness=softness, smoothing=smoothing)
+        require_not_negative(mse_weight=mse_weight, ssim_weight=ssim_weight)
+        require_not_negative(learning_rate=learning_rate, weight_decay=weight_decay)
+        require_fraction(image_false_alarm_rate=image_false_alarm_rate)
+        require_fraction(pixel_false_alarm_rate=pixel_false_alarm_rate)
+        if terms == []:
+            raise InputError("terms is empty; without any there is no score")
         self.save_hyperparameters()
         self.network = VTADL(
             likelihood=likelihood,
@@ -114,9 +127,17 @@ class AnomalyDetector(L.LightningModule):
         fit_dictionary(self.network, images.to(self.device), self.scorer.top_patches, self.fixed)
 
     def forward(self, images: Tensor) -> Scores:
-        """Scores images [B, 3, H, W] in [0, 1]."""
-        prediction = self.network(images)
-        return self.scorer(images, prediction, self._patch_nll(prediction))
+        """Scores images [B, 3, H, W] in [0, 1].
+
+        One that is larger than the network is seen as tiles: its score is the largest of theirs.
+        """
+        tiles = cut(images, self.network.image_size)
+        prediction = self.network(tiles)
+        scores = self.scorer(tiles, prediction, self._patch_nll(prediction))
+        if tiles is images:
+            return scores
+        size = (images.shape[-2], images.shape[-1])
+        return Scores(scores.image.view(len(images), -1).amax(1), join(scores.map, size))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         terms = self.loss(batch["image"], self.network(batch["image"]))
@@ -128,11 +149,12 @@ class AnomalyDetector(L.LightningModule):
         self.scorer.reset(self.network.aligned)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        prediction = self.network(batch["image"])
-        self._log_loss("val", self.loss(batch["image"], prediction), batch)
-        self.scorer.update(batch["image"], prediction, self._patch_nll(prediction))
+        images = cut(batch["image"], self.network.image_size)
+        prediction = self.network(images)
+        self._log_loss("val", self.loss(images, prediction), batch)
+        self.scorer.update(images, prediction, self._patch_nll(prediction))
         if self.scorer.chooses:
-            images, masks = make_pseudo_anomalies(batch["image"], seed=batch_idx)
+            images, masks = make_pseudo_anomalies(images, seed=batch_idx)
             prediction = self.network(images)
             self.scorer.update_anomalous(images, prediction, self._patch_nll(prediction), masks)
 
@@ -159,6 +181,13 @@ class AnomalyDetector(L.LightningModule):
             batch["kind"][own],
         )
         return scores._asdict()
+
+    def on_test_start(self) -> None:
+        fit = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
+        if fit != self.fit:
+            raise InputError(
+                f"the detector was trained with fit={self.fit}, but the test data have fit={fit}"
+            )
 
     def on_test_epoch_end(self) -> None:
         self.evaluation = self.metrics.evaluate()

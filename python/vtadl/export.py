@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vtadl.calibration import Decisions, decide
+from vtadl.checkpoints import load_detector
 from vtadl.engine import AnomalyDetector
 from vtadl.files import atomic_path
 from vtadl.inputs import resize
-from vtadl.training import load_detector
 from vtadl_ext import use_reference
 
 Format = Literal["onnx", "torch"]
@@ -38,7 +38,7 @@ def export(ckpt: str, format: Format = "onnx", output: str | None = None) -> Pat
     The program takes `images`, bytes [B, H, W, 3] in RGB with any B, H and W, stretches them to the network's
     size, and gives score [B], normalised_score [B], anomalous [B], map [B, H, W], normalised_map [B, H, W]
     and mask [B, H, W]. It is for torch.export.load(path).module()(images), or for onnxruntime. Where training
-    cropped its images (`fit`), crop them likewise before.
+    cropped its images or saw them as tiles (`fit`), do likewise before.
 
     Args:
         ckpt: Checkpoint of a trained detector, or the folder of a run.
@@ -56,6 +56,8 @@ def export(ckpt: str, format: Format = "onnx", output: str | None = None) -> Pat
         warnings.simplefilter("ignore")  # of the exporter, about itself
         {"onnx": _save_onnx, "torch": _save_torch}[format](program, temporary)
     print(f"{format}: {path}")
+    if program.module.fit != "stretch":
+        print(f"the detector was trained with fit={program.module.fit}: give the program such images")
     return path
 
 
@@ -98,6 +100,6 @@ def _save_onnx(program: Program, path: Path) -> None:
     assert exported is not None
     model = exported.model_proto
     thresholds = json.dumps(program.module.calibration.summary())
-    onnx.helper.set_model_props(model, {"thresholds": thresholds})
+    onnx.helper.set_model_props(model, {"thresholds": thresholds, "fit": program.module.fit})
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 
+from vtadl.checkpoints import read_checkpoint
 from vtadl.files import atomic_path
 
 
@@ -42,6 +42,6 @@ class History(Callback):
 def read_history(checkpoint: Path) -> list[dict[str, float]]:
     """One row per epoch of a checkpoint's run: all of them if the checkpoint lies in the run's folder."""
     last = checkpoint.parent / "last.ckpt"
-    saved = torch.load(last if last.exists() else checkpoint, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(last if last.exists() else checkpoint)
     rows: list[dict[str, float]] = saved.get("callbacks", {}).get("History", {}).get("rows", [])
     return rows

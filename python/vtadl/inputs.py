@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vtadl.data.images import Fit, open_image, resized_pixels, to_tensor
+from vtadl.data.images import Fit, fitted_size, open_image, resized_pixels, to_tensor
 from vtadl.errors import InputError
 
 FORMS = "a path, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W], where C is 1, 3 or 4"
@@ -74,7 +74,7 @@ def from_tensor(image: Tensor, size: tuple[int, int], fit: Fit) -> Picture:
         )
     whole = (image.shape[1], image.shape[2])
     rows, columns = seen(whole, size, fit)
-    return Picture(resize(pixels[None, :, rows, columns], size)[0], whole)
+    return Picture(resize(pixels[None, :, rows, columns], fitted_size(whole, size, fit))[0], whole)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -92,7 +92,7 @@ def lay_over(maps: Tensor, size: tuple[int, int], fit: Fit, outside: Tensor) -> 
 
 
 def seen(whole: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[slice, slice]:
-    """Rows and columns of an image that the network sees: all, or the middle that has the ratio of `size`."""
+    """Rows and columns of an image that are seen: all, or to crop the middle with the ratio of `size`."""
     height, width = whole
     if fit == "crop":
         height, width = (

@@ -14,25 +14,40 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
+from vtadl.checkpoints import find_checkpoint, read_checkpoint
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import DivergenceError, InputError
 from vtadl.files import atomic_path
-from vtadl.training import find_checkpoint, training_callbacks
+from vtadl.parsing import LightningParser
+from vtadl.ranges import require_not_negative
+from vtadl.training import training_callbacks
 
 __all__ = ["MNISTDigit", "MVTecAD", "TextureDefects", "expand_run_folders", "run"]
 
 
-class DetectorTrainer(L.Trainer):
-    """Lightning's trainer, which can report too."""
+# What `vtadl COMMAND --help` begins with. A list of all options would fill a screen before it.
+DESCRIPTIONS = {
+    "fit": {
+        "usage": "vtadl fit [--config NAME_OR_FILE] --data NAME --data.root FOLDER [--output RUN] [options]\n"
+        "       vtadl fit --resume RUN",
+        "description": "Trains a detector on normal images. `--data.help NAME` lists options of the data.",
+    },
+    "test": {
+        "usage": "vtadl test RUN\n       vtadl test --ckpt FILE --data NAME --data.root FOLDER [options]",
+        "description": "Tests a trained detector on the test images of its run, or on other ones.",
+    },
+    "report": {
+        "usage": "vtadl report RUN\n       vtadl report --ckpt FILE --data NAME --data.root FOLDER [options]",
+        "description": "Tests a trained detector, and writes a page with figures, curves and pictures.",
+    },
+}
 
-    def report(
-        self,
-        model: Any,
-        datamodule: Any = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
+
+class DetectorTrainer(L.Trainer):
+    """Everything that Lightning's trainer can do: devices, precision, length of the training."""
+
+    def report(self, model: Any, datamodule: Any = None, ckpt_path: str | None = None) -> None:
         """Test a trained detector, and write a page with figures, curves and pictures."""
         from vtadl.report import write_run_report
 
@@ -45,8 +60,15 @@ class DetectorCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+        loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
+        skipped = {"model", "datamodule", "weights_only", *loaders}
         return {"fit": skipped, "test": skipped, "report": skipped}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what a user sets most often first."""
+        parser.add_lightning_class_args(ImageDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(AnomalyDetector, "model")
+        parser.add_lightning_class_args(DetectorTrainer, "trainer")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -77,14 +99,18 @@ class DetectorCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
-        settings = self.config[self.config.subcommand]
+        command = self.config.subcommand
+        settings = self.config[command]
+        require_not_negative(patience=settings.patience, seed_everything=settings.seed_everything)
         if settings.get("ckpt_path") is not None:
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
+            read_checkpoint(Path(settings.ckpt_path))
+        elif command != "fit":
+            raise InputError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
         if settings.output is None:
             folder = settings.ckpt_path and Path(settings.ckpt_path).parent
-            fitting = self.config.subcommand == "fit"
             settings.output = str(
-                Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if fitting else folder or "."
+                Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if command == "fit" else folder
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -104,11 +130,14 @@ class DetectorCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
             kwargs["logger"] = logger
-        return super().instantiate_trainer(default_root_dir=folder, **kwargs)
+        try:
+            return super().instantiate_trainer(default_root_dir=folder, **kwargs)
+        except ValueError as error:  # an accelerator or a strategy that there is not
+            raise InputError(f"trainer cannot be set so: {error}") from error
 
     def after_fit(self) -> None:
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
                 print(f"checkpoint: {callback.best_model_path}")
 
     def after_test(self) -> None:
@@ -155,11 +184,12 @@ def run(arguments: Sequence[str]) -> None:
             AnomalyDetector,
             ImageDataModule,
             trainer_class=DetectorTrainer,
+            parser_class=LightningParser,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
             trainer_defaults={"callbacks": [interruption]},
-            parser_kwargs={"prog": "vtadl"},
+            parser_kwargs={"prog": "vtadl", **DESCRIPTIONS},
             args=[command, *options],
         )
     except MisconfigurationException as error:
@@ -183,7 +213,7 @@ def expand_run_folders(arguments: Sequence[str]) -> list[str]:
             expanded.append(f"--ckpt_path{equals}{value}")
         elif command == "fit" and name == "--resume":
             expanded += _settings_of_run(value if equals else options.pop(0) if options else "", "last.ckpt")
-        elif command != "fit" and len(expanded) == 1 and Path(option).is_dir():
+        elif command != "fit" and len(expanded) == 1 and not option.startswith("-"):
             expanded += _settings_of_run(option, "best.ckpt")
         else:
             expanded.append(option)

@@ -19,6 +19,7 @@ from vtadl.errors import InputError
 from vtadl.files import atomic_path
 from vtadl.inputs import Picture, from_pil
 from vtadl.pictures import Pixels, overlay_picture, sixteen_bit
+from vtadl.ranges import require_not_negative, require_positive
 
 
 class Loaded(NamedTuple):
@@ -73,7 +74,12 @@ def predict(
 
     Returns:
         The names of the images that could not be read.
+
+    Raises:
+        InputError: If there are no images, no detector or no such device, or the output cannot be written.
     """
+    require_positive(batch_size=batch_size)
+    require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
     dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)

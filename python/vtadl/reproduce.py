@@ -12,11 +12,13 @@ from typing import Any
 import lightning as L
 import yaml  # type: ignore[import-untyped]
 
+from vtadl.checkpoints import load_detector
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.files import AtomicCheckpointIO, atomic_path
-from vtadl.training import load_detector, training_callbacks
+from vtadl.ranges import require_positive
+from vtadl.training import training_callbacks
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
 
@@ -110,6 +112,7 @@ def _reproduce(
     model: dict[str, Any],
 ) -> None:
     """Runs what results.json lacks, and writes it anew after each run."""
+    require_positive(seeds=seeds, epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     packaged = yaml.safe_load((resources.files("vtadl.configs") / f"{config}.yaml").read_text())
     settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": packaged["model"] | model}
@@ -142,10 +145,17 @@ def _run(data: ImageDataModule, settings: dict[str, Any], seed: int, folder: Pat
         callbacks=training_callbacks(folder),
         plugins=[AtomicCheckpointIO()],
     )
-    trainer.fit(AnomalyDetector(**settings["model"]), data)
+    trainer.fit(_detector(settings["model"]), data)
     (metrics,) = trainer.test(load_detector(folder / "best.ckpt"), data, verbose=False)
     figures = {name: metrics[name] for name in FIGURES if name in metrics}
     return figures | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def _detector(settings: dict[str, Any]) -> AnomalyDetector:
+    try:
+        return AnomalyDetector(**settings)
+    except TypeError as error:
+        raise InputError(f"model cannot be set so: {error}") from error
 
 
 def read_runs(output: Path, name: str, settings: dict[str, Any]) -> Runs:

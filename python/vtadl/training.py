@@ -1,9 +1,7 @@
 """The parts of a trainer that every command shares."""
 
-import pickle
 import random
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from vtadl.engine import AnomalyDetector
-from vtadl.errors import InputError
 from vtadl.guard import FiniteWeights
 from vtadl.history import History
 
@@ -90,32 +86,3 @@ def training_callbacks(folder: Path, patience: int | None = None) -> list[Callba
         checkpoint("best", monitor="val_loss"),
         checkpoint("last"),
     ]
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file; for the folder of a run, the best one in it.
-
-    Raises:
-        InputError: If there is none, or the file is not whole.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "best.ckpt"
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not a checkpoint, or is cut short")
-    return path
-
-
-def load_detector(path: str | Path) -> AnomalyDetector:
-    """The trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
-
-    Raises:
-        InputError: If the file is missing, or does not hold a detector.
-    """
-    path = find_checkpoint(path)
-    try:
-        return AnomalyDetector.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-    except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} does not hold a detector that this version can load") from error

@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["PIL", "vtadl", "yaml"]):
     from PIL import Image
 
     from vtadl import cli
-    from vtadl.data.images import read_image
+    from vtadl.data.images import read_pixels
     from vtadl.errors import InputError
 
 FOLDER = Path(tempfile.mkdtemp())
@@ -27,7 +27,7 @@ def image(data: bytes) -> None:
     path = FOLDER / "image.png"
     path.write_bytes(data)
     try:
-        read_image(path, (16, 16))
+        read_pixels(path, (16, 16))
     except InputError as error:
         if str(path) not in str(error):
             raise

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vtadl.calibration import Calibration, Threshold, decide
+from vtadl.checkpoints import load_detector
 from vtadl.scoring import Scores
-from vtadl.training import load_detector
 
 
 def fitted(scores, rate):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vtadl.cli import main
-from vtadl.data import MVTecAD, check
+from vtadl.data import MNISTDigit, MVTecAD, TextureDefects, check
 
 
 def problems(root, **options):
@@ -72,6 +72,14 @@ def test_missing_test_images_are_no_problem_for_training(category):
     report = check(MVTecAD(str(category)))
     assert report.problems == []
     assert "no image in" in report.notes[0]
+
+
+def test_data_that_are_no_image_files_are_counted_too(tmp_path):
+    report = check(TextureDefects(image_size=32, train_count=8, val_count=4, test_count=7))
+    kinds = {"test blot": 1, "test good": 4, "test patch": 1, "test scratch": 1}
+    assert report.counts == {"training": 8, "validation": 4, **kinds}
+    (problem,) = check(MNISTDigit(str(tmp_path))).problems
+    assert "there is no file" in problem
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -1,7 +1,9 @@
 import csv
 import json
+import re
 
 import pytest
+import torch
 
 from vtadl.cli import COMMANDS, config_names, main
 
@@ -93,15 +95,50 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
             "there is no checkpoint none.ckpt",
         ),
         (["fit", "--resume", "nowhere"], "there is no run in nowhere"),
+        (["fit", "--config=smal"], "there are no settings smal: it is no file, and none of mnist, paper"),
+        (["fit", "--model.heads=0"], "heads is 0; it has to be more than 0"),
+        (["fit", "--data.val_count=0"], "val_count is 0"),
+        (["fit", "--data=MNISTDigit", "--data.root=mnist", "--data.digit=11"], "digit must be in 0 to 9"),
+        (["fit", "--data=MVTecAD", "--data.root=x", "--data.augmentation.zoom=2"], "zoom is 2.0"),
+        (["fit", "--patience=-1"], "patience is -1"),
+        (["fit", "--trainer.accelerator=abacus"], "trainer cannot be set so: You selected an invalid"),
+        (["test"], "nothing to test"),
+        (["report", "nowhere"], "there is no run in nowhere"),
+        (["test", "--ckpt=other.ckpt"], "other.ckpt does not hold a detector"),
+        (["predict", "x.png", "--ckpt=none.ckpt", "--batch_size=0"], "batch_size is 0"),
+        (["demo", "--epochs=0"], "epochs is 0"),
+        (["reproduce", "mnist", "--root=x", "-o", "out", "--seeds=0"], "seeds is 0"),
         (["export", "--ckpt=none.ckpt"], "there is no checkpoint none.ckpt"),
     ],
 )
 def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
+    torch.save({"weights": torch.zeros(1)}, "other.ckpt")
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert f"vtadl: {sentence}" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "--model.image_size=big"], """Parser key "model.image_size": .*Given value: big"""),
+        (["fit", "--data=MVTecAD"], """Parser key "data": Problem with .*MVTecAD': .* are required: root"""),
+        (["fit", "--data=MVTecAD", "--data.root=x", "--data.colour=red"], "Option 'colour' is not accepted"),
+        (["predict", "x.png", "--ckpt=x", "--colour=red"], "unrecognized arguments: --colour=red"),
+        (["data", "--data=MVTecAD"], "required: root"),
+        (["export", "--ckpt=x", "--format=tf"], """Parser key "format": .*Got value: tf"""),
+    ],
+)
+def test_wrong_usage_is_one_sentence_after_a_short_usage(capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    *usage, error = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"error: .*{sentence}.*", error)
+    assert "Union" not in error
+    assert len(usage) < 8
 
 
 def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_path, capsys):

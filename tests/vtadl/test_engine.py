@@ -3,11 +3,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
+from vtadl.checkpoints import load_detector
 from vtadl.data import TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.files import AtomicCheckpointIO, atomic_path
-from vtadl.training import load_detector, training_callbacks
+from vtadl.training import training_callbacks
 
 
 def make_trainer(folder, epochs):
@@ -168,7 +169,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
                 raise OSError("disk full")
 
     write("old", fail=False)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match=r"cannot write .*file\.txt: disk full"):
         write("new", fail=True)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["folder", "file/below"])
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=f"cannot write .*{name}: "),
+        atomic_path(tmp_path / name) as temporary,
+    ):
+        temporary.write_text("text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -3,8 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vtadl.data.images import read_image, read_mask, read_pixels, upright_size
+from vtadl.data.images import read_mask, read_pixels, to_tensor, upright_size
 from vtadl.errors import InputError
+
+
+def read_image(path, size, fit="stretch"):
+    return to_tensor(read_pixels(path, size, fit))
 
 
 def save(path, pixels, **options):

@@ -75,8 +75,8 @@ def test_a_cut_packed_file_is_named(root):
         MNISTDigit(str(root)).setup("test")
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="train-images"):
+def test_a_missing_file_is_named_with_the_layout_the_source_and_the_licence(tmp_path):
+    with pytest.raises(InputError, match=r"train-images.*; expected .*https://.*CC BY-SA"):
         MNISTDigit(str(tmp_path)).setup("fit")
 
 
@@ -91,4 +91,4 @@ def test_the_real_files_hold_the_known_counts(real_data):
     data.setup("fit")
     data.setup("test")
     assert len(data.train_set) + len(data.val_set) == 5851
-    assert int((data.test_set.labels == 0).sum()) == 974
+    assert int((data.test_set.digits == 8).sum()) == 974

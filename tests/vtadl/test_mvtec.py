@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vtadl.data import BTAD, ImageFolder, MVTecAD
+from vtadl.data import BTAD, MVTecAD
 from vtadl.errors import InputError
 
 
@@ -104,13 +104,6 @@ def test_a_mask_of_another_size_than_its_image_is_named(category, save_image):
     data.setup("test")
     with pytest.raises(InputError, match=r"001_mask.png is \(20, 20\)"):
         data.test_set[5]
-
-
-def test_a_plain_folder_is_read_with_all_below_it(category):
-    images = ImageFolder(category / "test", 32)
-    assert [sample["name"] for sample in images][::4] == ["good/000.png", "hole/000.jpg"]
-    with pytest.raises(InputError, match="no png"):
-        ImageFolder(category / "nowhere", 32)
 
 
 def test_the_real_bottle_is_read_whole(real_data):

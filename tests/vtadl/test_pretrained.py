@@ -2,12 +2,13 @@ import lightning as L
 import pytest
 import torch
 
+from vtadl.checkpoints import load_detector
 from vtadl.data import TextureDefects
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.model import VTADL
 from vtadl.model.pretrained import PretrainedPatches
-from vtadl.training import load_detector, training_callbacks
+from vtadl.training import training_callbacks
 
 transformers = pytest.importorskip("transformers")
 

@@ -3,7 +3,7 @@
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.check import DataReport, check
 from vtadl.data.file_module import FileDataModule
-from vtadl.data.files import ImageFiles, ImageFolder
+from vtadl.data.files import ImageFiles
 from vtadl.data.folder import Folder
 from vtadl.data.mnist import MNISTDigit
 from vtadl.data.module import ImageDataModule, Sample, own_samples
@@ -19,7 +19,6 @@ __all__ = [
     "Folder",
     "ImageDataModule",
     "ImageFiles",
-    "ImageFolder",
     "MNISTDigit",
     "MVTecAD",
     "Sample",

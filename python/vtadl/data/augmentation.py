@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from vtadl.ranges import require_less_than_all, require_not_negative
+
 
 @dataclass
 class Augmentation:
@@ -19,6 +21,9 @@ class Augmentation:
         zoom: Largest change of size, as a fraction.
         brightness: Largest change of brightness, as a fraction.
         contrast: Largest change of contrast, as a fraction.
+
+    Raises:
+        InputError: If a number is negative, or a fraction is not less than 1.
     """
 
     horizontal_flip: bool = False
@@ -28,6 +33,11 @@ class Augmentation:
     zoom: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_not_negative(rotation=self.rotation)
+        require_less_than_all(shift=self.shift, zoom=self.zoom)
+        require_less_than_all(brightness=self.brightness, contrast=self.contrast)
 
     def build(self) -> nn.Module:
         """Turns batches [B, 3, H, W] in [0, 1] into changed ones, each image by itself."""

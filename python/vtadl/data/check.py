@@ -3,11 +3,11 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.images import open_image, read_marked, upright_size
+from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.errors import InputError
 
@@ -51,13 +52,17 @@ class Content(NamedTuple):
     digest: bytes  # of the pixels
 
 
-def check(data: FileDataModule, read: bool = True) -> DataReport:
+def check(data: ImageDataModule, read: bool = True) -> DataReport:
     """Counts the images of a data set, and reads every file if asked to.
 
-    Finds masks without an image; by reading, files that cannot be read, masks that are empty or of another
-    size than their image, and test images that are in the training too, or are both normal and anomalous.
+    Data that are not image files are read anyway. Of files, finds masks without an image; by reading, those
+    that cannot be read, masks that are empty or of another size than their image, and test images that are in
+    the training too, or are both normal and anomalous.
     """
     report = DataReport()
+    if not isinstance(data, FileDataModule):
+        _count(data, report)
+        return report
     train, test = _list(data, report)
     if not read:
         return report
@@ -68,6 +73,19 @@ def check(data: FileDataModule, read: bool = True) -> DataReport:
         if record.path in contents and record.mask is not None:
             report.problems += _mask_problems(record.path, record.mask, record.label)
     return report
+
+
+def _count(data: ImageDataModule, report: DataReport) -> None:
+    try:
+        data.setup("fit")
+        data.setup("test")
+    except InputError as error:
+        report.problems.append(str(error))
+        return
+    sets = {"training": data.train_set, "validation": data.val_set}
+    report.counts |= {name: len(cast(Sized, samples)) for name, samples in sets.items()}
+    kinds = Counter(data.test_set[index]["kind"] for index in range(len(cast(Sized, data.test_set))))
+    report.counts |= {f"test {kind}": count for kind, count in sorted(kinds.items())}
 
 
 def _list(data: FileDataModule, report: DataReport) -> tuple[list[Path], list[Record]]:

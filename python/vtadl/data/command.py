@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from vtadl.data.check import check
-from vtadl.data.file_module import FileDataModule
+from vtadl.data.module import ImageDataModule
 from vtadl.errors import InputError
+from vtadl.parsing import Parser
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -16,12 +16,13 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         InputError: If there is a problem, after all of them are printed.
     """
-    parser = ArgumentParser(
-        "vtadl data", description="Counts the images of a data set, and checks its files."
-    )
+    parser = Parser("vtadl data", description="Counts the images of a data set, and checks its files.")
     parser.add_argument("--config", action="config", help="YAML file with the same options.")
     parser.add_subclass_arguments(
-        FileDataModule, "data", required=True, help="The data, as for `vtadl fit`: MVTecAD, BTAD or Folder."
+        ImageDataModule,
+        "data",
+        required=True,
+        help="The data, as for `vtadl fit`: MVTecAD, BTAD, Folder, MNISTDigit or TextureDefects.",
     )
     parser.add_argument(
         "--check",
@@ -32,4 +33,5 @@ def run(arguments: Sequence[str]) -> None:
     report = check(options.data, read=options.check)
     Console().print(report)
     if report.problems:
-        raise InputError(f"{report.verdict} in {options.data.root}")
+        where = getattr(options.data, "root", type(options.data).__name__)
+        raise InputError(f"{report.verdict} in {where}")

@@ -1,21 +1,23 @@
 """What the data modules that read image files share: the split, and what is said where files are missing."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from vtadl.data.augmentation import Augmentation
-from vtadl.data.files import ImageFiles
+from vtadl.data.files import ImageFiles, collate_tiles
 from vtadl.data.images import Fit
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.errors import InputError
+from vtadl.ranges import require_fraction
 
 
-class FileDataModule(ImageDataModule, ABC):
+class FileDataModule(ImageDataModule):
     """Trains and validates on normal images, and knows the labels of the test images for testing alone.
 
     The validation images are a random part of the training images. Nothing below `test` is read before
@@ -43,7 +45,8 @@ class FileDataModule(ImageDataModule, ABC):
             image_size: Height and width to resize to, or one number for both.
             batch_size: Images in a batch.
             val_fraction: Part of the training images that is held out for validation.
-            fit: How an image of another shape gets `image_size`: stretch, or crop the longer side equally.
+            fit: How an image of another shape gets `image_size`: stretch; crop the longer side equally; or
+                see it as overlapping tiles along the longer side, whose scores and maps are joined.
             augmentation: Random changes of the training images.
             cache: Keep decoded training and validation images in memory, three bytes a pixel.
             workers: Processes that read images.
@@ -80,9 +83,16 @@ class FileDataModule(ImageDataModule, ABC):
                 for part in self.split(self.normal_images())
             )
 
+    def _batches(self, training: bool) -> dict[str, Any]:
+        if self.fit != "tiles":
+            return super()._batches(training)
+        if not training:  # images may differ in size
+            return {"batch_size": 1}
+        return {"batch_size": self.batch_size, "collate_fn": partial(collate_tiles, tile=self.image_size)}
+
     def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
         """Training and validation images; the same ones for the same paths and seed."""
-        require_fraction("val_fraction", self.val_fraction)
+        require_fraction(val_fraction=self.val_fraction)
         if len(paths) < 3:
             raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
         held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
@@ -95,12 +105,6 @@ class FileDataModule(ImageDataModule, ABC):
             raise InputError(f"there is no folder {self.root}; {self.layout}")
         if not paths:
             raise InputError(f"there is no image in {where}; {self.layout}")
-
-
-def require_fraction(name: str, value: float) -> None:
-    """Raises InputError unless a part and the rest are both more than nothing."""
-    if not 0 < value < 1:
-        raise InputError(f"{name} is {value}; it has to be between 0 and 1")
 
 
 def draw(paths: Sequence[Path], count: int, seed: int) -> tuple[list[Path], list[Path]]:

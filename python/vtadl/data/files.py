@@ -3,16 +3,15 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import cast
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
-from vtadl.data.images import Fit, Pixels, list_images, read_mask, read_pixels, to_tensor
+from vtadl.data.images import Fit, Pixels, read_mask, read_pixels, to_tensor
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
-from vtadl.errors import InputError
-from vtadl.model import as_pair
+from vtadl.tiles import cut
 
 
 class ImageFiles(Dataset[Sample]):
@@ -38,10 +37,12 @@ class ImageFiles(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         path, label, mask, kind = self.records[index]
+        image = to_tensor(self.cached[index] if self.cached else self._pixels(index))
+        unmarked = torch.zeros(1, *image.shape[1:])
         return Sample(
-            image=to_tensor(self.cached[index] if self.cached else self._pixels(index)),
+            image=image,
             label=torch.tensor(label),
-            mask=torch.zeros(1, *self.size) if mask is None else read_mask(mask, path, self.size, self.fit),
+            mask=unmarked if mask is None else read_mask(mask, path, self.size, self.fit),
             has_mask=torch.tensor(mask is not None or label == 0),
             kind=kind,
             name=str(path),
@@ -51,20 +52,11 @@ class ImageFiles(Dataset[Sample]):
         return read_pixels(self.records[index].path, self.size, self.fit)
 
 
-class ImageFolder(Dataset[Sample]):
-    """Every image below a folder, without labels; `name` is the path relative to the folder."""
-
-    def __init__(self, root: Path, image_size: int | tuple[int, int], fit: Fit = "stretch") -> None:
-        self.root = root
-        self.paths = list_images(root, "**/*")
-        if not self.paths:
-            raise InputError(f"there is no png, jpg, jpeg, bmp, tif, tiff or webp image in {root}")
-        self.files = ImageFiles([Record(path) for path in self.paths], as_pair(image_size), fit)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.files[index]
-        sample["name"] = self.paths[index].relative_to(self.root).as_posix()
-        return sample
+def collate_tiles(samples: Sequence[Sample], tile: tuple[int, int]) -> Sample:
+    """A batch of the tiles of all images, each a sample of its own."""
+    tiles = [
+        {**sample, "image": image, "mask": mask}
+        for sample in samples
+        for image, mask in zip(cut(sample["image"][None], tile), cut(sample["mask"][None], tile), strict=True)
+    ]
+    return cast(Sample, default_collate(tiles))

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from vtadl.data.file_module import FileDataModule, draw, require_fraction
+from vtadl.data.file_module import FileDataModule, draw
 from vtadl.data.images import list_images
 from vtadl.data.records import Record, pair_masks
 from vtadl.errors import InputError
+from vtadl.ranges import require_fraction
 
 
 class Folder(FileDataModule):
@@ -67,7 +68,7 @@ class Folder(FileDataModule):
             test = self._find("test_normal")
             self.require_images(test, self.root / self.globs["test_normal"])
             return test, paths
-        require_fraction("test_fraction", self.test_fraction)
+        require_fraction(test_fraction=self.test_fraction)
         held_out = round(self.test_fraction * len(paths)) if self.globs["anomalous"] else 0
         return draw(paths, held_out, self.seed)
 
@@ -75,7 +76,10 @@ class Folder(FileDataModule):
         glob = self.globs[name]
         if Path(glob).is_absolute():
             raise InputError(f"{name} is {glob}; it has to start below root, which is {self.root}")
-        return list_images(self.root, glob) if glob else []
+        try:
+            return list_images(self.root, glob) if glob else []
+        except ValueError as error:
+            raise InputError(f"{name} is {glob}, which is no glob: {error}") from error
 
     def _base(self, name: str) -> Path:
         """The folder below which all paths that a glob finds are."""

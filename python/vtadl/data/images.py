@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vtadl.errors import InputError
+from vtadl.tiles import covering_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-Fit = Literal["stretch", "crop"]
+Fit = Literal["stretch", "crop", "tiles"]
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # [H, W, 3]
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above exchange height and width
 
@@ -26,11 +27,6 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
         for path in folder.glob(pattern)
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
-
-
-def read_image(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Tensor:
-    """An image as RGB [3, H, W] in [0, 1]; see `read_pixels`."""
-    return to_tensor(read_pixels(path, size, fit))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -50,7 +46,7 @@ def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixe
         path: The file.
         size: Height and width.
         fit: `stretch` changes the ratio of the sides to that of `size`; `crop` keeps it and cuts equal parts
-            off at both ends of the side that is too long.
+            off at both ends of the side that is too long; `tiles` keeps it and leaves that side longer.
 
     Raises:
         InputError: If the file is missing, is no image, is cut short, or has pixels of another kind.
@@ -119,7 +115,12 @@ def _naming(path: Path) -> Iterator[None]:
 def _resize(image: Image.Image, size: tuple[int, int], fit: Fit, filter_: Image.Resampling) -> Image.Image:
     if fit == "crop":
         return ImageOps.fit(image, size[::-1], filter_)
-    return image.resize(size[::-1], filter_)
+    return image.resize(fitted_size((image.height, image.width), size, fit)[::-1], filter_)
+
+
+def fitted_size(whole: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """The height and width that an image gets, whose own are `whole`, for a network of `size`."""
+    return covering_size(whole, size) if fit == "tiles" else size
 
 
 def _sixteen_bit_grey(image: Image.Image, name: str) -> NDArray[Any]:

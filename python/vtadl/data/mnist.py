@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
+from vtadl.ranges import require_fraction
 
 _BRIGHTNESS = 0.6  # of the normal images' mean norm, so that strokes of thin digits do not reach white
 
@@ -36,6 +37,13 @@ class DigitImages(Dataset[Sample]):
             kind="good" if is_normal else str(digit),
             name=f"{self.name}/{index:05d}",
         )
+
+
+LAYOUT = (
+    "expected train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte, compressed by gzip (.gz) or not. MNIST: "
+    "https://ossci-datasets.s3.amazonaws.com/mnist/, CC BY-SA 3.0"
+)
 
 
 class MNISTDigit(ImageDataModule):
@@ -64,11 +72,12 @@ class MNISTDigit(ImageDataModule):
             seed: Seed of the split and of the training order.
 
         Raises:
-            InputError: If the digit or the size is none of MNIST.
+            InputError: If the digit or the size is none of MNIST, or the fraction is none.
         """
         super().__init__(image_size, batch_size, workers=0, seed=seed)
         if digit not in range(10):
             raise InputError(f"digit must be in 0 to 9, got {digit}")
+        require_fraction(val_fraction=val_fraction)
         if self.image_size != (28, 28):
             raise InputError(f"MNIST has images of 28x28 pixels, but image_size is {image_size}")
         self.root, self.digit, self.val_fraction = Path(root), digit, val_fraction
@@ -103,7 +112,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and not packed.is_file():
-        raise InputError(f"there is no file {path} or {packed.name}")
+        raise InputError(f"there is no file {path}; {LAYOUT}")
     try:
         content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
         zero, kind, dims = struct.unpack_from(">HBB", content)

@@ -1,7 +1,8 @@
 """What every data module shares: the form of a sample, and the loaders."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sized
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
+from vtadl.ranges import require_not_negative, require_positive
 
 
 class Sample(TypedDict):
@@ -23,8 +25,8 @@ class Sample(TypedDict):
     name: str
 
 
-class ImageDataModule(L.LightningDataModule):
-    """Loads the three data sets that `setup` of a subclass provides."""
+class ImageDataModule(L.LightningDataModule, ABC):
+    """Images to train, validate and test with: three data sets, which `setup` of a subclass makes."""
 
     train_set: Dataset[Sample]
     val_set: Dataset[Sample]
@@ -40,10 +42,16 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
+        require_positive(image_size=min(self.image_size), batch_size=batch_size)
+        require_not_negative(workers=workers)
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
         self.augment = None if augmentation is None else augmentation.build()
+
+    @abstractmethod
+    def setup(self, stage: str) -> None:
+        """Makes `test_set` for the stage "test", the other two for any other stage."""
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Changes training images, on the device that trains."""
@@ -56,11 +64,12 @@ class ImageDataModule(L.LightningDataModule):
         order: DistributedSampler[int] = DistributedSampler(
             self.train_set, *self._processes(), shuffle=True, seed=self.seed
         )
-        return self._loader(self.train_set, order)
+        return self._loader(self.train_set, order, training=True)
 
     def whole_train_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process, for what is fitted before training."""
-        return self._loader(self.train_set, DistributedSampler(self.train_set, 1, 0, seed=self.seed))
+        order: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
+        return self._loader(self.train_set, order, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process: what is fitted to it is then the same in all."""
@@ -75,14 +84,20 @@ class ImageDataModule(L.LightningDataModule):
         """How many there are, and which one this is."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[int]) -> DataLoader[Sample]:
+    def _loader(
+        self, dataset: Dataset[Sample], sampler: Sampler[int], training: bool = False
+    ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            **self._batches(training),
         )
+
+    def _batches(self, training: bool) -> dict[str, Any]:
+        """How samples become batches: options of DataLoader."""
+        return {"batch_size": self.batch_size}
 
 
 def own_samples(loader: DataLoader[Sample]) -> int:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
+from vtadl.ranges import require_positive
 
 Texture = Literal["brick", "grass", "gravel"]
 TEXTURES: tuple[Texture, ...] = ("brick", "grass", "gravel")
@@ -98,6 +99,7 @@ class TextureDefects(ImageDataModule):
             seed: Seed of the crops, the defects and the training order.
         """
         super().__init__(image_size, batch_size, workers=0, seed=seed)
+        require_positive(train_count=train_count, val_count=val_count, test_count=test_count)
         self.texture: Texture = texture
         self.counts = {"train": train_count, "val": val_count, "test": test_count}
 

@@ -16,6 +16,7 @@ from vtadl.model.noise import GaussianNoise
 from vtadl.model.pretrained import PretrainedPatches
 from vtadl.model.transformer import TransformerEncoder
 from vtadl.model.windows import Windows
+from vtadl.ranges import require_not_negative, require_positive
 from vtadl_ext import MixtureHead
 
 Likelihood = Literal["dictionary", "paper", "public-code"]
@@ -91,10 +92,14 @@ class VTADL(nn.Module):
             pretrained_layers: Its hidden states to use.
 
         Raises:
-            InputError: If a size does not divide as stated.
+            InputError: If a size is not positive, or does not divide as stated.
         """
         super().__init__()
         size = self.image_size = as_pair(image_size)
+        require_positive(image_size=min(size), patch_size=patch_size, width=width, heads=heads)
+        require_positive(mlp_width=mlp_width, bottleneck=bottleneck, decoder_channels=decoder_channels)
+        require_positive(components=components, features=features, stride=stride, scales=len(scales))
+        require_not_negative(depth=depth, noise_std=noise_std, min_std=min_std)
         if size[0] % patch_size or size[1] % patch_size:
             raise InputError(f"image_size {size[0]}x{size[1]} is not a multiple of patch_size {patch_size}")
         if width % 4 or width % heads:

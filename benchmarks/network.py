@@ -1,0 +1,116 @@
+"""VT-ADL's network, with our operators and with what it would take without them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from copy import deepcopy
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import vtadl_ext
+from benchmarks.case import OWN, Function, Provider
+from benchmarks.compilation import compiled
+from vtadl.engine import AnomalyDetector
+from vtadl.model import DictionarySettings
+
+# Without noise, which would be other noise in float64.
+TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0, "features": 4}
+SMALL = {"image_size": 128, "patch_size": 8, "noise_std": 0}
+WIDE = {
+    "likelihood": "paper",
+    "image_size": 128,
+    "patch_size": 16,
+    "width": 256,
+    "components": 150,
+    "noise_std": 0,
+}
+PAPER = {
+    "likelihood": "paper",
+    "image_size": 512,
+    "patch_size": 64,
+    "width": 512,
+    "depth": 6,
+    "heads": 8,
+    "mlp_width": 1024,
+    "noise_std": 0,
+    "bottleneck": 512,
+    "decoder_channels": 256,
+    "components": 150,
+}
+
+Sizes = tuple[tuple[str, Any], ...]  # of a network, as the key of a cache
+
+
+def as_key(sizes: Mapping[str, Any]) -> Sizes:
+    return tuple(sizes.items())
+
+
+@cache
+def detector(sizes: Sizes, dtype: torch.dtype, device: torch.device) -> AnomalyDetector:
+    """A detector in the type and on the device of what it is given."""
+    return deepcopy(_fitted(sizes)).to(device, dtype)
+
+
+@cache
+def _fitted(sizes: Sizes) -> AnomalyDetector:
+    """A detector whose dictionary, if it has one, is fitted to noise."""
+    torch.manual_seed(0)
+    module = AnomalyDetector(**dict(sizes))
+    network = module.network
+    if network.likelihood == "dictionary":
+        images = torch.rand(16, 3, *network.image_size)
+        network.dictionary.projection.fit(images, network.dictionary.extractor)
+        network.dictionary.fit(network.dictionary.components_of(images), DictionarySettings())
+        network.open_gate()
+    return module
+
+
+# Where the detector's parts call the operators.
+_CALLS = (
+    "vtadl.model.mixture.gmm_nll",
+    "vtadl_ext.mixture_head.linear_gmm_nll",
+    "vtadl.model.loss.reconstruction_loss",
+    "vtadl.scoring.ssim",
+)
+
+
+class _CompiledReferences:
+    """The operators alone: the rest of the network is the same for all."""
+
+    def __init__(self) -> None:
+        for call in _CALLS:
+            name = call.rpartition(".")[2]
+            setattr(self, name, compiled(getattr(vtadl_ext.reference, name)))
+
+
+def providers(function: Function) -> tuple[Provider, Provider, Provider]:
+    """The function of a detector with our operators, with the references, and with these compiled."""
+    return (
+        Provider(OWN, _with_operators(function, lambda: vtadl_ext)),
+        Provider("eager", _with_operators(function, lambda: vtadl_ext.reference)),
+        Provider("compiled", _with_operators(function, _CompiledReferences)),
+    )
+
+
+def _with_operators(function: Function, operators: Callable[[], Any]) -> Function:
+    """The function with the operators of this library in the place of ours."""
+    library = cache(operators)
+
+    def replaced(*tensors: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            for call in _CALLS:
+                stack.enter_context(mock.patch(call, getattr(library(), call.rpartition(".")[2])))
+            return function(*tensors)
+
+    return replaced
+
+
+def count_flops(call: Callable[[], object]) -> float:
+    """Of the products of matrices and the convolutions, which are all that counts here."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()

@@ -1,0 +1,56 @@
+"""Checkpoint files of trained detectors."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vtadl.engine import AnomalyDetector
+from vtadl.errors import InputError
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A checkpoint file; for the folder of a run, the best one in it.
+
+    Raises:
+        InputError: If there is none, or the file is not whole.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.ckpt"
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not a checkpoint, or is cut short")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint file holds; nothing of it is executed.
+
+    Raises:
+        InputError: If it is not the checkpoint of a detector.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if {"state_dict", "hyper_parameters", "pytorch-lightning_version"} <= set(checkpoint):
+            return checkpoint  # type: ignore[no-any-return]
+    except (RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint") from error
+    raise InputError(f"{path} does not hold a detector")
+
+
+def load_detector(path: str | Path) -> AnomalyDetector:
+    """The trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: If the file is missing, or does not hold a detector.
+    """
+    path = find_checkpoint(path)
+    read_checkpoint(path)
+    try:
+        return AnomalyDetector.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold a detector that this version can load") from error
