@@ -14,9 +14,11 @@ installed := build/.installed-$(subst /,_,$(PYTHON))
 build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
 emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
+cores := $(shell nproc)
+python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage
+.PHONY: demo test lint test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage tidy
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
@@ -26,14 +28,14 @@ test: lint test-cpp test-python bench-smoke
 lint: $(installed)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy --strict --allow-untyped-calls --allow-untyped-decorators vtadl_ext
+	$(PYTHON) -m mypy --strict vtadl_ext tests/install/typed_use.py
 	$(PYTHON) -m mypy python/vtadl
 	clang-format --dry-run --Werror $(cpp_sources)
 
 test-cpp: $(installed)
 	cmake -DVTADL_TESTS=ON $(build_folder)
 	cmake --build $(build_folder)
-	ctest --test-dir $(build_folder) --output-on-failure --exclude-regex kernel_resources
+	ctest --test-dir $(build_folder) --output-on-failure --parallel $(cores) --exclude-regex kernel_resources
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
@@ -73,8 +75,23 @@ test-install: sdist wheel
 docs: $(installed)
 	$(PYTHON) -m mkdocs build --strict
 
-coverage: test-cpp
-	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered
+# The lines of Python that no test reaches, and of the kernels that neither their programs nor the Python tests reach.
+coverage: $(installed)
+	$(if $(requirements),$(pip_install) gcovr pytest-cov)
+	cmake -S . -B build/coverage -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic"
+	cmake --build build/coverage --target cpu_kernels emulated_kernels_plain kernel_seeds simd_test vtadl_ext_emulated
+	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)' --exclude-regex san
+	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest \
+	  --cov --cov-report=term-missing:skip-covered
+	gcovr --root . --filter csrc/ --gcov-ignore-parse-errors=negative_hits.warn build/coverage
+
+# What clang-tidy says of the kernels: some minutes.
+tidy: $(installed)
+	$(if $(requirements),$(pip_install) clang-tidy)
+	cmake -S . -B build/tidy -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
+	  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	$(PYTHON) tests/csrc/tidy.py build/tidy
 
 # Warnings are errors here, but not for users with other compilers.
 export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

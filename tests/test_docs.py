@@ -1,6 +1,7 @@
 """The documentation: its site builds; its Python blocks run, each alone, and assert that they work."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from vtadl import cli
+
 DOCS = Path(__file__).parents[1] / "docs"
 HEADING_OR_BLOCK = re.compile(r"^#+ ([^\n]+)$|^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
+TUTORIAL = DOCS / "tutorial.md"
+TUTORIAL_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
 def recipes():
-    for page in sorted(DOCS.glob("*.md")):
+    for page in sorted(set(DOCS.glob("*.md")) - {TUTORIAL}):
         heading = ""
         for match in HEADING_OR_BLOCK.finditer(page.read_text()):
             heading = match[1] or heading
@@ -30,6 +37,18 @@ def test_the_recipe_works(code: str):
         exec(code, {})
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_tutorial_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for language, code in TUTORIAL_BLOCK.findall(TUTORIAL.read_text()):
+        if language == "python":
+            exec(code, {})
+        else:
+            program, *arguments = shlex.split(code)
+            assert program == "vtadl"
+            assert cli.main(arguments) == 0
+    assert (tmp_path / "runs" / "brick" / "report.html").exists()
 
 
 def test_the_site_builds_without_warnings(tmp_path):

@@ -1,6 +1,7 @@
 """Failures of building and importing: each ends in one clear sentence."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(command, folder, **environment):
+    """With these environment variables, and without those that are None."""
+    environment = os.environ | environment
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env=os.environ | environment,
+        env={name: value for name, value in environment.items() if value is not None},
         capture_output=True,
         text=True,
         check=False,
@@ -61,6 +64,11 @@ def fake_torch(folder, code):
     return str(folder)
 
 
+def without_pybind11(folder):
+    (folder / "pybind11.py").write_text("raise SystemExit(1)")
+    return str(folder)
+
+
 def test_without_a_compiler_the_build_says_so(configure):
     assert "no working C++ compiler was found on the PATH or through CXX" in configure(CXX="/no/compiler")
 
@@ -79,9 +87,13 @@ def test_with_an_old_pytorch_the_build_says_what_to_upgrade(configure, tmp_path)
 
 
 def test_without_pybind11_the_build_says_what_to_install(configure, tmp_path):
-    (tmp_path / "pybind11.py").write_text("raise SystemExit(1)")
-    printed = configure("-DVTADL_CUDA=OFF", PYTHONPATH=str(tmp_path))
+    printed = configure("-DVTADL_CUDA=OFF", PYTHONPATH=without_pybind11(tmp_path))
     assert f"{sys.executable} lacks it: pip install pybind11" in printed
+
+
+def test_without_pythons_headers_the_build_says_what_to_install(configure):
+    printed = configure("-DVTADL_CUDA=OFF", "-DPython_INCLUDE_DIR=/no/headers")
+    assert f"The headers of {sys.executable} are needed to build vtadl-ext" in printed
 
 
 def test_without_nvcc_a_build_that_insists_on_cuda_says_so(configure):
@@ -104,7 +116,10 @@ exec {nvcc} $arguments
 """
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
+
+
+@needs_nvcc
 def test_with_an_old_nvcc_a_build_that_insists_on_cuda_says_so(configure, tmp_path):
     wrapper = tmp_path / "nvcc"
     wrapper.write_text(OLD_NVCC.format(nvcc=shutil.which("nvcc")))
@@ -112,6 +127,20 @@ def test_with_an_old_nvcc_a_build_that_insists_on_cuda_says_so(configure, tmp_pa
     printed = configure("-DVTADL_CUDA=ON", CUDACXX=str(wrapper))
     assert "VTADL_CUDA=ON, but nvcc 11.8" in printed
     assert "is older than 12.0" in printed
+
+
+@needs_nvcc
+def test_cards_newer_than_all_architectures_find_ptx(configure, tmp_path):
+    printed = configure(PYTHONPATH=without_pybind11(tmp_path), TORCH_CUDA_ARCH_LIST=None, CUDAARCHS=None)
+    architectures = re.search(r"CUDA kernels: nvcc \S+ for (\S+)", printed)[1].split(";")
+    newest = max(int(name.partition("-")[0]) for name in architectures)
+    assert f"{newest}-virtual" in architectures
+
+
+@needs_nvcc
+def test_a_wrong_choice_of_architectures_is_named(configure):
+    printed = configure(TORCH_CUDA_ARCH_LIST="9.0;hopper")
+    assert 'TORCH_CUDA_ARCH_LIST holds "hopper"; write for example "8.0;9.0+PTX"' in printed
 
 
 def test_a_wrong_choice_of_cuda_is_named(configure):

@@ -47,7 +47,7 @@ def demo(
         print(f"{texture}: training on {train_count} crops, {epochs} epochs")
         L.seed_everything(seed, verbose=False)
         data = TextureDefects(texture, train_count=train_count, test_count=test_count, seed=seed)
-        results.append(_train_and_test(data, epochs, folder / "checkpoints" / texture))
+        results.append(train_and_test(data, epochs, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
     page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
@@ -61,7 +61,8 @@ def demo(
     print(f"report: {page}")
 
 
-def _train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
+def train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
+    """Trains a detector, with its checkpoints in the folder, and tests the best one."""
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,

@@ -1,69 +1,63 @@
-"""What ptxas says of every CUDA kernel: registers, shared memory, spills. Fails where a kernel spills.
+"""What ptxas said of every CUDA kernel: registers, shared memory, spills. Fails where a kernel spills.
 
-python kernel_resources.py NVCC INCLUDE_FOLDER... -- SOURCE...
+python kernel_resources.py OBJECT...     objects beside which cmake/record_ptxas.py has kept it
 """
 
 import re
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-ARCHITECTURES = ("sm_90",)
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
 
 
-def report_of(nvcc: str, includes: list[str], source: str, architecture: str) -> str:
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
-        command = [
-            nvcc,
-            "-std=c++17",
-            "-O3",
-            f"-arch={architecture}",
-            "-cubin",
-            "-Xptxas=-v",
-            "-o",
-            cubin.name,
-        ]
-        command += [f"-I{folder}" for folder in includes]
-        result = subprocess.run([*command, source], capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(result.stderr)
-    return result.stderr
+class Kernel(NamedTuple):
+    name: str
+    architecture: str
+    registers: int
+    static_shared: int
+    stack: int
+    spill_stores: int
+    spill_loads: int
+
+    @property
+    def spills(self) -> bool:
+        return bool(self.stack or self.spill_stores or self.spill_loads)
 
 
-def demangled(name: str) -> str:
-    text = subprocess.run(["c++filt", name], capture_output=True, text=True).stdout.strip()
-    found = re.search(r"\w+<[^(]*>(?=\()", text)
-    return found[0] if found else text
+def kernels_of(text: str) -> Iterator[Kernel]:
+    _, *blocks = ENTRY.split(text)
+    for name, architecture, said in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
+        shared = SHARED.search(said)
+        spills = map(int, SPILLS.search(said).groups())
+        yield Kernel(name, architecture, int(USED.search(said)[1]), int(shared[1]) if shared else 0, *spills)
+
+
+def demangled(names: list[str]) -> list[str]:
+    """Without the arguments."""
+    done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
+    found = [re.search(r"\w+<[^(]*>(?=\()", line) or line for line in done.stdout.splitlines()]
+    return [match if isinstance(match, str) else match[0] for match in found]
 
 
 def main() -> None:
-    nvcc, *rest = sys.argv[1:]
-    split = rest.index("--")
-    includes, sources = rest[:split], rest[split + 1 :]
-    spilling, kernels = [], 0
+    records = [Path(path).with_suffix(".ptxas") for path in sys.argv[1:]]
+    kernels = [kernel for record in records for kernel in kernels_of(record.read_text())]
+    if not kernels:
+        sys.exit("no kernel was found")
+    names = demangled([kernel.name for kernel in kernels])
+    kernels = [kernel._replace(name=name) for kernel, name in zip(kernels, names, strict=True)]
     print(f"{'kernel':56} {'arch':6} registers  static shared  stack  spill stores  spill loads")
-    for source in sources:
-        for architecture in ARCHITECTURES:
-            blocks = ENTRY.split(report_of(nvcc, includes, source, architecture))[1:]
-            for name, arch, text in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
-                stack, stores, loads = map(int, SPILLS.search(text).groups())
-                shared = SHARED.search(text)
-                registers, kernel = USED.search(text)[1], demangled(name)
-                print(
-                    f"{kernel:56} {arch:6} {registers:>9} {shared[1] if shared else 0:>14} {stack:>6} "
-                    f"{stores:>13} {loads:>12}"
-                )
-                kernels += 1
-                if stack or stores or loads:
-                    spilling.append(f"{kernel} for {arch}")
-    if spilling or not kernels:
-        sys.exit(
-            f"kernels that use local memory: {', '.join(spilling)}" if spilling else "no kernel was found"
-        )
+    for kernel in kernels:
+        print("{:56} {:6} {:>9} {:>14} {:>6} {:>13} {:>12}".format(*kernel))
+    spilling = [f"{kernel.name} for {kernel.architecture}" for kernel in kernels if kernel.spills]
+    if spilling:
+        sys.exit(f"kernels that use local memory: {', '.join(spilling)}")
 
 
 if __name__ == "__main__":

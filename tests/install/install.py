@@ -1,12 +1,14 @@
 """Installs vtadl-ext in several ways, each into a fresh virtual environment, and runs the operators there.
 
     python tests/install/install.py                             with the torch of constraints.txt
-    python tests/install/install.py wheel --torch 2.10 2.11     one wheel under other releases
+    python tests/install/install.py wheel --torch 2.10 newest   one wheel under other releases
     python tests/install/install.py tree --python python3.13    another interpreter
+    python tests/install/install.py --matrix --operator-tests   all that docs/install.md lists
 
 sdist and wheel are those in dist/ (`make sdist wheel`). Other releases of torch than that of constraints.txt
 come from the package index, where each is a CUDA build of several GB, as is the one that
-`isolated` builds against. What came out of each way is printed, and written to build/test-install.json.
+`isolated` builds against. What came out of each way is printed, and written to build/test-install.json; the
+table of docs/install.md comes last.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,9 +28,24 @@ RESULTS = ROOT / "build" / "test-install.json"
 ENVIRONMENT = ROOT / "build" / "test-install"  # one place for all: a compiler cache knows the headers again
 BUILD_TOOLS = ["pybind11", "cmake", "ninja", "setuptools>=70.1"]
 TEST_TOOLS = ["pytest", "hypothesis", "expecttest"]
-PINNED = "pinned"  # the release of torch in constraints.txt
+PINNED, NEWEST = "pinned", "newest"  # the release of torch in constraints.txt, and that of the package index
 WAYS = ("tree", "editable", "sdist", "wheel", "isolated", "uv")
 USUAL_WAYS = ("tree", "editable", "sdist", "wheel")
+
+# Interpreter, way, release of torch. Every way once; one wheel under every torch; the oldest and the newest
+# torch to build with.
+MATRIX = (
+    ("python3.11", "wheel", PINNED),
+    ("python3.11", "wheel", "2.10"),
+    ("python3.11", "wheel", "2.11"),
+    ("python3.11", "wheel", NEWEST),
+    ("python3.11", "editable", PINNED),
+    ("python3.11", "isolated", PINNED),
+    ("python3.11", "uv", PINNED),
+    ("python3.10", "tree", "2.10"),
+    ("python3.12", "sdist", "2.11"),
+    ("python3.13", "tree", NEWEST),
+)
 
 
 @dataclass
@@ -36,7 +54,8 @@ class Result:
     python: str
     torch: str
     seconds: float  # of installing vtadl-ext, where all that it builds with is there
-    megabytes: int  # of the environment
+    megabytes: float  # of vtadl_ext
+    environment_megabytes: int
     says: str  # what check_operators.py printed
     operator_tests: str | None = None  # pytest's last line
 
@@ -56,18 +75,19 @@ def make_environment(python: str, torch: str, way: str) -> Path:
     """A virtual environment with torch and what a build without isolation needs; returns its interpreter."""
     run(python, "-m", "venv", "--clear", ENVIRONMENT)
     interpreter = ENVIRONMENT / "bin" / "python"
-    wanted = ["numpy", "torch", "--constraint", ROOT / "constraints.txt"]
-    if torch != PINNED:
-        wanted = ["numpy", f"torch=={torch}.*"]
+    wanted = {
+        PINNED: ["torch", "--constraint", ROOT / "constraints.txt"],
+        NEWEST: ["torch"],
+    }.get(torch, [f"torch=={torch}.*"])
     if way not in ("wheel", "isolated"):
         wanted += BUILD_TOOLS
     if way == "uv":
         wanted.append("uv")
-    run(interpreter, "-m", "pip", "install", "--quiet", *wanted)
+    run(interpreter, "-m", "pip", "install", "--quiet", "numpy", *wanted)
     return interpreter
 
 
-def newest(pattern: str) -> Path:
+def newest_file(pattern: str) -> Path:
     found = sorted((ROOT / "dist").glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         sys.exit(f"dist/ has no {pattern}: run `make sdist wheel` first")
@@ -80,45 +100,66 @@ def install(way: str, interpreter: Path) -> None:
         command = [interpreter, "-m", "uv", "pip", "install", "--python", interpreter]
     if way == "wheel":
         tag = run(interpreter, "-c", "import sys; print('cp{}{}'.format(*sys.version_info))").strip()
-        run(*command, newest(f"vtadl_ext-*-{tag}-*.whl"))
+        run(*command, newest_file(f"vtadl_ext-*-{tag}-*.whl"))
     elif way == "isolated":
         run(*command, ROOT)
     elif way == "editable":
         run(*command, "--no-build-isolation", "--editable", ROOT)
     else:
-        run(*command, "--no-build-isolation", newest("vtadl_ext-*.tar.gz") if way == "sdist" else ROOT)
+        source = newest_file("vtadl_ext-*.tar.gz") if way == "sdist" else ROOT
+        run(*command, "--no-build-isolation", source)
 
 
-def run_operator_tests(interpreter: Path) -> str:
+def run_operator_tests(interpreter: Path, patterns: list[str]) -> str:
     """pytest's last line. Comparisons with other libraries are left out: those bring a torch of their own."""
     run(interpreter, "-m", "pip", "install", "--quiet", *TEST_TOOLS)
     with tempfile.TemporaryDirectory() as folder:  # away from the source tree's vtadl_ext/
         shutil.copytree(ROOT / "tests" / "ops", Path(folder) / "ops")
-        ignored = f"--ignore={folder}/ops/test_ssim_libraries.py"
-        options = ["-q", "--import-mode=importlib", "--no-header", "-p", "no:cacheprovider", ignored]
-        return run(interpreter, "-m", "pytest", *options, "ops", cwd=folder).splitlines()[-1]
+        tests = sorted({path for pattern in patterns for path in Path(folder, "ops").glob(pattern)})
+        tests = [path for path in tests if path.name != "test_ssim_libraries.py"]
+        options = ["-q", "--import-mode=importlib", "--no-header", "-p", "no:cacheprovider"]
+        return run(interpreter, "-m", "pytest", *options, *tests, cwd=folder).splitlines()[-1]
 
 
-def try_way(way: str, python: str, torch: str, operator_tests: bool) -> Result:
+def size_of(folder: Path) -> float:
+    """In megabytes."""
+    return sum(file.lstat().st_size for file in folder.rglob("*")) / 1e6
+
+
+def try_way(way: str, python: str, torch: str, operator_tests: list[str] | None) -> Result:
     interpreter = make_environment(python, torch, way)
     start = time.monotonic()
     install(way, interpreter)
     seconds = round(time.monotonic() - start, 1)
     check = ROOT / "tests" / "install" / "check_operators.py"
     says = run(interpreter, check, cwd=ENVIRONMENT).strip()
-    tests = run_operator_tests(interpreter) if operator_tests else None
-    version = run(interpreter, "--version").strip()
-    size = sum(file.lstat().st_size for file in ENVIRONMENT.rglob("*"))
+    tests = run_operator_tests(interpreter, operator_tests) if operator_tests else None
+    version = run(interpreter, "--version").split()[1]
+    where = "import vtadl_ext; print(vtadl_ext.__path__[0])"
+    megabytes = round(size_of(Path(run(interpreter, "-c", where, cwd=ENVIRONMENT).strip())), 1)
+    installed_torch = says.split(",")[0].removeprefix("torch ")
+    size = round(size_of(ENVIRONMENT))
     shutil.rmtree(ENVIRONMENT)
-    return Result(way, version, torch, seconds, size // 10**6, says, tests)
+    return Result(way, version, installed_torch, seconds, megabytes, size, says, tests)
+
+
+def table(results: list[Result]) -> Iterator[str]:
+    yield "| way | Python | PyTorch | seconds | MB of vtadl_ext | MB of the environment | operator tests |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for x in results:
+        cells = (x.way, x.python, x.torch, f"{x.seconds:.0f}", x.megabytes, x.environment_megabytes)
+        yield f"| {' | '.join(map(str, cells))} | {x.operator_tests or 'not run'} |"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Installs vtadl-ext in several ways and runs the operators.")
     parser.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}")
-    parser.add_argument("--torch", nargs="+", default=[PINNED], help="releases, for example 2.10")
-    parser.add_argument("--python", default=sys.executable, help="the interpreter of the environments")
-    parser.add_argument("--operator-tests", action="store_true", help="run tests/ops as well")
+    parser.add_argument("--torch", nargs="+", default=[PINNED], help="releases, for example 2.10 or newest")
+    parser.add_argument("--python", nargs="+", default=[sys.executable], help="interpreters")
+    parser.add_argument("--matrix", action="store_true", help="the combinations of docs/install.md instead")
+    parser.add_argument(
+        "--operator-tests", nargs="*", metavar="FILE", help="run tests/ops as well, or these files of it"
+    )
     chosen = parser.parse_args()
     for way in chosen.ways:
         if way not in WAYS:
@@ -126,16 +167,34 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
+def combinations(chosen: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Interpreter, way and torch; of the matrix, those whose interpreter this machine has."""
+    if not chosen.matrix:
+        yield from (
+            (python, way, torch)
+            for python in chosen.python
+            for torch in chosen.torch
+            for way in chosen.ways or USUAL_WAYS
+        )
+        return
+    for python, way, torch in MATRIX:
+        found = shutil.which(python)
+        if found and subprocess.run([found, "--version"], capture_output=True).returncode == 0:
+            yield found, way, torch
+        else:
+            print(f"{python} was not found: {way} with torch {torch} is left out")
+
+
 def main() -> None:
     chosen = arguments()
+    tests = None if chosen.operator_tests is None else chosen.operator_tests or ["test_*.py"]
     results = []
-    for torch in chosen.torch:
-        for way in chosen.ways or USUAL_WAYS:
-            result = try_way(way, chosen.python, torch, chosen.operator_tests)
-            print(json.dumps(asdict(result), indent=1), flush=True)
-            results.append(asdict(result))
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1))
+    for python, way, torch in combinations(chosen):
+        results.append(try_way(way, python, torch, tests))
+        print(json.dumps(asdict(results[-1]), indent=1), flush=True)
+        RESULTS.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":

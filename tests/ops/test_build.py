@@ -1,5 +1,6 @@
 """The binary: what it says of itself, its choice of instructions, and life without it."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -48,6 +49,14 @@ def test_the_public_names_are_there():
         [*of_mixtures, *of_images, "build_info", "reference", "use_reference"]
     )
     assert all(hasattr(vtadl_ext, name) for name in vtadl_ext.__all__)
+
+
+@pytest.mark.parametrize("name", ["gmm_nll", "linear_gmm_nll", "reconstruction_loss", "ssim", "MixtureHead"])
+def test_help_explains_every_argument(name):
+    function = getattr(vtadl_ext, name)
+    explained = re.findall(r"^    (\w.*?): ", inspect.cleandoc(function.__doc__), flags=re.MULTILINE)
+    explained = {word for words in explained for word in re.findall(r"\w+", words)}
+    assert set(inspect.signature(function).parameters) <= explained
 
 
 def test_without_its_binary_the_package_says_how_to_build_it():
