@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vtadl_ext
-from vtadl_ext import _ops, reference
+from vtadl_ext import _binary, reference
 
 from .heads import random_head
 from .images import random_images, random_mask
@@ -68,7 +68,7 @@ def test_every_function_is_the_reference_there_after_one_warning(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mps", "xpu"])
 def test_the_warning_is_of_the_line_that_calls(kind, monkeypatch):
-    monkeypatch.setattr(_ops, "_warned_devices", set())
+    monkeypatch.setattr(_binary, "_warned_devices", set())
     with Device(kind) as device:
         mixture = [device.put(tensor) for tensor in per_sample(6, 3, 4).values()]
         with pytest.warns(UserWarning, match=f"no kernels for {kind} tensors") as caught:
