@@ -29,7 +29,7 @@ lint: $(installed)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy --strict vtadl_ext tests/install/typed_use.py
-	$(PYTHON) -m mypy python/vtadl
+	$(PYTHON) -m mypy python/vtadl benchmarks
 	clang-format --dry-run --Werror $(cpp_sources)
 
 test-cpp: $(installed)
