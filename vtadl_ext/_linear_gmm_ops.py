@@ -14,10 +14,11 @@ from vtadl_ext._autograd import claim_grads, needs_autograd, once_differentiable
 from vtadl_ext._binary import accumulate_dtype
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
-# Without a budget of the caller's: this share of what all rows would need, but no fewer rows than these. Each
-# chunk reads the whole weight, and reads and writes its whole gradient.
+# Without a budget of the caller's: this share of what all rows would need, but no less than these. Each chunk
+# reads the whole weight, and reads and writes its whole gradient.
 _CHUNKS = 16
 _LEAST_ROWS = 256
+_LEAST_BYTES = 1 << 24
 
 # Elements of a half-precision product on its way to a sum in float32.
 _PIECE = 1 << 22
@@ -47,7 +48,7 @@ class _Head:
     def chunks(self, samples: int, memory_budget: int | None) -> Iterator[slice]:
         """The samples in chunks of about the same size, the largest first."""
         if memory_budget is None:
-            most = max(_LEAST_ROWS, _divide_up(samples, _CHUNKS))
+            most = max(_divide_up(samples, _CHUNKS), _LEAST_ROWS, _LEAST_BYTES // self.bytes_of_sample())
         else:
             most = max(1, memory_budget // self.bytes_of_sample())
         size = max(1, _divide_up(samples, max(1, _divide_up(samples, most))))

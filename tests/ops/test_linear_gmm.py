@@ -104,16 +104,32 @@ BYTES_OF_SAMPLE = 4 * (3 + 2 * 3 * 5) + 3 * 4 * 3  # of K = 3, D = 5 in float32
         (1, 1, [1]),
         (0, 1, []),
         (0, None, []),
-        (256, None, [256]),
-        (257, None, [129, 128]),
-        (2048, None, [256] * 8),
-        (8192, None, [512] * 16),
-        (8193, None, [513] * 15 + [498]),
     ],
 )
 def test_chunks_are_as_large_as_the_budget_allows_and_alike(monkeypatch, samples, budget, chunks):
     tensors, options = random_head(samples, 3, 5)
     assert rows_in_chunks(monkeypatch, tensors, **options, memory_budget=budget) == chunks
+
+
+@pytest.mark.parametrize(
+    ("samples", "chunks"),
+    [
+        (256, [256]),
+        (257, [129, 128]),
+        (2048, [256] * 8),
+        (8192, [512] * 16),
+        (8193, [513] * 15 + [498]),
+    ],
+)
+def test_without_a_budget_chunks_are_a_sixteenth_or_256_rows(monkeypatch, samples, chunks):
+    monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", 0)
+    tensors, options = random_head(samples, 3, 5)
+    assert rows_in_chunks(monkeypatch, tensors, **options) == chunks
+
+
+def test_chunks_of_small_heads_are_16_mib(monkeypatch):
+    tensors, options = random_head(200_000, 3, 5)
+    assert rows_in_chunks(monkeypatch, tensors, **options) == [66_667, 66_667, 66_666]
 
 
 @REDUCTIONS
