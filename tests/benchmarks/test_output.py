@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks import plots, table
+from benchmarks.case import OWN
 from benchmarks.compare import changes
 from benchmarks.operators import OPERATORS, cases_of
 
@@ -29,6 +30,15 @@ def test_the_table_says_how_fast_and_what_could_not_be_timed(report, console, ma
     assert "slow, so timed 3 times only" in text
     row = next(line for line in text.splitlines() if "compiled" in line)
     assert [cell.strip() for cell in row.split("│")[4:8]] == ["6", "5.4-6.6", "3.00", ""]
+
+
+def test_the_table_says_how_many_images_a_second_where_that_is_of_interest(report, console, make_result):
+    table.print_report(replace(report, results=[make_result(0.05, images=8)]), console)
+    lines = console.file.getvalue().splitlines()
+    header = next(line for line in lines if "images/s" in line)
+    row = next(line for line in lines if OWN in line and line.startswith("│"))
+    column = [cell.strip() for cell in header.split("┃")].index("images/s")
+    assert [cell.strip() for cell in row.split("│")][column] == "160"
 
 
 def test_the_table_of_changes_says_when_there_are_none(report, console):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import readme, results
+from benchmarks.case import OWN
 from benchmarks.readme import END, KEPT, README, START
 
 EMPTY = f"before\n{START}\n{END}\nafter\n"
@@ -24,6 +25,20 @@ def test_figures_are_written_between_the_markers(report, tmp_path):
     # 6 MB: 0.2 ms to read and 0.2 ms to write.
     assert "| gmm, wide head: 2 x 3 | compiled | 3 / 3 | 20 / 40 | 1 MB / 1 MB |" in text
     assert "![ratios of gmm](benchmarks/results/a-cpu/ratios-gmm.png)" in text
+
+
+def test_images_per_second_have_a_table_of_their_own(report, make_result, tmp_path):
+    options = {"operator": "prediction", "case": "small", "images": 8}
+    rates = [
+        make_result(factor * seconds, provider=provider, regime=regime, **options)
+        for regime, factor in (("fresh", 2), ("warm", 1))
+        for provider, seconds in ((OWN, 0.05), ("eager", 0.1))
+    ]
+    results.write(replace(report, results=[*report.results, *rates]), tmp_path / "a-cpu")
+    text = readme.updated(EMPTY, tmp_path)
+    assert "| images per second | vtadl_ext | eager |\n| --- | --- | --- |\n" in text
+    assert "| prediction, small: 2 x 3 | 160 | 80 |\n" in text
+    assert "gmm" not in text.partition("images per second")[2].partition("\n\n")[0]
 
 
 def test_writing_twice_changes_nothing_and_writing_other_results_does(report, tmp_path):

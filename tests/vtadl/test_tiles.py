@@ -90,7 +90,7 @@ def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(m
     assert main(["fit", *data, *model, "--trainer.max_epochs=1", f"--output={run}"]) == 0
     assert main(["report", str(run)]) == 0
     assert main(["test", f"--ckpt={run}/best.ckpt", *data[:-1]]) == 1
-    assert "trained with fit=tiles, but the data have fit=stretch" in capsys.readouterr().err
+    assert "trained with fit=tiles, but the test data have fit=stretch" in capsys.readouterr().err
     detector = Detector.load(run, "cpu")
     assert detector.module.calibration.image.count == 2  # images, not tiles
     upright, lying = (mixed / f"test/good/{name}0.png" for name in ("upright", "lying"))
