@@ -7,7 +7,8 @@ else
 PYTHON := $(VENV)/bin/python
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 requirements := $(VENV)/.requirements
-pip_install := $(PYTHON) -m pip install --quiet --no-build-isolation --constraint constraints.txt
+# Most of what is installed is never imported: Python compiles the rest when it is.
+pip_install := $(PYTHON) -m pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt
 endif
 
 installed := build/.installed-$(subst /,_,$(PYTHON))
@@ -104,5 +105,5 @@ $(installed): $(requirements) $(build_inputs)
 $(VENV)/.requirements: pyproject.toml constraints.txt
 	@python3 -c "import sys; sys.exit('Python 3.10 or newer is needed' if sys.version_info < (3, 10) else 0)"
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch numpy pybind11 cmake ninja "setuptools>=70.1"
+	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt torch numpy pybind11 cmake ninja "setuptools>=70.1"
 	@touch $@

@@ -49,9 +49,9 @@ def of_every_kind(record: Record) -> list[Example]:
 
 
 def main() -> None:
-    data = TextureDefects("brick", train_count=512)
+    data = TextureDefects("brick", train_count=256)
     with tempfile.TemporaryDirectory() as folder:
-        result = train_and_test(data, 2, Path(folder))
+        result = train_and_test(data, 1, Path(folder))
     PICTURES.mkdir(exist_ok=True)
     figures = {"normal": draw_normal(data), "found": draw_found(of_every_kind(result.record))}
     for name, figure in figures.items():

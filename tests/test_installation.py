@@ -48,11 +48,12 @@ def test_with_an_old_pytorch_the_import_says_what_to_upgrade(tmp_path):
 @pytest.fixture
 def configure(tmp_path):
     """Runs CMake on the project with these settings; returns all that it printed."""
-    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [shutil.which("cmake", path=path), "-G", "Ninja", "-S", ROOT, "-B", tmp_path / "build"]
 
     def run_cmake(*settings, **environment):
-        command = [cmake, "-S", ROOT, "-B", tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}"]
-        result = run([*command, *settings], tmp_path, **environment)
+        interpreter = f"-DPython_EXECUTABLE={sys.executable}"
+        result = run([*command, interpreter, *settings], tmp_path, PATH=path, **environment)
         assert result.returncode == 1
         return " ".join((result.stdout + result.stderr).split())
 

@@ -56,8 +56,8 @@ VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values) {
     const Int bits = bits_of(values);
     // Rounds to the nearest, ties to even; the sum cannot overflow but for NaN.
     const Int rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Int result =
-        select(values == values, rounded, Int{} + std::int32_t(0x7fc0));
+    const auto number = values == values;  // NOLINT(misc-redundant-expression)
+    const Int result = select(number, rounded, Int{} + std::int32_t(0x7fc0));
     const HalfVector halves = __builtin_convertvector(result, HalfVector);
     std::memcpy(to, &halves, sizeof halves);
   } else {

@@ -49,7 +49,7 @@ void run(const SsimProblem& p, const SsimForward* forward,
   if (p.planes() == 0) return;
   dispatch(p.dtype, [&](auto zero) {
     using Scalar = decltype(zero);
-    if (p.mask) return run<Scalar, true>(p, forward, backward);
+    if (p.mask != nullptr) return run<Scalar, true>(p, forward, backward);
     run<Scalar, false>(p, forward, backward);
   });
 }
