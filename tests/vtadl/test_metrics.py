@@ -207,7 +207,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
         subprocess.Popen([sys.executable, script, str(rank), str(tmp_path / "rendezvous"), str(tmp_path)])
         for rank in range(2)
     ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     expected = evaluated(make_batches()).evaluate(resamples=20)
