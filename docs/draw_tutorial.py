@@ -23,7 +23,7 @@ EXAMPLES = 5
 def draw_normal(data: TextureDefects) -> Figure:
     figure, axes = plt.subplots(1, EXAMPLES, figsize=(7, 1.6))
     for axis, sample in zip(axes, data.train_set, strict=False):
-        axis.imshow(sample.image.permute(1, 2, 0))
+        axis.imshow(sample["image"].permute(1, 2, 0))
         axis.axis("off")
     return figure
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "test-install.json"
 ENVIRONMENT = ROOT / "build" / "test-install"  # one place for all: a compiler cache knows the headers again
 BUILD_TOOLS = ["pybind11", "cmake", "ninja", "setuptools>=70.1"]
-TEST_TOOLS = ["pytest", "hypothesis", "expecttest"]
+TEST_TOOLS = ["pytest", "hypothesis", "expecttest", "onnxruntime", "onnxscript"]
 PINNED, NEWEST = "pinned", "newest"  # the release of torch in constraints.txt, and that of the package index
 WAYS = ("tree", "editable", "sdist", "wheel", "isolated", "uv")
 USUAL_WAYS = ("tree", "editable", "sdist", "wheel")
