@@ -144,7 +144,7 @@ def _base(sizes: tuple[tuple[str, Any], ...]) -> VTADL:
     network = VTADL(**dict(sizes))
     if network.likelihood == "dictionary":
         images = torch.rand(16, 3, *network.image_size)
-        network.dictionary.projection.fit(images, network.dictionary.extractor)
+        network.dictionary.describe(images, "pixels")
         network.dictionary.fit(network.dictionary.components_of(images), DictionarySettings())
         network.open_gate()
     return network
