@@ -63,7 +63,7 @@ def _fitted(sizes: Sizes) -> AnomalyDetector:
     network = module.network
     if network.likelihood == "dictionary":
         images = torch.rand(16, 3, *network.image_size)
-        network.dictionary.projection.fit(images, network.dictionary.extractor)
+        network.dictionary.describe(images, "pixels")
         network.dictionary.fit(network.dictionary.components_of(images), DictionarySettings())
         network.open_gate()
     return module

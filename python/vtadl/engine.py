@@ -17,7 +17,7 @@ from vtadl.errors import InputError
 from vtadl.fitting import collect_images, fit_dictionary
 from vtadl.guard import require_finite
 from vtadl.metrics import DetectionMetrics, Evaluation
-from vtadl.model import VTADL, Likelihood, Positions, Prediction, VTADLLoss
+from vtadl.model import VTADL, Descriptor, Likelihood, Positions, Prediction, VTADLLoss
 from vtadl.model.loss import LossTerms
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.ranges import require_fraction, require_not_negative, require_positive
@@ -34,6 +34,7 @@ class AnomalyDetector(L.LightningModule):
     def __init__(
         self,
         likelihood: Likelihood = "dictionary",
+        descriptor: Descriptor | None = None,
         positions: Positions | None = None,
         components: int | None = None,
         min_std: float | None = None,
@@ -56,6 +57,8 @@ class AnomalyDetector(L.LightningModule):
         Args:
             likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
                 predicted for each token, `public-code` for the published code's weighted sum.
+            descriptor: Whether a dictionary is a density of windows of `pixels`, or of local means and the
+                logarithms of local `energies`.
             positions: Whether a dictionary has a mixture for each position or one that all share.
             components: Gaussians in a mixture; 10 if None with a likelihood that is not `dictionary`.
             min_std: Floor of the standard deviations, where the leading feature's own is about 1; of the
@@ -99,7 +102,13 @@ class AnomalyDetector(L.LightningModule):
             self.network.grid, self.network.image_size, terms, normalised, top_patches, smoothing
         )
         self.calibration = Calibration(image_false_alarm_rate, pixel_false_alarm_rate)
-        chosen = {"positions": positions, "components": components, "min_std": min_std, "softness": softness}
+        chosen = {
+            "descriptor": descriptor,
+            "positions": positions,
+            "components": components,
+            "min_std": min_std,
+            "softness": softness,
+        }
         self.fixed = {name: value for name, value in chosen.items() if value is not None}
         self.metrics = DetectionMetrics()
         self.learning_rate = learning_rate
@@ -124,7 +133,9 @@ class AnomalyDetector(L.LightningModule):
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
         images = collect_images(data.whole_train_dataloader(), self.network.grid)
-        fit_dictionary(self.network, images.to(self.device), self.scorer.top_patches, self.fixed)
+        fit_dictionary(
+            self.network, images.to(self.device), self.scorer.top_patches, self.scorer.smoothing, self.fixed
+        )
 
     def forward(self, images: Tensor) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1].

@@ -28,15 +28,17 @@ def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
     return torch.cat(images)
 
 
-def fit_dictionary(network: VTADL, images: Tensor, top_patches: int, fixed: dict[str, Any]) -> None:
+def fit_dictionary(
+    network: VTADL, images: Tensor, top_patches: int, smoothing: float, fixed: dict[str, Any]
+) -> None:
     """Fits the network's dictionary to images [N, 3, H, W], with settings chosen but for the fixed ones."""
     dictionary = network.dictionary
-    dictionary.projection.fit(images, dictionary.extractor)
-    settings = choose_settings(dictionary, images, top_patches, **fixed)
+    settings = choose_settings(dictionary, images, top_patches, smoothing, **fixed)
+    dictionary.describe(images, settings.descriptor)
     dictionary.fit(dictionary.components_of(images), settings)
     network.open_gate()
     log.info("dictionary: %s", settings)
     print(
-        f"dictionary: {settings.positions} mixtures of {settings.components} components, "
-        f"floor {settings.min_std}, softness {settings.softness}"
+        f"dictionary: {settings.descriptor}, {settings.positions} mixtures of {settings.components} "
+        f"components, floor {settings.min_std}, softness {settings.softness}"
     )

@@ -1,4 +1,4 @@
-"""Anomalies made from normal images, to choose settings by without a single real one."""
+"""Changes of normal images, to choose settings by without a single real anomaly."""
 
 import math
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from torch import Tensor
 
 _TRIES = 8
 _VISIBLE = 0.05  # mean change of a pixel that counts
+_RETAKE_BRIGHTNESS = 0.05  # largest change, as a fraction
+_RETAKE_NOISE = 0.02  # largest standard deviation
 
 
 class PseudoAnomalies(NamedTuple):
@@ -30,6 +32,22 @@ def make_pseudo_anomalies(images: Tensor, seed: int = 0) -> PseudoAnomalies:
     return PseudoAnomalies(
         torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
     )
+
+
+def retake(images: Tensor, seed: int = 0) -> Tensor:
+    """Normal images [N, C, H, W] as another take could have given them: brighter or darker, and noisier.
+
+    What takes this for an anomaly is not to be chosen, however well it sees what is made by
+    :func:`make_pseudo_anomalies`: the images to come differ from those of training in just this way.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> Tensor:
+        return torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+
+    images = images * (1 + _RETAKE_BRIGHTNESS * (2 * draw() - 1))
+    noise = torch.randn(len(images), 1, *images.shape[-2:], generator=generator).to(images)
+    return (images + _RETAKE_NOISE * draw() * noise).clamp(0, 1)
 
 
 def _change(images: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from vtadl.model import Prediction
 from vtadl.moments import Moments
 from vtadl.separation import auroc
+from vtadl.smoothing import largest_mean, smooth
 from vtadl_ext import ssim
 
 Term = Literal["nll", "mse", "dissimilarity"]
 TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
 _ENOUGH_TO_CHOOSE = 4  # held-out images
-_ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
+ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
 _WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
 
 
@@ -96,7 +97,7 @@ class AnomalyScorer(nn.Module):
     def finish(self) -> float | None:
         """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
         normal = _join(self._seen[0])
-        enough = self._aligned and len(normal.nll) >= _ENOUGH_TO_NORMALISE
+        enough = self._aligned and len(normal.nll) >= ENOUGH_TO_NORMALISE
         self.normalised.fill_(enough if self.fixed_normalised is None else self.fixed_normalised)
         anomalous = _join(self._seen[1]) if self._seen[1] else None
         self._seen = [[], []]
@@ -193,21 +194,3 @@ def _join(parts: Sequence[Examples]) -> Examples:
 
 def _part(examples: Examples, which: slice) -> Examples:
     return Examples(*(values[which] for values in examples))
-
-
-def largest_mean(values: Tensor, count: int) -> Tensor:
-    """Mean of the `count` largest values of each row [B, M], or of all if there are fewer."""
-    return values.topk(min(count, values.shape[1])).values.mean(1)
-
-
-def smooth(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of `sigma` pixels over images [B, 1, H, W], mirrored at the border."""
-    if sigma == 0:
-        return images
-    for dim in (-2, -1):
-        radius = min(int(3 * sigma + 0.5), images.shape[dim] - 1)
-        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-        weights = torch.softmax(-0.5 * (offsets / sigma).square(), dim=0)
-        rows = F.pad(images.movedim(dim, -1), (radius, radius, 0, 0), mode="reflect")
-        images = F.conv2d(rows, weights.view(1, 1, 1, -1)).movedim(-1, dim)
-    return images

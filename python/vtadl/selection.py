@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -9,13 +10,16 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
-from vtadl.model.dictionary import Dictionary, DictionarySettings
-from vtadl.pseudo_anomalies import make_pseudo_anomalies
-from vtadl.separation import auroc
+from vtadl.model.dictionary import Descriptor, Dictionary, DictionarySettings
+from vtadl.moments import Moments
+from vtadl.pseudo_anomalies import PseudoAnomalies, make_pseudo_anomalies, retake
+from vtadl.scoring import ENOUGH_TO_NORMALISE
+from vtadl.separation import auroc, overlap
+from vtadl.smoothing import largest_mean, smooth
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
 SHARED_COMPONENTS = (30, 100)
-SOFTNESS = (0.001, 0.03, 1.0)
+SOFTNESS = (0.001, 0.03, 0.1, 1.0)
 MIN_STD = (0.05, 0.1, 0.2, 0.4)
 _SAMPLES_PER_COMPONENT = 20
 _HELD_OUT = 64
@@ -24,46 +28,61 @@ _FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
 log = logging.getLogger(__name__)
 
 
-class Candidates(NamedTuple):
-    """Held-out normal images, and anomalies made from them, as principal components."""
+class Parts(NamedTuple):
+    """Normal images to fit to, others that are held out and retaken, and anomalies made from these."""
 
-    fitted: Tensor  # [N, P, D]
-    normal: Tensor  # [M, P, D]
-    anomalous: Tensor  # [M, P, D]
-    masks: Tensor  # [M, P]: whether a position was changed
+    fitted: Tensor  # [N, C, H, W]
+    normal: Tensor  # [M, C, H, W]
+    anomalies: PseudoAnomalies
 
 
 def choose_settings(
-    dictionary: Dictionary, images: Tensor, top_patches: int, seed: int = 0, **fixed: Any
+    dictionary: Dictionary,
+    images: Tensor,
+    top_patches: int = 10,
+    smoothing: float = 4.0,
+    seed: int = 0,
+    **fixed: Any,
 ) -> DictionarySettings:
-    """Chooses positions, whitening and floor by separation, and the number of components by likelihood.
+    """Chooses the number of components by likelihood and all else by separation.
 
     Normal images [N, C, H, W] are split; the dictionary is fitted to one part, and anomalies made from
     the other part are told from it. One setting is chosen after the other; `fixed` ones are not.
     """
-    candidates = _split(dictionary, images, seed)
-    count = len(candidates.fitted)
-    own = [size for size in OWN_COMPONENTS if size == 1 or size * _SAMPLES_PER_COMPONENT <= count]
+    parts = _split(dictionary, images, seed)
+    own = [size for size in OWN_COMPONENTS if size == 1 or size * _SAMPLES_PER_COMPONENT <= len(parts.fitted)]
 
-    def separation(settings: DictionarySettings) -> float:
-        dictionary.fit(candidates.fitted, settings, seed, steps=5)
-        return _separation(dictionary, candidates, top_patches)
+    def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
+        """The best settings for a descriptor, and how well they separate."""
+        dictionary.describe(images, descriptor)
+        fitted, normal, anomalous = map(
+            dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images)
+        )
 
-    def likelihood(settings: DictionarySettings) -> float:
-        dictionary.fit(candidates.fitted, settings, seed)
-        return -dictionary.nll(candidates.normal).mean().item()
+        @cache
+        def separation(settings: DictionarySettings) -> float:
+            dictionary.fit(fitted, settings, seed, steps=5)
+            nll = [dictionary.nll(x).unflatten(1, dictionary.grid) for x in (normal, anomalous)]
+            return _separation(*nll, parts.anomalies.masks, dictionary.aligned, top_patches, smoothing)
 
-    start = DictionarySettings(components=min(5, own[-1]))
-    shared = start._replace(positions="shared", components=SHARED_COMPONENTS[-1])
-    best = _best("positions", [option._replace(**fixed) for option in (start, shared)], separation)
-    if "softness" not in fixed:
-        best = _best("whitening", [best._replace(softness=value) for value in SOFTNESS], separation)
-    if "min_std" not in fixed:
-        best = _best("floor", [best._replace(min_std=value) for value in MIN_STD], separation)
-    if "components" not in fixed:
-        sizes = own if best.positions == "own" else SHARED_COMPONENTS
-        best = _best("components", [best._replace(components=size) for size in sizes], likelihood)
-    return best
+        def likelihood(settings: DictionarySettings) -> float:
+            dictionary.fit(fitted, settings, seed)
+            return -dictionary.nll(normal).mean().item()
+
+        start = DictionarySettings(descriptor, components=min(5, own[-1]))
+        shared = start._replace(positions="shared", components=SHARED_COMPONENTS[-1])
+        best = _best("positions", [option._replace(**fixed) for option in (start, shared)], separation)
+        for name, values in (("softness", SOFTNESS), ("min_std", MIN_STD)):
+            if name not in fixed:
+                best = _best(name, [best._replace(**{name: value}) for value in values], separation)
+        quality = separation(best) if len(descriptors) > 1 else 0.0
+        if "components" not in fixed:
+            sizes = own if best.positions == "own" else SHARED_COMPONENTS
+            best = _best("components", [best._replace(components=size) for size in sizes], likelihood)
+        return quality, best
+
+    descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
+    return max(map(choose, descriptors), key=lambda found: found[0])[1]
 
 
 def _best(
@@ -79,22 +98,39 @@ def _best(
     return options[max(range(len(options)), key=values.__getitem__)]
 
 
-def _split(dictionary: Dictionary, images: Tensor, seed: int) -> Candidates:
+def _split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     held_out = max(1, min(_HELD_OUT, len(images) // 4))
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
-    normal, fitted = images[order[:held_out]], images[order[held_out:][:fitted_count]]
-    anomalies = make_pseudo_anomalies(normal, seed)
-    masks = F.adaptive_avg_pool2d(anomalies.masks, dictionary.grid).flatten(1) > 0.25
-    of = dictionary.components_of
-    return Candidates(of(fitted), of(normal), of(anomalies.images), masks)
+    normal = retake(images[order[:held_out]], seed)
+    fitted = images[order[held_out:][:fitted_count]]
+    return Parts(fitted, normal, make_pseudo_anomalies(normal, seed))
 
 
-def _separation(dictionary: Dictionary, candidates: Candidates, top_patches: int) -> float:
-    """Mean of the AUROC of images and of positions."""
-    normal, anomalous = dictionary.nll(candidates.normal), dictionary.nll(candidates.anomalous)
-    count = min(top_patches, normal.shape[1])
-    scores = [nll.topk(count).values.mean(1) for nll in (normal, anomalous)]
-    positions = torch.cat([normal, anomalous]).flatten()
-    changed = torch.cat([torch.zeros_like(candidates.masks), candidates.masks]).flatten()
-    return (auroc(*scores) + auroc(positions[~changed], positions[changed])) / 2
+def _separation(
+    normal: Tensor, anomalous: Tensor, masks: Tensor, aligned: bool, top_patches: int, smoothing: float
+) -> float:
+    """Mean of the AUROC of images and the overlap of regions, from NLL [M, rows, columns]."""
+    if aligned and len(normal) >= 2 * ENOUGH_TO_NORMALISE:
+        normal, anomalous = _standardise(normal, anomalous)
+    images = [largest_mean(nll.flatten(1), top_patches) for nll in (normal, anomalous)]
+    size = masks.shape[-2:]
+    maps = [
+        smooth(F.interpolate(nll[:, None], size, mode="bilinear"), smoothing) for nll in (normal, anomalous)
+    ]
+    return (auroc(*images) + overlap(*maps, masks)) / 2
+
+
+def _standardise(normal: Tensor, anomalous: Tensor) -> tuple[Tensor, Tensor]:
+    """Each half of both by the moments that each place has in the other half of the normal ones."""
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    parts: list[tuple[Tensor, Tensor]] = []
+    for known, scored in (halves, halves[::-1]):
+        moments = Moments(*normal.shape[1:]).to(normal)
+        moments.reset()
+        moments.update(normal[known])
+        parts.append(
+            (moments.standardise_places(normal[scored], 2), moments.standardise_places(anomalous[scored], 2))
+        )
+    order = torch.cat([torch.arange(len(normal))[part] for part in halves[::-1]]).argsort()
+    return (torch.cat([part[0] for part in parts])[order], torch.cat([part[1] for part in parts])[order])

@@ -13,3 +13,17 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
         torch.searchsorted(ordered, anomalous.contiguous(), right=right) for right in (False, True)
     )
     return (below + up_to).double().mean().item() / (2 * len(normal))
+
+
+def overlap(normal: Tensor, anomalous: Tensor, masks: Tensor, limit: float = 0.3) -> float:
+    """Mean part of the changed regions that is found, over false-positive rates up to a limit.
+
+    Maps of normal and changed images [M, 1, H, W] with masks of the changes. Each image counts alike, however
+    large its region: the AUPRO of Bergmann et al. (2021) with one region in each image.
+    """
+    changed = masks > 0.5
+    ordered = torch.cat([normal.flatten(), anomalous[~changed]]).sort().values
+    rates = 1 - torch.searchsorted(ordered, anomalous.contiguous()).double() / len(ordered)
+    found = (1 - rates / limit).clamp(min=0) * changed
+    regions = changed.sum((1, 2, 3)).clamp(min=1)
+    return (found.sum((1, 2, 3)) / regions).mean().item()

@@ -9,7 +9,12 @@ from vtadl.model.gating import Gate
 from vtadl.model.projection import Projection
 from vtadl.model.windows import Windows
 
-EACH = [DictionarySettings("own", 2), DictionarySettings("shared", 3)]
+EACH = [
+    DictionarySettings("pixels", "own", 2),
+    DictionarySettings("pixels", "shared", 3),
+    DictionarySettings("energies", "own", 2),
+]
+IDS = ["own", "shared", "energies"]
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def fitted(tiny):
     def fit(settings=EACH[0], **options):
         model = VTADL(**tiny, features=12, **options)
         images = torch.rand(24, 3, 32, 32)
-        model.dictionary.projection.fit(images, model.dictionary.extractor)
+        model.dictionary.describe(images, settings.descriptor)
         model.dictionary.fit(model.dictionary.components_of(images), settings)
         model.open_gate()
         return model
@@ -113,7 +118,7 @@ def test_em_keeps_the_floor_with_more_components_than_samples():
     assert mixture.scale.min() >= 0.3
 
 
-@pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
+@pytest.mark.parametrize("settings", EACH, ids=IDS)
 def test_every_output_of_a_dictionary_has_its_shape(fitted, settings):
     prediction = fitted(settings, gated=True)(torch.rand(2, 3, 32, 32))
     positions = 64 if settings.positions == "own" else 1
@@ -123,7 +128,7 @@ def test_every_output_of_a_dictionary_has_its_shape(fitted, settings):
     assert prediction.mixture.mu.shape == (positions, settings.components, 13)
 
 
-@pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
+@pytest.mark.parametrize("settings", EACH, ids=IDS)
 def test_a_normal_image_is_likelier_than_a_changed_one(fitted, settings):
     model = fitted(settings).eval()
     images = torch.rand(4, 3, 32, 32)
@@ -137,10 +142,10 @@ def test_a_normal_image_is_likelier_than_a_changed_one(fitted, settings):
 
 
 def test_features_of_own_positions_are_uncorrelated():
-    model = Dictionary(Windows((16, 16), 4, 4, (1,)), 6)
+    model = Dictionary({"pixels": Windows((16, 16), 4, 4, (1,))}, 6)
     images = torch.rand(200, 1, 16, 16)
-    model.projection.fit(images, model.extractor)
-    model.fit(model.components_of(images), DictionarySettings("own", 1))
+    model.describe(images, "pixels")
+    model.fit(model.components_of(images), DictionarySettings("pixels", "own", 1))
     x = model(images)
     covariance = torch.einsum("npd,npe->pde", x, x) / len(x)
     off_diagonal = covariance - torch.diag_embed(covariance.diagonal(dim1=1, dim2=2))
@@ -171,7 +176,7 @@ def test_components_stay_where_they_were_fitted_unless_they_are_trained(fitted):
 
 
 @pytest.mark.parametrize("gated", [None, True, False])
-@pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
+@pytest.mark.parametrize("settings", EACH, ids=IDS)
 def test_the_gate_is_open_for_aligned_objects_unless_it_is_said(fitted, settings, gated):
     model = fitted(settings, gated=gated)
     assert model.gate.open == (settings.positions == "own" if gated is None else gated)
@@ -180,7 +185,7 @@ def test_the_gate_is_open_for_aligned_objects_unless_it_is_said(fitted, settings
     assert logits.dim() == (3 if model.gate.open else 2)
 
 
-@pytest.mark.parametrize("settings", EACH, ids=["own", "shared"])
+@pytest.mark.parametrize("settings", EACH, ids=IDS)
 def test_a_state_of_other_sizes_is_loaded(fitted, tiny, settings):
     model = fitted(settings).eval()
     other = VTADL(**tiny, features=12).eval()

@@ -32,7 +32,14 @@ def data():
 @pytest.fixture
 def chosen(tiny):
     """Sizes and settings that leave nothing to choose, for speed."""
-    return tiny | {"positions": "own", "min_std": 0.1, "softness": 0.03, "features": 12, "normalised": False}
+    return tiny | {
+        "descriptor": "pixels",
+        "positions": "own",
+        "min_std": 0.1,
+        "softness": 0.03,
+        "features": 12,
+        "normalised": False,
+    }
 
 
 @pytest.mark.parametrize("likelihood", ["dictionary", "paper", "public-code"])

@@ -15,6 +15,7 @@ SMALL = {
     "mlp_width": 16,
     "bottleneck": 16,
     "features": 8,
+    "descriptor": "pixels",
     "positions": "own",
     "softness": 0.03,
     "min_std": 0.1,

@@ -3,7 +3,8 @@ import torch
 
 from vtadl.model import PredictedMixture, Prediction
 from vtadl.moments import Moments
-from vtadl.scoring import AnomalyScorer, largest_mean, smooth
+from vtadl.scoring import AnomalyScorer
+from vtadl.smoothing import largest_mean, smooth
 from vtadl_ext import MixtureHead
 
 

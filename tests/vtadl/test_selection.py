@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from vtadl.model import Dictionary, DictionarySettings
+from vtadl.model.energies import LocalEnergies
 from vtadl.model.windows import Windows
-from vtadl.pseudo_anomalies import make_pseudo_anomalies
+from vtadl.pseudo_anomalies import make_pseudo_anomalies, retake
 from vtadl.selection import choose_settings
-from vtadl.separation import auroc
+from vtadl.separation import auroc, overlap
 
 
 def aligned_images(count: int) -> torch.Tensor:
@@ -16,19 +17,18 @@ def aligned_images(count: int) -> torch.Tensor:
     )
 
 
-def turned_images(count: int) -> torch.Tensor:
+def turned_images(count: int, noise: float = 0.02) -> torch.Tensor:
     """A bar that lies differently in every image."""
     angle, shift = torch.pi * torch.rand(count, 1, 1), 8 * torch.rand(count, 1, 1) - 4
     place = torch.arange(32.0) - 15.5
     distance = (place[:, None] * angle.cos() + place * angle.sin() - shift).abs()
     bars = (0.8 - 0.6 * (distance / 3 - 1).clamp(0, 1))[:, None].expand(-1, 3, -1, -1)
-    return (bars + 0.02 * torch.randn(count, 3, 32, 32)).clamp(0, 1)
+    return (bars + noise * torch.randn(count, 3, 32, 32)).clamp(0, 1)
 
 
 def choose(images: torch.Tensor, **fixed: object) -> DictionarySettings:
-    dictionary = Dictionary(Windows((32, 32), 4), 16)
-    dictionary.projection.fit(images, dictionary.extractor)
-    return choose_settings(dictionary, images, 5, **fixed)
+    extractors = {"energies": LocalEnergies((32, 32), 4), "pixels": Windows((32, 32), 4)}
+    return choose_settings(Dictionary(extractors, 16), images, 5, **fixed)
 
 
 def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
@@ -37,7 +37,7 @@ def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
 
 
 def test_what_is_given_is_not_chosen():
-    fixed = {"positions": "own", "softness": 0.5, "min_std": 0.7, "components": 2}
+    fixed = {"descriptor": "energies", "positions": "own", "softness": 0.5, "min_std": 0.7, "components": 2}
     assert choose(aligned_images(12), **fixed) == DictionarySettings(**fixed)
 
 
@@ -77,3 +77,32 @@ def test_auroc_counts_ties_half():
     normal, anomalous = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0])
     assert auroc(normal, anomalous) == pytest.approx((1.5 + 3) / 6)
     assert auroc(normal, torch.empty(0)) == 0.5
+
+
+def test_regions_are_found_where_maps_stand_out_each_counting_alike():
+    masks = torch.zeros(2, 1, 10, 10)
+    masks[0, :, :1, :1] = 1
+    masks[1, :, :5] = 1
+    normal = torch.rand(2, 1, 10, 10)
+    assert overlap(normal, normal + 2 * masks, masks) == pytest.approx(1)
+    assert overlap(normal, normal - 2 * masks, masks) == 0
+    assert overlap(normal, normal + 2 * masks * masks[:1], masks) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_retaken_image_is_the_same_but_for_noise_and_brightness():
+    images = 0.2 + 0.6 * torch.rand(6, 3, 16, 16)
+    retaken = retake(images)
+    ratio = (retaken.mean((1, 2, 3)) / images.mean((1, 2, 3)) - 1).abs()
+    assert ratio.max() < 0.06
+    assert ratio.min() > 0
+    residual = retaken - images * (
+        retaken.mean((1, 2, 3), keepdim=True) / images.mean((1, 2, 3), keepdim=True)
+    )
+    assert 0 < residual.std() < 0.02
+
+
+def test_what_imaging_noise_disturbs_is_not_chosen():
+    """Bars on a plain ground lie anywhere: the energies of the ground are those of the camera's noise."""
+    images = turned_images(24, noise=0.003)
+    settings = choose(images, softness=0.03, min_std=0.1, positions="shared", components=10)
+    assert settings.descriptor == "pixels"

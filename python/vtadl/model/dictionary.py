@@ -1,16 +1,19 @@
 """A mixture whose components stay near real normal windows."""
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vtadl.model.em import fit_mixtures
+from vtadl.model.extractor import FeatureExtractor
 from vtadl.model.mixture import Mixture
 from vtadl.model.projection import Projection
 from vtadl.model.resizing import Resizing
 
 Positions = Literal["own", "shared"]
+Descriptor = Literal["energies", "pixels", "pretrained"]
 _SHARED_SAMPLES = 60_000  # windows that one mixture for all positions is fitted to
 _CHUNK = 16
 
@@ -18,6 +21,7 @@ _CHUNK = 16
 class DictionarySettings(NamedTuple):
     """What is chosen for each set of images."""
 
+    descriptor: Descriptor = "pixels"  # what the features are made of
     positions: Positions = "own"  # a mixture for each position, or one shared by all
     components: int = 5
     min_std: float = 0.1  # where the leading feature's own is about 1
@@ -31,9 +35,13 @@ class Dictionary(Resizing):
     diagonal components know the correlations there.
     """
 
-    def __init__(self, extractor: nn.Module, features: int, trained: bool = False) -> None:
+    def __init__(
+        self, extractors: Mapping[Descriptor, FeatureExtractor], features: int, trained: bool = False
+    ) -> None:
         super().__init__()
-        self.extractor = extractor
+        self.extractors = nn.ModuleDict(extractors)
+        self.descriptors: tuple[Descriptor, ...] = tuple(extractors)
+        self.descriptor = self.descriptors[0]
         self.projection = Projection(features)
         for name, dims in (("factors", 1), ("centre", 2), ("rotation", 3)):
             self.register_buffer(name, torch.zeros((0,) * dims))
@@ -45,8 +53,13 @@ class Dictionary(Resizing):
         self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
 
     @property
+    def extractor(self) -> FeatureExtractor:
+        """Of the chosen descriptor."""
+        return self.extractors[self.descriptor]  # type: ignore[return-value]
+
+    @property
     def grid(self) -> tuple[int, int]:
-        return self.extractor.grid  # type: ignore[return-value]
+        return self.extractor.grid
 
     @property
     def fitted(self) -> bool:
@@ -56,6 +69,20 @@ class Dictionary(Resizing):
     def aligned(self) -> bool:
         """Whether each position has mixtures of its own."""
         return self.rotation.numel() > 0
+
+    def get_extra_state(self) -> Tensor:
+        """The number of the descriptor, which the checkpoint keeps."""
+        return torch.tensor(self.descriptors.index(self.descriptor))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.descriptor = self.descriptors[int(state)]
+
+    @torch.no_grad()
+    def describe(self, images: Tensor, descriptor: Descriptor) -> None:
+        """Takes a descriptor, and its principal components from normal images [N, C, H, W]."""
+        self.descriptor = descriptor
+        self.extractor.fit(images)
+        self.projection.fit(images, self.extractor)
 
     @torch.no_grad()
     def components_of(self, images: Tensor) -> Tensor:

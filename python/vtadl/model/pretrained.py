@@ -5,14 +5,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtadl.errors import InputError
+from vtadl.model.extractor import FeatureExtractor
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
-class PretrainedPatches(nn.Module):
+class PretrainedPatches(FeatureExtractor):
     """Hidden states of a vision transformer of the `transformers` library, one per patch.
 
     The image is resized to what the transformer was trained on where its configuration says so.

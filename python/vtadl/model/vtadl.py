@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from vtadl.errors import InputError
 from vtadl.model.decoder import Decoder
-from vtadl.model.dictionary import Dictionary
+from vtadl.model.dictionary import Descriptor, Dictionary
 from vtadl.model.embedding import PatchEmbedding
+from vtadl.model.energies import LocalEnergies
+from vtadl.model.extractor import FeatureExtractor
 from vtadl.model.gating import Gate
 from vtadl.model.mixture import Mixture, PredictedMixture
 from vtadl.model.noise import GaussianNoise
@@ -112,12 +114,15 @@ class VTADL(nn.Module):
         self.bottleneck = nn.Linear(tokens[0] * tokens[1] * width, bottleneck)
         self.decoder = Decoder(tokens, patch_size, bottleneck, decoder_channels)
         if likelihood == "dictionary":
-            extractor = (
-                PretrainedPatches(pretrained, size, pretrained_layers)
+            extractors: dict[Descriptor, FeatureExtractor] = (
+                {"pretrained": PretrainedPatches(pretrained, size, pretrained_layers)}
                 if pretrained
-                else Windows(size, stride, window, scales)
+                else {
+                    "energies": LocalEnergies(size, stride),
+                    "pixels": Windows(size, stride, window, scales),
+                }
             )
-            self.dictionary = Dictionary(extractor, features, trained)
+            self.dictionary = Dictionary(extractors, features, trained)
             self.gated = gated
             self.gate = Gate(bottleneck, tokens, self.dictionary.grid)
             self.grid = self.dictionary.grid

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtadl.errors import InputError
+from vtadl.model.extractor import FeatureExtractor
 
 
-class Windows(nn.Module):
+class Windows(FeatureExtractor):
     """Square windows of the image at several scales, centred on a grid with a stride.
 
     At scale s the image is averaged over s x s pixels first, so that a window of `window` values a side
