@@ -62,8 +62,9 @@ def choose_settings(
         @cache
         def separation(settings: DictionarySettings) -> float:
             dictionary.fit(fitted, settings, seed, steps=5)
-            nll = [dictionary.nll(x).unflatten(1, dictionary.grid) for x in (normal, anomalous)]
-            return _separation(*nll, parts.anomalies.masks, dictionary.aligned, top_patches, smoothing)
+            first, second = (dictionary.nll(x).unflatten(1, dictionary.grid) for x in (normal, anomalous))
+            masks, aligned = parts.anomalies.masks, dictionary.aligned
+            return _separation(first, second, masks, aligned, top_patches, smoothing)
 
         def likelihood(settings: DictionarySettings) -> float:
             dictionary.fit(fitted, settings, seed)
@@ -72,7 +73,8 @@ def choose_settings(
         start = DictionarySettings(descriptor, components=min(5, own[-1]))
         shared = start._replace(positions="shared", components=SHARED_COMPONENTS[-1])
         best = _best("positions", [option._replace(**fixed) for option in (start, shared)], separation)
-        for name, values in (("softness", SOFTNESS), ("min_std", MIN_STD)):
+        tried: dict[str, Sequence[Any]] = {"softness": SOFTNESS, "min_std": MIN_STD}
+        for name, values in tried.items():
             if name not in fixed:
                 best = _best(name, [best._replace(**{name: value}) for value in values], separation)
         quality = separation(best) if len(descriptors) > 1 else 0.0
@@ -114,11 +116,11 @@ def _separation(
     if aligned and len(normal) >= 2 * ENOUGH_TO_NORMALISE:
         normal, anomalous = _standardise(normal, anomalous)
     images = [largest_mean(nll.flatten(1), top_patches) for nll in (normal, anomalous)]
-    size = masks.shape[-2:]
-    maps = [
-        smooth(F.interpolate(nll[:, None], size, mode="bilinear"), smoothing) for nll in (normal, anomalous)
-    ]
-    return (auroc(*images) + overlap(*maps, masks)) / 2
+    before, after = (
+        smooth(F.interpolate(nll[:, None], masks.shape[-2:], mode="bilinear"), smoothing)
+        for nll in (normal, anomalous)
+    )
+    return (auroc(images[0], images[1]) + overlap(before, after, masks)) / 2
 
 
 def _standardise(normal: Tensor, anomalous: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class Dictionary(Resizing):
         self, extractors: Mapping[Descriptor, FeatureExtractor], features: int, trained: bool = False
     ) -> None:
         super().__init__()
-        self.extractors = nn.ModuleDict(extractors)
+        self.extractors = nn.ModuleDict({str(name): extractor for name, extractor in extractors.items()})
         self.descriptors: tuple[Descriptor, ...] = tuple(extractors)
         self.descriptor = self.descriptors[0]
         self.projection = Projection(features)
