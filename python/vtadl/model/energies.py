@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl.errors import InputError
 from vtadl.model.extractor import FeatureExtractor
 
 _SIDE = 3  # of the filters, in pixels
@@ -29,11 +28,7 @@ class LocalEnergies(FeatureExtractor):
             InputError: If the stride does not divide the image.
         """
         super().__init__()
-        if image_size[0] % stride or image_size[1] % stride:
-            raise InputError(
-                f"image_size {image_size[0]}x{image_size[1]} is not a multiple of stride {stride}"
-            )
-        self.grid = (image_size[0] // stride, image_size[1] // stride)
+        self.grid = self.grid_of(image_size, stride)
         step = math.gcd(stride, 2)  # from pixels to the places whose logarithms are averaged
         self.inner, self.outer = Averaging(image_size, step), Averaging(image_size, stride, step)
         self.register_buffer("filters", cosine_filters(_SIDE), persistent=False)

@@ -26,17 +26,13 @@ class Windows(FeatureExtractor):
             InputError: If the stride does not divide the image, or a scale does not divide the stride.
         """
         super().__init__()
-        if image_size[0] % stride or image_size[1] % stride:
-            raise InputError(
-                f"image_size {image_size[0]}x{image_size[1]} is not a multiple of stride {stride}"
-            )
+        self.grid = self.grid_of(image_size, stride)
         for scale in scales:
             if scale < 1 or stride % scale or window < stride // scale:
                 raise InputError(
                     f"scale {scale} needs a stride of which it is a divisor, and a window of at least "
                     f"stride / scale; stride is {stride}, window is {window}"
                 )
-        self.grid = (image_size[0] // stride, image_size[1] // stride)
         self.stride, self.window, self.scales = stride, window, tuple(scales)
 
     def forward(self, images: Tensor) -> Tensor:
