@@ -3,30 +3,48 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmarks.timing import Schedule, time_in_turns
+
+Work = dict[str, tuple[Callable[[], object], float]]  # calls, and their bytes or operations
 
 
 def measure_limits(device: torch.device, schedule: Schedule) -> dict[str, float]:
     """Bytes per second read, written and copied (both ways count), and float32 operations per second."""
     gpu = device.type == "cuda"
-    numbers, copy = (torch.ones(1 << (29 if gpu else 26), device=device) for _ in range(2))
     matrix = torch.rand((8192,) * 2 if gpu else (2048,) * 2, device=device)
     product = torch.empty_like(matrix)
-    bytes_or_flops: dict[str, tuple[Callable[[], object], float]] = {
-        "read": (numbers.sum, numbers.nbytes),
-        "write": (lambda: copy.fill_(2.0), copy.nbytes),
+    numbers, copy = _numbers(device), _numbers(device)
+    others: Work = {
         "copy": (lambda: copy.copy_(numbers), 2 * copy.nbytes),
         "flops": (lambda: torch.mm(matrix, matrix, out=product), 2 * len(matrix) ** 3),
     }
-    calls = {name: call for name, (call, _) in bytes_or_flops.items()}
-    times = time_in_turns(calls, device, schedule)
+    return _rates(_reading_and_writing(numbers) | others, device, schedule)
+
+
+def measure_bandwidth(device: torch.device, schedule: Schedule) -> dict[str, float]:
+    """Bytes per second read and written: of a machine that others share, they change within minutes."""
+    return _rates(_reading_and_writing(_numbers(device)), device, schedule)
+
+
+def _numbers(device: torch.device) -> Tensor:
+    """More than a cache holds."""
+    return torch.ones(1 << (29 if device.type == "cuda" else 26), device=device)
+
+
+def _reading_and_writing(numbers: Tensor) -> Work:
+    return {"read": (numbers.sum, numbers.nbytes), "write": (lambda: numbers.fill_(2.0), numbers.nbytes)}
+
+
+def _rates(work: Work, device: torch.device, schedule: Schedule) -> dict[str, float]:
+    times = time_in_turns({name: call for name, (call, _) in work.items()}, device, schedule)
     rates = {}
-    for name, (_, work) in bytes_or_flops.items():
+    for name, (_, amount) in work.items():
         outcome = times[name]
         if isinstance(outcome, Exception):
             raise outcome
-        rates[name] = work / outcome.quantiles["20%"]
+        rates[name] = amount / outcome.quantiles["20%"]
     return rates
 
 

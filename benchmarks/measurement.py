@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from benchmarks.agreement import agrees, error_of, reference_outputs
 from benchmarks.case import OWN, Case, Mode, Provider
-from benchmarks.memory import peak_bytes
+from benchmarks.limits import measure_bandwidth
+from benchmarks.memory import cost_of
 from benchmarks.results import Result, Status
 from benchmarks.timing import Call, Schedule, Times, time_in_turns
 
@@ -19,27 +21,27 @@ _SLOW_SECONDS = 0.5
 
 # Results without times, with the calls that are to be timed.
 Checked = list[tuple[Result, Call | None]]
+Known = dict[str, dict[str, float]]  # seconds of a call of each mode and provider
 
 
 def measure_case(
     operator: str, case: Case, device: torch.device, schedule: Schedule, regimes: Iterable[str]
 ) -> list[Result]:
-    """A result for each regime, mode and provider.
-
-    Memory is measured after the first regime, before any is kept.
-    """
+    """A result for each regime, mode and provider. Memory is measured before any is kept."""
     checked = _check_all(operator, case, case.tensors(device), device)
+    checked, known = _with_memory(checked, device)
     results: list[Result] = []
-    peaks: dict[tuple[str, str], int | None] = {}
     for regime in regimes:
+        limits = {} if case.sweep else measure_bandwidth(device, schedule)
         for mode in case.modes:
             of_mode = [(result, call) for result, call in checked if result.mode == mode.name]
             slow = {r.provider for r in results if r.mode == mode.name and _is_slow_peer(r)}
             calls = {r.provider: call for r, call in of_mode if call is not None and r.provider not in slow}
-            times = time_in_turns(calls, device, schedule)
-            results += [_timed(replace(r, regime=regime), times.get(r.provider)) for r, _ in of_mode]
-        peaks = peaks or {(r.provider, r.mode): _peak_bytes(call, device) for r, call in checked if call}
-    return [replace(r, peak_bytes=peaks.get((r.provider, r.mode))) for r in results]
+            times = time_in_turns(calls, device, schedule, known.pop(mode.name, None))
+            results += [
+                _timed(replace(r, regime=regime, limits=limits), times.get(r.provider)) for r, _ in of_mode
+            ]
+    return results
 
 
 def blank_result(operator: str, case: Case, mode: Mode) -> Result:
@@ -102,11 +104,18 @@ def _check(blank: Result, provider: Provider, mode: Mode, call: Call, reference:
     return replace(blank, status=status, error=difference, first_call_seconds=seconds)
 
 
-def _peak_bytes(call: Call, device: torch.device) -> int | None:
-    try:
-        return peak_bytes(call, device)
-    except RuntimeError:  # it wants more memory than there is
-        return None
+def _with_memory(checked: Checked, device: torch.device) -> tuple[Checked, Known]:
+    """The results with their peak memory, and the seconds that the call for it took."""
+    measured: Checked = []
+    known: Known = {}
+    for result, call in checked:
+        if call is not None:
+            with suppress(RuntimeError):  # it wants more memory than there is
+                cost = cost_of(call, device)
+                known.setdefault(result.mode, {})[result.provider] = cost.seconds
+                result = replace(result, peak_bytes=cost.peak_bytes)
+        measured.append((result, call))
+    return measured, known
 
 
 def _is_slow_peer(result: Result) -> bool:

@@ -1,37 +1,43 @@
-"""Peak memory of a call, beyond what was there before it."""
+"""What one call costs: its seconds, and its peak memory beyond what was there before it."""
 
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from benchmarks.allocator import return_freed_memory
+from benchmarks.timing import seconds_of
 
 _highest = 0  # excess that the kernel was made to forget
 
 
-def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Of the allocator on a GPU; on the CPU of this process, while it returns what is freed to the kernel.
+class Cost(NamedTuple):
+    """Of one call. Its memory is None where no high-water mark can be reset: elsewhere than on Linux."""
 
-    None where the system has no high-water mark that can be reset: elsewhere than on Linux.
-    """
+    seconds: float
+    peak_bytes: int | None
+
+
+def cost_of(call: Callable[[], object], device: torch.device) -> Cost:
+    """Memory of the allocator on a GPU; on the CPU of this process, which first returns what is freed."""
     global _highest
     gc.collect()
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        call()
-        return torch.cuda.max_memory_allocated(device) - before
+        seconds = seconds_of(call, device)
+        return Cost(seconds, torch.cuda.max_memory_allocated(device) - before)
     _highest = highest_excess()
     return_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return None
+        return Cost(seconds_of(call, device), None)
     before = _status("VmRSS")
-    call()
-    return max(0, _status("VmHWM") - before)
+    seconds = seconds_of(call, device)
+    return Cost(seconds, max(0, _status("VmHWM") - before))
 
 
 def highest_excess() -> int:

@@ -44,6 +44,9 @@ class Result:
     written_bytes: int = 0  # gradients, once
     flops: float = 0.0
     images: int = 0  # in a call, where images per second are of interest
+    limits: dict[str, float] = field(
+        default_factory=dict
+    )  # as they were then, where they differ from the run's
     fraction_of_limit: float | None = None
     times_fastest_peer: float | None = None
 
@@ -94,7 +97,8 @@ def derive(report: Report) -> Report:
     def derived(result: Result) -> Result:
         if result.median is None:
             return result
-        least = least_seconds(result.read_bytes, result.written_bytes, result.flops, report.limits)
+        limits = report.limits | result.limits
+        least = least_seconds(result.read_bytes, result.written_bytes, result.flops, limits)
         peers = [
             other.median
             for other in groups[result.comparison]

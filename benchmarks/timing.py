@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -17,13 +17,13 @@ _SAMPLE_SECONDS = 5e-3
 _LEAST_ROUNDS = 3
 _LONG_SECONDS = 0.5
 # Longer ones are timed once.
-_VERY_LONG_SECONDS = 2.0
+_VERY_LONG_SECONDS = 1.0
 
 
 class Schedule(NamedTuple):
     """How often each call is timed: fewer times where these take longer than so many seconds, but thrice.
 
-    Calls of more than two seconds once.
+    Calls of more than a second once.
     """
 
     rounds: int
@@ -43,14 +43,22 @@ class Times(NamedTuple):
 
 
 def time_in_turns(
-    calls: dict[str, Call], device: torch.device, schedule: Schedule
+    calls: Mapping[str, Call],
+    device: torch.device,
+    schedule: Schedule,
+    known: Mapping[str, float] | None = None,
 ) -> dict[str, Times | Exception]:
-    """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error."""
+    """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error.
+
+    `known` seconds of a call spare one that tells how long it takes.
+    """
+    known = known or {}
     outcomes: dict[str, Times | Exception] = {}
     timed: dict[str, tuple[Sampler, set[int], list[list[float]]]] = {}
     for name, call in calls.items():
         try:
-            sampler, seconds = _sampler(call, device)
+            seconds = known[name] if name in known else seconds_of(call, device)
+            sampler = _sampler(call, device, seconds)
         except RuntimeError as error:
             outcomes[name] = error
             continue
@@ -75,25 +83,24 @@ def _stride(seconds: float, schedule: Schedule) -> int:
     return max(1, schedule.rounds // affordable)
 
 
-def _sampler(call: Call, device: torch.device) -> tuple[Sampler, float]:
-    """What takes samples of the seconds that a call takes, and about how many these are."""
-    if device.type == "cuda":
-        seconds = _events(call)[0]
-        return (_do_bench(call) if importlib.util.find_spec("triton") else lambda: _events(call)), seconds
+def seconds_of(call: Call, device: torch.device) -> float:
+    """Of one call, with all that it starts on a GPU."""
     start = time.perf_counter()
     call()
-    seconds = time.perf_counter() - start
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _sampler(call: Call, device: torch.device, seconds: float) -> Sampler:
+    """What takes samples of the seconds that a call takes, which is about so many."""
+    if device.type == "cuda":
+        return _do_bench(call) if importlib.util.find_spec("triton") else lambda: _events(call)
     if seconds > 10 * _SAMPLE_SECONDS:  # Timer would call twice more, to warm up
-        return lambda: [_once(call)], seconds
+        return lambda: [seconds_of(call, device)]
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     number = max(1, int(_SAMPLE_SECONDS / timer.timeit(1).mean))
-    return lambda: [timer.timeit(number).mean], seconds
-
-
-def _once(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    return lambda: [timer.timeit(number).mean]
 
 
 def _do_bench(call: Call) -> Sampler:

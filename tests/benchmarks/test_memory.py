@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.allocator import keep_freed_memory, limit_memory
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import cost_of
 from benchmarks.run import in_child
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def _peak_of_two_buffers(megabytes: int) -> int | None:
         assert len(buffers) == 2
 
     call()
-    return peak_bytes(call, CPU)
+    return cost_of(call, CPU).peak_bytes
 
 
 def _page_faults(keep: bool) -> int:

@@ -29,9 +29,10 @@ def test_the_fraction_is_that_of_the_slower_of_memory_and_arithmetic(make_result
     limits = {"read": 4e9, "write": 2e9, "copy": 3e9, "flops": 5e9}
     by_memory = make_result(4e-3, read_bytes=4_000_000, written_bytes=2_000_000, flops=5e6)
     by_arithmetic = replace(by_memory, mode="forward", flops=1.5e7)
-    derived = derive(Report({}, limits, [by_memory, by_arithmetic])).results
-    # One millisecond to read and one to write; one and three to compute.
-    assert [result.fraction_of_limit for result in derived] == pytest.approx([2 / 4, 3 / 4])
+    on_a_faster_machine = replace(by_memory, mode="first gradient", limits={"read": 8e9, "write": 4e9})
+    derived = derive(Report({}, limits, [by_memory, by_arithmetic, on_a_faster_machine])).results
+    # One millisecond to read and one to write; one and three to compute; half of one for each.
+    assert [result.fraction_of_limit for result in derived] == pytest.approx([2 / 4, 3 / 4, 1 / 4])
 
 
 def test_the_fastest_peer_is_neither_the_operator_nor_the_provider_itself(make_result):
