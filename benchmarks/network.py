@@ -1,6 +1,6 @@
 """VT-ADL's network, with our operators and with what it would take without them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import cache
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import vtadl_ext
-from benchmarks.case import OWN, Function, Provider
+from benchmarks.case import OWN, Case, Function, Mode, Provider
 from benchmarks.compilation import compiled
 from vtadl.engine import AnomalyDetector
 from vtadl.model import DictionarySettings
@@ -87,12 +87,43 @@ class _CompiledReferences:
             setattr(self, name, compiled(getattr(vtadl_ext.reference, name)))
 
 
-def providers(function: Function) -> tuple[Provider, Provider, Provider]:
-    """The function of a detector with our operators, with the references, and with these compiled."""
-    return (
-        Provider(OWN, _with_operators(function, lambda: vtadl_ext)),
-        Provider("eager", _with_operators(function, lambda: vtadl_ext.reference)),
-        Provider("compiled", _with_operators(function, _CompiledReferences)),
+def network_case(
+    name: str,
+    images: tuple[int, ...],
+    function: Function,
+    mode: Mode,
+    further_tensors: Callable[[Tensor], Iterable[Tensor]] = lambda images: (),
+    **options: Any,
+) -> Case:
+    """A function of a detector and of images [B, 3, H, W], in one mode.
+
+    By our operators, by the references, and by these compiled.
+    """
+
+    def build() -> tuple[Tensor, ...]:
+        batch = torch.rand(images)
+        return (batch, *further_tensors(batch))
+
+    def flops(mode: Mode) -> float:
+        plain = Mode(mode.name, mode.differentiated)
+        leaves = plain.leaves([tensor.to("meta") for tensor in build()])
+        return _count_flops(lambda: plain(eager.function, leaves))
+
+    eager = Provider("eager", _with_operators(function, lambda: vtadl_ext.reference))
+    return Case(
+        name,
+        " x ".join(map(str, images)),
+        build,
+        eager.function,
+        (
+            Provider(OWN, _with_operators(function, lambda: vtadl_ext)),
+            eager,
+            Provider("compiled", _with_operators(function, _CompiledReferences)),
+        ),
+        flops=flops,
+        modes=(mode,),
+        images=images[0],
+        **options,
     )
 
 
@@ -109,7 +140,7 @@ def _with_operators(function: Function, operators: Callable[[], Any]) -> Functio
     return replaced
 
 
-def count_flops(call: Callable[[], object]) -> float:
+def _count_flops(call: Callable[[], object]) -> float:
     """Of the products of matrices and the convolutions, which are all that counts here."""
     with FlopCounterMode(display=False) as counter:
         call()

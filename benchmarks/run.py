@@ -24,6 +24,9 @@ from benchmarks.operators import cases_of
 from benchmarks.results import Report, Result, derive
 from benchmarks.worker import Job
 
+# Idle threads of OpenBLAS, which scikit-learn uses, would spin and slow down whoever comes next.
+_NO_SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -78,7 +81,7 @@ def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kw
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.worker"])
     with (
-        mock.patch.dict(os.environ, NO_CACHE_OF_SMALL_BLOCKS),
+        mock.patch.dict(os.environ, NO_CACHE_OF_SMALL_BLOCKS | _NO_SPINNING),
         ProcessPoolExecutor(1, mp_context=context) as pool,
     ):
         return pool.submit(function, *args, **kwargs).result()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.case import GRADIENTS, Case, Function, Mode
-from benchmarks.network import PAPER, SMALL, TINY, WIDE, Sizes, as_key, count_flops, detector, providers
+from benchmarks.case import Case, Function, Mode
+from benchmarks.network import PAPER, SMALL, TINY, WIDE, Sizes, as_key, detector, network_case
 from vtadl.model import VTADL, VTADLLoss
 
 
@@ -46,23 +46,11 @@ def cases() -> list[Case]:
 def _case(name: str, batch: int, sizes: Mapping[str, Any], **options: Any) -> Case:
     side, key = sizes["image_size"], as_key(sizes)
 
-    def build() -> tuple[Tensor, ...]:
-        images = torch.rand(batch, 3, side, side)
-        network = _network(key, images)
-        return (images, *(parameter.detach() for parameter in _trained(network).values()))
+    def parameters(images: Tensor) -> list[Tensor]:
+        return [parameter.detach() for parameter in _trained(_network(key, images)).values()]
 
-    own, eager, compiled = providers(partial(_loss, key))
-    return Case(
-        name,
-        f"{batch} x 3 x {side} x {side}",
-        build,
-        eager.function,
-        (own, eager, compiled),
-        flops=lambda mode: _flops(eager.function, build()),
-        modes=(TrainingStep(),),
-        images=batch,
-        **options,
-    )
+    loss = partial(_loss, key)
+    return network_case(name, (batch, 3, side, side), loss, TrainingStep(), parameters, **options)
 
 
 def _loss(sizes: Sizes, images: Tensor, *parameters: Tensor) -> Tensor:
@@ -89,8 +77,3 @@ def _network(sizes: Sizes, images: Tensor) -> VTADL:
 
 def _trained(network: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
-def _flops(function: Function, tensors: Sequence[Tensor]) -> float:
-    leaves = GRADIENTS.leaves([tensor.to("meta") for tensor in tensors])
-    return count_flops(lambda: function(*leaves).backward())
