@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "--compare", type=_results, metavar="JSON", help="say what changed since these results"
     )
     level = parser.add_mutually_exclusive_group()
-    level.add_argument("--quick", action="store_true", help="a few cases, in two minutes")
+    level.add_argument(
+        "--quick", action="store_true", help="a few cases with gradients, in fresh memory, in two minutes"
+    )
     level.add_argument("--smoke", action="store_true", help="every provider once, on next to nothing")
     return parser
 

@@ -41,7 +41,7 @@ def limits(device: torch.device, threads: int, level: Level) -> dict[str, float]
 def measure(job: Job) -> list[Result]:
     case = _prepared_case(job)
     schedule = SWEEP_SCHEDULE if case.sweep else SCHEDULES[job.level]
-    return measure_case(job.operator, case, job.device, schedule, _regimes(job.device))
+    return measure_case(job.operator, case, job.device, schedule, _regimes(job))
 
 
 def _prepared_case(job: Job) -> Case:
@@ -59,12 +59,12 @@ def _prepared_case(job: Job) -> Case:
     return case
 
 
-def _regimes(device: torch.device) -> Iterator[str]:
+def _regimes(job: Job) -> Iterator[str]:
     """One after the other: once freed memory is kept there is no way back."""
-    if device.type == "cuda":
+    if job.device.type == "cuda":
         yield WARM
         return
     yield FRESH
     # Twice what a call needed at most, for there will be gaps.
-    if keep_freed_memory(2 * highest_excess() + _LEAST_RESERVE):
+    if job.level != "quick" and keep_freed_memory(2 * highest_excess() + _LEAST_RESERVE):
         yield WARM
