@@ -85,7 +85,7 @@ def _sweeps() -> list[Case]:
         options |= {"providers": SWEPT, "modes": (FIRST_GRADIENT,), "sweep": (axis, value)}
         return _case(f"{axis} = {value}", 1, 3, side, side, **options)
 
-    dtypes = (torch.bfloat16, torch.float32, torch.float64)
+    dtypes = (torch.bfloat16, torch.float32)
     return [
         *(swept("height and width", side, side) for side in (64, 256, 512, 1024)),
         *(swept("bits per number", 8 * dtype.itemsize, 512, dtype=dtype) for dtype in dtypes),
