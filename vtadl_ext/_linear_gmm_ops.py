@@ -17,7 +17,7 @@ from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 # Without a budget of the caller's: this share of what all rows would need, but no less than these. Each chunk
 # reads the whole weight, and reads and writes its whole gradient.
 _CHUNKS = 16
-_LEAST_ROWS = 256
+_LEAST_ROWS = 192
 _LEAST_BYTES = 1 << 24
 
 # Elements of a half-precision product on its way to a sum in float32.

@@ -114,14 +114,14 @@ def test_chunks_are_as_large_as_the_budget_allows_and_alike(monkeypatch, samples
 @pytest.mark.parametrize(
     ("samples", "chunks"),
     [
-        (256, [256]),
-        (257, [129, 128]),
-        (2048, [256] * 8),
+        (192, [192]),
+        (193, [97, 96]),
+        (1920, [192] * 10),
         (8192, [512] * 16),
         (8193, [513] * 15 + [498]),
     ],
 )
-def test_without_a_budget_chunks_are_a_sixteenth_or_256_rows(monkeypatch, samples, chunks):
+def test_without_a_budget_chunks_are_a_sixteenth_or_192_rows(monkeypatch, samples, chunks):
     monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", 0)
     tensors, options = random_head(samples, 3, 5)
     assert rows_in_chunks(monkeypatch, tensors, **options) == chunks
