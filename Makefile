@@ -39,8 +39,10 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --output-on-failure --parallel $(cores) --exclude-regex kernel_resources
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
+# A process for each core, of one thread each; tests of threads ask for more.
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY=$(emulated_library) $(PYTHON) -m pytest
+	VTADL_EMULATED_LIBRARY=$(emulated_library) OMP_NUM_THREADS=1 $(PYTHON) -m pytest \
+	  --numprocesses $(cores) --maxprocesses 8
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
