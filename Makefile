@@ -78,16 +78,16 @@ test-install: sdist wheel
 docs: $(installed)
 	$(PYTHON) -m mkdocs build --strict
 
-# The lines of Python that no test reaches, and of the kernels that neither their programs nor the Python tests reach.
+# The lines of Python that no test reaches, and of the kernels that neither their programs nor the operators' tests reach.
 coverage: $(installed)
 	$(if $(requirements),$(pip_install) gcovr pytest-cov)
 	cmake -S . -B build/coverage -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic"
-	cmake --build build/coverage --target cpu_kernels emulated_kernels_plain kernel_seeds simd_test vtadl_ext_emulated
-	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)' --exclude-regex san
-	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest \
+	cmake --build build/coverage --target cpu_kernels simd_test vtadl_ext_emulated
+	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)$$'
+	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest tests/ops tests/vtadl \
 	  --cov --cov-report=term-missing:skip-covered
-	gcovr --root . --filter csrc/ --gcov-ignore-parse-errors=negative_hits.warn build/coverage
+	$(PYTHON) -m gcovr --root . --filter csrc/ --merge-lines build/coverage
 
 # What clang-tidy says of the kernels: some minutes.
 tidy: $(installed)

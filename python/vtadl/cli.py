@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ shows in a map where it is unusual.
   vtadl reproduce mnist --root mnist -o reproduced
                                       the paper's protocols (mnist, mvtec), with a table beside its figures
 
-`vtadl COMMAND --help` lists the options of a command. --config takes a YAML file or one of: {configs}
+`vtadl COMMAND --help` lists the options of a command, `vtadl --version` says which this is. --config takes a YAML file or one of: {configs}
 A --ckpt may be a checkpoint or the folder of a run, whose best one is taken.
 
 exit status: 0 all is well; 1 an input cannot be used; 2 wrong usage; 3 some images could not be read, and the
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         print(HELP.replace("{configs}", ", ".join(config_names())), end="")
+        return 0
+    if command == "--version":
+        print(f"vtadl {version('vtadl-ext')}")
         return 0
     if command not in COMMANDS:
         print(f"vtadl: there is no command {command}; see vtadl --help", file=sys.stderr)

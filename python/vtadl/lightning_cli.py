@@ -1,9 +1,11 @@
 """`vtadl fit`, `test` and `report`: Lightning's own command line for the detector."""
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +162,9 @@ class Interruption(Callback):
     ) -> None:
         self.exception = exception
         folder = Path(trainer.default_root_dir)
-        if (folder / "config.yaml").exists():
+        if not (folder / "config.yaml").exists():
+            _remove_logs(folder)
+        else:
             found = (
                 "the last good checkpoint is"
                 if (folder / "last.ckpt").exists()
@@ -222,8 +226,10 @@ def expand_run_folders(arguments: Sequence[str]) -> list[str]:
 
 def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
     settings, path = Path(folder) / "config.yaml", Path(folder) / checkpoint
-    if not folder or not settings.exists():
-        raise InputError(f"there is no run in {folder or 'no folder'}: its config.yaml is missing")
+    if not folder:
+        raise InputError("--resume takes the folder of a run")
+    if not settings.exists():
+        raise InputError(f"there is no run in {folder}: its config.yaml is missing")
     # A run that was stopped in its first epoch starts anew.
     return [
         "--config",
@@ -231,6 +237,14 @@ def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
         f"--ckpt_path={path if path.exists() else 'null'}",
         f"--output={folder}",
     ]
+
+
+def _remove_logs(folder: Path) -> None:
+    """Of a run that ended before it began, Lightning leaves this process's log, maybe in a new folder."""
+    for log in folder.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+        log.unlink()
+    with suppress(OSError):  # there is something else in it
+        folder.rmdir()
 
 
 def _refuse_another_run(folder: Path, checkpoint: str | None) -> None:

@@ -1,5 +1,6 @@
 """Parsers of the command line, which say in one sentence what is wrong with it."""
 
+import re
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
@@ -15,13 +16,23 @@ _DETAILS = (
     "Given value type: ",
 )
 _LONG = 80
+# What is left of them, in other words.
+_WORDS = (
+    (r"Expected a typing\.Literal\[(.*?)\]\.?", r"Choose from \1."),
+    (r"Expected a dot import path string: (\S+)", r"There is no \1 to choose."),
+)
 
 
 def one_sentence(message: str) -> str:
     """The library's message about an option, without details of Python."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = [line for line in lines if not line.startswith(_DETAILS)]
-    return " ".join(line for line in kept if line and not (line.startswith("Given") and len(line) > _LONG))
+    sentence = " ".join(
+        line for line in kept if line and not (line.startswith("Given") and len(line) > _LONG)
+    )
+    for pattern, words in _WORDS:
+        sentence = re.sub(pattern, words, sentence)
+    return sentence
 
 
 class Parser(ArgumentParser):

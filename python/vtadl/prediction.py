@@ -76,7 +76,8 @@ def predict(
         The names of the images that could not be read.
 
     Raises:
-        InputError: If there are no images, no detector or no such device, or the output cannot be written.
+        InputError: If there are no images or none that can be read, no detector or no such device, or the
+            output cannot be written.
     """
     require_positive(batch_size=batch_size)
     require_not_negative(workers=workers)
@@ -84,7 +85,7 @@ def predict(
     dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(output)
-    for batch in track(loader, "scoring", transient=True):
+    for batch in track(loader, "scoring", transient=True, disable=not sys.stdout.isatty()):
         for loaded, detection in detect(detector, batch):
             if detection is None:
                 print(f"vtadl: {loaded.error}", file=sys.stderr)
@@ -92,6 +93,8 @@ def predict(
             else:
                 rows.append(write_pictures(folder, loaded, detection))
     write_scores(folder, detector, rows, unreadable)
+    if not rows:
+        raise InputError("none of the images could be read")
     anomalous = sum(row["anomalous"] for row in rows)
     print(f"{len(rows)} images, {anomalous} of them anomalous: {folder / 'scores.csv'}")
     return [entry["image"] for entry in unreadable]

@@ -272,6 +272,13 @@ def test_vmap_is_a_loop(compiled_device, in_dims, leading):
 
 
 @VMAPS
+@torch.no_grad()
+def test_vmap_without_gradients_is_a_loop(compiled_device, in_dims):
+    inputs = batched(in_dims, (2,), compiled_device)
+    assert_close("value", vmap(nll, in_dims)(*inputs), loop(nll, in_dims, *inputs), 1e-6)
+
+
+@VMAPS
 @pytest.mark.parametrize("leading", [(), (2,)], ids=str)
 @pytest.mark.parametrize("argnums", [(0, 1, 2, 3), (0,), (2, 3)], ids=str)
 def test_vmap_of_gradients_is_a_loop_over_gradients(compiled_device, in_dims, leading, argnums):

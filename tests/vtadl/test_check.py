@@ -74,6 +74,12 @@ def test_missing_test_images_are_no_problem_for_training(category):
     assert "no image in" in report.notes[0]
 
 
+def test_missing_training_images_are_the_one_problem(category):
+    shutil.rmtree(category / "train")
+    (problem,) = problems(category)
+    assert "no image in" in problem
+
+
 def test_data_that_are_no_image_files_are_counted_too(tmp_path):
     report = check(TextureDefects(image_size=32, train_count=8, val_count=4, test_count=7))
     kinds = {"test blot": 1, "test good": 4, "test patch": 1, "test scratch": 1}

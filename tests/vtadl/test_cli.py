@@ -1,6 +1,8 @@
 import csv
 import json
 import re
+import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -28,6 +30,11 @@ def test_every_command_explains_its_options(capsys, command):
         main([command, "--help"])
     assert exit_.value.code == 0
     assert "usage: vtadl" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vtadl {version('vtadl-ext')}\n"
 
 
 def test_an_unknown_command_is_refused(capsys):
@@ -95,6 +102,8 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
             "there is no checkpoint none.ckpt",
         ),
         (["fit", "--resume", "nowhere"], "there is no run in nowhere"),
+        (["fit", "--resume"], "--resume takes the folder of a run"),
+        (["fit", "--data=TextureDefects", "--output=other.ckpt/run"], "other.ckpt/run: Not a directory"),
         (["fit", "--config=smal"], "there are no settings smal: it is no file, and none of mnist, paper"),
         (["fit", "--model.heads=0"], "heads is 0; it has to be more than 0"),
         (["fit", "--data.val_count=0"], "val_count is 0"),
@@ -118,6 +127,13 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
     error = capsys.readouterr().err
     assert f"vtadl: {sentence}" in error
     assert "Traceback" not in error
+    assert not list(tmp_path.glob("runs/*"))  # no folder of a run that never was
+
+
+def test_a_missing_package_is_named_with_what_brings_it(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", f"--ckpt={trained}", "-o", str(tmp_path / "x.onnx")]) == 1
+    assert "onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -128,7 +144,8 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
         (["fit", "--data=MVTecAD", "--data.root=x", "--data.colour=red"], "Option 'colour' is not accepted"),
         (["predict", "x.png", "--ckpt=x", "--colour=red"], "unrecognized arguments: --colour=red"),
         (["data", "--data=MVTecAD"], "required: root"),
-        (["export", "--ckpt=x", "--format=tf"], """Parser key "format": .*Got value: tf"""),
+        (["export", "--ckpt=x", "--format=tf"], """Parser key "format": Choose from 'onnx', 'torch'."""),
+        (["fit", "--data=Pictures"], """Parser key "data": There is no Pictures to choose."""),
     ],
 )
 def test_wrong_usage_is_one_sentence_after_a_short_usage(capsys, arguments, sentence):

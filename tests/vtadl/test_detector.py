@@ -113,3 +113,18 @@ def test_a_crop_has_the_ratio_of_the_network_and_lies_in_the_middle(whole):
     assert abs(height - 2 * width) <= 2
     assert abs(rows.start - (whole[0] - rows.stop)) <= 1
     assert abs(columns.start - (whole[1] - columns.stop)) <= 1
+
+
+def test_a_checkpoint_of_another_version_is_named(trained, tmp_path):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"].popitem()
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    with pytest.raises(InputError, match=r"old\.ckpt does not hold a detector that this version can load"):
+        Detector.load(tmp_path / "old.ckpt")
+
+
+def test_lightning_predicts_as_the_detector_does(detector, path):
+    batch = {"image": torch.rand(2, 3, *detector.image_size)}
+    scores = detector.module.predict_step(batch, 0)
+    expected = [detection.score for detection in detector.predict(batch["image"])]
+    assert scores.image.tolist() == pytest.approx(expected, rel=1e-5)

@@ -56,3 +56,10 @@ def test_the_exported_program_needs_no_operator_of_ours(exported):
     called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
     assert called
     assert not [name for name in called if "vtadl" in name]
+
+
+def test_a_program_for_cropped_images_says_what_it_wants(trained, tmp_path, capsys):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "crop"}
+    torch.save(checkpoint, tmp_path / "crop.ckpt")
+    export(str(tmp_path / "crop.ckpt"), "torch", str(tmp_path / "crop.pt2"))
+    assert "the detector was trained with fit=crop" in capsys.readouterr().out

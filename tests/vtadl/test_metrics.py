@@ -115,7 +115,9 @@ def test_merging_the_histograms_on_the_way_changes_nothing(monkeypatch):
 
 def test_one_class_alone_has_no_figures():
     batch = next(make_batches())
-    assert evaluated([[part[:1] for part in batch]]).compute() == {}
+    metrics = evaluated([[part[:1] for part in batch]])
+    assert metrics.compute() == {}
+    assert metrics.evaluate(resamples=5).kinds == {}
 
 
 def test_without_any_marked_pixel_only_image_figures_remain():

@@ -49,6 +49,23 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(trained
     assert report["thresholds"]["image"]["count"] == 2
 
 
+def test_where_no_image_can_be_read_there_is_nothing_to_score(predict, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    status, output = predict(tmp_path / "broken.png")
+    assert status == 1
+    assert "none of the images could be read" in capsys.readouterr().err
+    assert len(json.loads((output / "scores.json").read_text())["unreadable"]) == 1
+
+
+def test_sixteen_bits_of_grey_are_scored_and_overlaid(predict, tmp_path):
+    pixels = np.linspace(0, 65535, 48 * 40).reshape(40, 48).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    status, output = predict(tmp_path / "deep.png")
+    assert status == 0
+    with Image.open(output / "overlays/deep.png.png") as overlay:
+        assert np.asarray(overlay)[-1].mean() > np.asarray(overlay)[0].mean()
+
+
 def test_files_folders_and_patterns_stand_for_images(trained):
     test = trained / "parts/test"
     assert list(find_images([str(test / "good/000.png")])) == ["000.png"]

@@ -1,3 +1,5 @@
+import sys
+
 import lightning as L
 import pytest
 import torch
@@ -95,3 +97,16 @@ def test_a_layer_that_does_not_exist_is_named(folder, layers):
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         PretrainedPatches(str(tmp_path / "nowhere"), (32, 32))
+
+
+def test_a_model_without_patches_is_named(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.BertModel(transformers.BertConfig(**sizes, vocab_size=8)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no vision transformer"):
+        PretrainedPatches(str(tmp_path), (32, 32))
+
+
+def test_without_transformers_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r"pip install 'vtadl-ext\[pretrained\]'"):
+        PretrainedPatches("any", (32, 32))

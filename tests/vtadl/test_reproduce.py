@@ -92,3 +92,8 @@ def test_an_unknown_root_is_one_sentence(tmp_path, capsys):
     arguments = ["--root", str(tmp_path / "none"), "--output", str(tmp_path / "out"), "--digits=[8]"]
     assert main(["reproduce", "mnist", *arguments]) == 1
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_setting_that_does_not_exist_is_named(root, tmp_path):
+    with pytest.raises(InputError, match="model cannot be set so: .*colour"):
+        reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | {"colour": 1})
