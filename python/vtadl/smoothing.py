@@ -1,7 +1,8 @@
-"""Reductions of maps."""
+"""Reductions and averages of maps."""
+
+import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -11,13 +12,19 @@ def largest_mean(values: Tensor, count: int) -> Tensor:
 
 
 def smooth(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of `sigma` pixels over images [B, 1, H, W], mirrored at the border."""
+    """Gaussian filter of `sigma` pixels over images [*, H, W], mirrored at the border."""
     if sigma == 0:
         return images
-    for dim in (-2, -1):
-        radius = min(int(3 * sigma + 0.5), images.shape[dim] - 1)
-        offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-        weights = torch.softmax(-0.5 * (offsets / sigma).square(), dim=0)
-        rows = F.pad(images.movedim(dim, -1), (radius, radius, 0, 0), mode="reflect")
-        images = F.conv2d(rows, weights.view(1, 1, 1, -1)).movedim(-1, dim)
-    return images
+    rows, columns = (averaging_matrix(size, 1, sigma).to(images) for size in images.shape[-2:])
+    return rows @ images @ columns.T
+
+
+def averaging_matrix(size: int, cell: int, sigma: float) -> Tensor:
+    """The matrix [size / cell, size] that filters a line, mirrored at its ends, and averages its cells."""
+    radius = min(math.ceil(3 * sigma), size - 1)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.softmax(-0.5 * (offsets / sigma).square(), dim=0)
+    places = (torch.arange(size)[:, None] + offsets).abs()
+    places = torch.where(places < size, places, 2 * (size - 1) - places)
+    matrix = torch.zeros(size, size).scatter_add(1, places, weights.expand(size, -1))
+    return matrix.view(-1, cell, size).mean(1)

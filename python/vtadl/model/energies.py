@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.model.extractor import FeatureExtractor
+from vtadl.smoothing import averaging_matrix
 
 _SIDE = 3  # of the filters, in pixels
 _FLOOR = 0.003  # of the mean energy; keeps the logarithm of flat places finite
@@ -70,17 +71,6 @@ class Averaging(nn.Module):
         """Images [*, H, W] to means of cells."""
         across = F.linear(images, self.columns)
         return F.linear(across.transpose(-1, -2), self.rows).transpose(-1, -2)
-
-
-def averaging_matrix(size: int, cell: int, sigma: float) -> Tensor:
-    """The matrix [size / cell, size] that filters a line, mirrored at its ends, and averages its cells."""
-    radius = math.ceil(3 * sigma)
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.softmax(-0.5 * (offsets / sigma).square(), dim=0)
-    places = (torch.arange(size)[:, None] + offsets).abs()
-    places = torch.where(places < size, places, 2 * (size - 1) - places).clamp(0, size - 1)
-    matrix = torch.zeros(size, size).scatter_add(1, places, weights.expand(size, -1))
-    return matrix.view(-1, cell, size).mean(1)
 
 
 def cosine_filters(side: int) -> Tensor:
