@@ -31,7 +31,8 @@ shows in a map where it is unusual.
   vtadl reproduce mnist --root mnist -o reproduced
                                       the paper's protocols (mnist, mvtec), with a table beside its figures
 
-`vtadl COMMAND --help` lists the options of a command, `vtadl --version` says which this is. --config takes a YAML file or one of: {configs}
+`vtadl COMMAND --help` lists the options of a command, `vtadl --version` says which one this is.
+--config takes a YAML file or one of: {configs}
 A --ckpt may be a checkpoint or the folder of a run, whose best one is taken.
 
 exit status: 0 all is well; 1 an input cannot be used; 2 wrong usage; 3 some images could not be read, and the

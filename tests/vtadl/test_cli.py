@@ -103,7 +103,6 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
         ),
         (["fit", "--resume", "nowhere"], "there is no run in nowhere"),
         (["fit", "--resume"], "--resume takes the folder of a run"),
-        (["fit", "--data=TextureDefects", "--output=other.ckpt/run"], "other.ckpt/run: Not a directory"),
         (["fit", "--config=smal"], "there are no settings smal: it is no file, and none of mnist, paper"),
         (["fit", "--model.heads=0"], "heads is 0; it has to be more than 0"),
         (["fit", "--data.val_count=0"], "val_count is 0"),
@@ -128,6 +127,12 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
     assert f"vtadl: {sentence}" in error
     assert "Traceback" not in error
     assert not list(tmp_path.glob("runs/*"))  # no folder of a run that never was
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["fit", "--data=TextureDefects", f"--output={tmp_path}/file/run"]) == 1
+    assert f"vtadl: {tmp_path}/file/run: Not a directory" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named_with_what_brings_it(trained, tmp_path, monkeypatch, capsys):

@@ -96,5 +96,5 @@ def test_the_real_files_hold_the_known_counts(real_data):
 
 def test_images_that_do_not_fit_to_their_labels_are_refused(root):
     write_idx(root / "train-labels-idx1-ubyte", np.arange(99) % 10)
-    with pytest.raises(InputError, match="the train images in .* do not fit to their labels"):
+    with pytest.raises(InputError, match=r"the train images in .* do not fit to their labels"):
         MNISTDigit(str(root)).setup("fit")

@@ -95,5 +95,5 @@ def test_an_unknown_root_is_one_sentence(tmp_path, capsys):
 
 
 def test_a_setting_that_does_not_exist_is_named(root, tmp_path):
-    with pytest.raises(InputError, match="model cannot be set so: .*colour"):
+    with pytest.raises(InputError, match=r"model cannot be set so: .*colour"):
         reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | {"colour": 1})
