@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from vtadl.model.resizing import Resizing
 
 _ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; keeps the logarithm of flat windows finite
+_LEAST_ENERGY = 1e-6  # of the largest eigenvalue; less is rounding, as of the equal channels of grey images
 
 
 class Projection(Resizing):
@@ -46,7 +47,8 @@ class Projection(Resizing):
         self.mean, self.basis = mean.float(), basis[:, :used].float().contiguous()
         self.eigenvalues = eigenvalues[:used].float()
         discarded = eigenvalues[used:].mean() if used < len(mean) else eigenvalues[-1]
-        self.energy = torch.tensor([_ENERGY_FLOOR * discarded.item() + 1e-8, 0.0, 1.0]).to(images)
+        floor = max(_ENERGY_FLOOR * discarded.item(), _LEAST_ENERGY * eigenvalues[0].item()) + 1e-8
+        self.energy = torch.tensor([floor, 0.0, 1.0]).to(images)
         energies = torch.cat([self(extractor(chunk))[..., -1].flatten() for chunk in chunks])
         self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])
 
