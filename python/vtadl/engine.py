@@ -45,7 +45,7 @@ class AnomalyDetector(L.LightningModule):
         terms: list[Term] | None = None,
         normalised: bool | None = None,
         top_patches: int = 10,
-        smoothing: float = 4.0,
+        smoothing: float = 3.0,
         image_false_alarm_rate: float = 0.01,
         pixel_false_alarm_rate: float = 0.01,
         learning_rate: float = 1.5e-3,

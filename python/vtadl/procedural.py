@@ -92,7 +92,8 @@ def textures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
         images
     )
     grey = textures.mean(1, keepdim=True)
-    return grey + (textures - grey) * (_saturation(images) / _saturation(textures)).clamp(max=1)
+    share = _saturation(images) / _saturation(textures).clamp(min=1e-12)
+    return grey + (textures - grey) * share.clamp(max=1)
 
 
 def _saturation(images: Tensor) -> Tensor:

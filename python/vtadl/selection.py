@@ -45,7 +45,7 @@ def choose_settings(
     dictionary: Dictionary,
     images: Tensor,
     top_patches: int = 10,
-    smoothing: float = 4.0,
+    smoothing: float = 3.0,
     seed: int = 0,
     **fixed: Any,
 ) -> DictionarySettings:

@@ -15,9 +15,7 @@ from vtadl.model.resizing import Resizing
 Positions = Literal["own", "shared"]
 Descriptor = Literal["energies", "pixels", "pretrained"]
 Background = Literal["none", "textures"]
-_BACKGROUND_SAMPLES = 20_000
-_BACKGROUND_COMPONENTS = 30
-_BACKGROUND_STEPS = 5
+_BACKGROUND_COMPONENTS = 100
 _CHUNK = 16
 
 
@@ -59,11 +57,11 @@ class Dictionary(Resizing):
         self.log_weights = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
         self.mu = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)  # [P, K, D] or [1, K, D]
         self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
-        for name, dims in (("logits", 1), ("mu", 2), ("scale", 2)):
+        for name, dims in (("logits", 1), ("mu", 2), ("log_std", 2)):
             self.register_buffer(f"background_{name}", torch.zeros((0,) * dims))
         self.background_logits: Tensor  # [K], or [0] for none
         self.background_mu: Tensor  # [K, D]
-        self.background_scale: Tensor  # [K, D], log_std
+        self.background_log_std: Tensor  # [K, D]
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -119,9 +117,14 @@ class Dictionary(Resizing):
             settings: What to fit.
             seed: Of the samples, and of the first means.
             steps: Of EM.
-            windows: That one mixture for all positions is fitted to, at most.
+            windows: That a mixture for all positions is fitted to, at most.
             background: Principal components of images of any kind, where the settings ask for a background.
+
+        Raises:
+            ValueError: If the settings ask for a background and none is given.
         """
+        if settings.background != "none" and background is None:
+            raise ValueError(f"background is None, and the settings ask for {settings.background}")
         generator = torch.Generator().manual_seed(seed)
         self.factors = self.projection.whitening(settings.softness)
         self._turn(components * self.factors, settings.positions)
@@ -132,19 +135,12 @@ class Dictionary(Resizing):
         self.replace("log_weights", mixture.logits)
         self.replace("mu", mixture.mu)
         self.replace("log_std", mixture.scale.log())
-        self._fit_background(background, settings, generator)
-
-    def _fit_background(
-        self, components: Tensor | None, settings: DictionarySettings, generator: torch.Generator
-    ) -> None:
-        sizes = (0, 0)
-        if settings.background == "none":
-            logits, mu, scale = self.factors.new_zeros(0), *self.factors.new_zeros(2, *sizes)
-        else:
-            x = _sample_windows(components * self.factors, _BACKGROUND_SAMPLES, generator)
-            mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, _BACKGROUND_STEPS, generator)
-            logits, mu, scale = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
-        self.background_logits, self.background_mu, self.background_scale = logits, mu, scale
+        logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
+        if settings.background != "none" and background is not None:
+            x = _sample_windows(background * self.factors, windows, generator)
+            mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
+            logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
+        self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
 
     def _turn(self, x: Tensor, positions: Positions) -> None:
         if positions == "shared":
@@ -182,7 +178,7 @@ class Dictionary(Resizing):
         x = (
             torch.einsum("bpe,pde->bpd", features, self.rotation) if self.aligned else features
         ) + self.centre
-        return Mixture(self.background_logits, self.background_mu, self.background_scale).nll(x, "none")
+        return Mixture(self.background_logits, self.background_mu, self.background_log_std).nll(x, "none")
 
     @torch.no_grad()
     def scores(self, components: Tensor) -> Tensor:
