@@ -124,6 +124,7 @@ def _starts(descriptor: Descriptor, fitted: int, fixed: dict[str, Any]) -> list[
         start._replace(background=background)._replace(**fixed)
         for background in backgrounds
         for start in (own, shared)
+        if start.positions == fixed.get("positions", start.positions)
     ]
 
 
