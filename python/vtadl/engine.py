@@ -17,7 +17,7 @@ from vtadl.errors import InputError
 from vtadl.fitting import collect_images, fit_dictionary
 from vtadl.guard import require_finite
 from vtadl.metrics import DetectionMetrics, Evaluation
-from vtadl.model import VTADL, Descriptor, Likelihood, Positions, Prediction, VTADLLoss
+from vtadl.model import VTADL, Background, Descriptor, Likelihood, Positions, VTADLLoss
 from vtadl.model.loss import LossTerms
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.ranges import require_fraction, require_not_negative, require_positive
@@ -39,12 +39,13 @@ class AnomalyDetector(L.LightningModule):
         components: int | None = None,
         min_std: float | None = None,
         softness: float | None = None,
+        background: Background | None = None,
         mse_weight: float = 5.0,
         ssim_weight: float = 0.5,
         terms: list[Term] | None = None,
         normalised: bool | None = None,
         top_patches: int = 10,
-        smoothing: float = 4.0,
+        smoothing: float = 3.0,
         image_false_alarm_rate: float = 0.01,
         pixel_false_alarm_rate: float = 0.01,
         learning_rate: float = 1.5e-3,
@@ -64,6 +65,8 @@ class AnomalyDetector(L.LightningModule):
             min_std: Floor of the standard deviations, where the leading feature's own is about 1; of the
                 tokens with `paper`, 0.1 if None.
             softness: Of the dictionary's whitening, from 0, all features alike, upwards.
+            background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
+                `textures` of formulas.
             mse_weight: Weight of the mean squared error in the loss.
             ssim_weight: Weight of the structural dissimilarity in the loss.
             terms: What scores and maps are made of.
@@ -108,6 +111,7 @@ class AnomalyDetector(L.LightningModule):
             "components": components,
             "min_std": min_std,
             "softness": softness,
+            "background": background,
         }
         self.fixed = {name: value for name, value in chosen.items() if value is not None}
         self.metrics = DetectionMetrics()
@@ -144,7 +148,7 @@ class AnomalyDetector(L.LightningModule):
         """
         tiles = cut(images, self.network.image_size)
         prediction = self.network(tiles)
-        scores = self.scorer(tiles, prediction, self._patch_nll(prediction))
+        scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction))
         if tiles is images:
             return scores
         size = (images.shape[-2], images.shape[-1])
@@ -163,11 +167,11 @@ class AnomalyDetector(L.LightningModule):
         images = cut(batch["image"], self.network.image_size)
         prediction = self.network(images)
         self._log_loss("val", self.loss(images, prediction), batch)
-        self.scorer.update(images, prediction, self._patch_nll(prediction))
+        self.scorer.update(images, prediction, self.network.patch_scores(prediction))
         if self.scorer.chooses:
             images, masks = make_pseudo_anomalies(images, seed=batch_idx)
             prediction = self.network(images)
-            self.scorer.update_anomalous(images, prediction, self._patch_nll(prediction), masks)
+            self.scorer.update_anomalous(images, prediction, self.network.patch_scores(prediction), masks)
 
     def on_validation_epoch_end(self) -> None:
         separation = self.scorer.finish()
@@ -228,10 +232,6 @@ class AnomalyDetector(L.LightningModule):
         others = [p for name, p in trained.items() if not name.startswith("network.dictionary.")]
         slow = {"params": dictionary, "lr": 0.1 * self.learning_rate, "weight_decay": 0.0}
         return [{"params": others}, *([slow] if dictionary else [])]
-
-    def _patch_nll(self, prediction: Prediction) -> Tensor:
-        nll = prediction.mixture.nll(prediction.features, reduction="none")
-        return nll.unflatten(1, self.network.grid)
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine; a resumed run may have more steps than the first."""

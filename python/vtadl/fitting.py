@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vtadl.data import Sample
 from vtadl.model import VTADL
-from vtadl.selection import choose_settings
+from vtadl.procedural import textures_like
+from vtadl.selection import BACKGROUND_IMAGES, choose_settings
 
 _WINDOWS = 400_000  # of the training images, at most
 
@@ -35,10 +36,16 @@ def fit_dictionary(
     dictionary = network.dictionary
     settings = choose_settings(dictionary, images, top_patches, smoothing, **fixed)
     dictionary.describe(images, settings.descriptor)
-    dictionary.fit(dictionary.components_of(images), settings)
+    components = dictionary.components_of(images)
+    if settings.background == "textures":
+        background = dictionary.components_of(textures_like(images, BACKGROUND_IMAGES))
+        dictionary.fit(components, settings, background=background)
+    else:
+        dictionary.fit(components, settings)
     network.open_gate()
     log.info("dictionary: %s", settings)
     print(
         f"dictionary: {settings.descriptor}, {settings.positions} mixtures of {settings.components} "
-        f"components, floor {settings.min_std}, softness {settings.softness}"
+        f"components, floor {settings.min_std}, softness {settings.softness}, "
+        f"background {settings.background}"
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from vtadl.data.images import Fit, eight_bit_rgb, list_images, open_image
@@ -19,6 +18,7 @@ from vtadl.errors import InputError
 from vtadl.files import atomic_path
 from vtadl.inputs import Picture, from_pil
 from vtadl.pictures import Pixels, overlay_picture, sixteen_bit
+from vtadl.progress import progress
 from vtadl.ranges import require_not_negative, require_positive
 
 
@@ -85,7 +85,7 @@ def predict(
     dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(output)
-    for batch in track(loader, "scoring", transient=True, disable=not sys.stdout.isatty()):
+    for batch in progress(loader, "scoring"):
         for loaded, detection in detect(detector, batch):
             if detection is None:
                 print(f"vtadl: {loaded.error}", file=sys.stderr)

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vtadl.procedural import textures_like
+
+_FOREIGN_SEED = 1000  # other textures than those of a background
 _TRIES = 8
 _VISIBLE = 0.05  # mean change of a pixel that counts
 _RETAKE_BRIGHTNESS = 0.05  # largest change, as a fraction
@@ -24,11 +27,12 @@ def make_pseudo_anomalies(images: Tensor, seed: int = 0) -> PseudoAnomalies:
     """One anomaly in each of the normal images [N, C, H, W].
 
     An ellipse, from a blot to a scratch, is filled with a part of another image from elsewhere, with a
-    part of its own from nearby, or with one colour (after Li et al., "CutPaste", CVPR 2021). It lies
-    where the image has structure.
+    part of its own from nearby, with one colour, or with a texture of formulas (after Li et al.,
+    "CutPaste", CVPR 2021). It lies where the image has structure.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs = [_change(images, index, generator) for index in range(len(images))]
+    foreign = textures_like(images, math.ceil(len(images) / 4), seed + _FOREIGN_SEED)
+    pairs = [_change(images, foreign, index, generator) for index in range(len(images))]
     return PseudoAnomalies(
         torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
     )
@@ -50,12 +54,12 @@ def retake(images: Tensor, seed: int = 0) -> Tensor:
     return (images + _RETAKE_NOISE * draw() * noise).clamp(0, 1)
 
 
-def _change(images: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _change(images: Tensor, foreign: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The changed image and its mask; the last try is taken even if little can be seen of it."""
     image = images[index]
     smallest = max(4, image.shape[-2] * image.shape[-1] // 2000)
     for _ in range(_TRIES):
-        filling, opacity = _filling(images, index, generator)
+        filling, opacity = _filling(images, foreign, index, generator)
         inside = _ellipse(image, generator)
         changed = torch.where(inside, image + opacity * (filling - image), image)
         mask = (changed - image).abs().mean(0, keepdim=True) > _VISIBLE
@@ -64,12 +68,14 @@ def _change(images: Tensor, index: int, generator: torch.Generator) -> tuple[Ten
     return changed, mask.float()
 
 
-def _filling(images: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, float]:
+def _filling(images: Tensor, foreign: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, float]:
     """What the ellipse shows, and how strongly."""
     image, (height, width) = images[index], images.shape[-2:]
-    kind, opacity = _integer(3, generator), 0.4 + 0.6 * _uniform(generator)
+    kind, opacity = _integer(4, generator), 0.4 + 0.6 * _uniform(generator)
     if kind == 0:
         return torch.rand(len(image), 1, 1, generator=generator).to(image).expand_as(image), opacity
+    if kind == 3:
+        return foreign[_integer(len(foreign), generator)], 1.0
     donor = images[_integer(len(images), generator)] if kind == 1 else image
     reach = 1.0 if kind == 1 else 0.25
     shifts = [round((2 * _uniform(generator) - 1) * reach * side / 2) for side in (height, width)]

@@ -53,7 +53,7 @@ class AnomalyScorer(nn.Module):
         terms: Sequence[Term] | None = None,
         normalised: bool | None = None,
         top_patches: int = 10,
-        smoothing: float = 4.0,
+        smoothing: float = 3.0,
     ) -> None:
         super().__init__()
         self.grid = grid

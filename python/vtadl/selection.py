@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
-from vtadl.model.dictionary import Descriptor, Dictionary, DictionarySettings
+from vtadl.model.dictionary import Background, Descriptor, Dictionary, DictionarySettings
 from vtadl.moments import Moments
+from vtadl.procedural import textures_like
+from vtadl.progress import progress
 from vtadl.pseudo_anomalies import PseudoAnomalies, make_pseudo_anomalies, retake
 from vtadl.scoring import ENOUGH_TO_NORMALISE
 from vtadl.separation import auroc, overlap
@@ -19,28 +20,32 @@ from vtadl.smoothing import largest_mean, smooth
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
 SHARED_COMPONENTS = (30, 100)
+BACKGROUNDS: tuple[Background, ...] = ("none", "textures")
 SOFTNESS = (0.001, 0.03, 0.1, 1.0)
 MIN_STD = (0.05, 0.1, 0.2, 0.4)
+BACKGROUND_IMAGES = 128
 _SAMPLES_PER_COMPONENT = 20
 _HELD_OUT = 64
 _FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
+_RANKED_WINDOWS = 20_000  # that shared mixtures are fitted to, to be compared
 
 log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
-    """Normal images to fit to, others that are held out and retaken, and anomalies made from these."""
+    """What candidates are compared by."""
 
-    fitted: Tensor  # [N, C, H, W]
-    normal: Tensor  # [M, C, H, W]
-    anomalies: PseudoAnomalies
+    fitted: Tensor  # [N, C, H, W] normal images to fit to
+    normal: Tensor  # [M, C, H, W] others that are held out and retaken
+    anomalies: PseudoAnomalies  # made from these
+    background: Tensor  # [M, C, H, W] images of any kind
 
 
 def choose_settings(
     dictionary: Dictionary,
     images: Tensor,
     top_patches: int = 10,
-    smoothing: float = 4.0,
+    smoothing: float = 3.0,
     seed: int = 0,
     **fixed: Any,
 ) -> DictionarySettings:
@@ -50,41 +55,82 @@ def choose_settings(
     the other part are told from it. One setting is chosen after the other; `fixed` ones are not.
     """
     parts = _split(dictionary, images, seed)
-    own = [size for size in OWN_COMPONENTS if size == 1 or size * _SAMPLES_PER_COMPONENT <= len(parts.fitted)]
+    descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
         """The best settings for a descriptor, and how well they separate."""
         dictionary.describe(images, descriptor)
-        fitted, normal, anomalous = map(
-            dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images)
-        )
-
-        @cache
-        def separation(settings: DictionarySettings) -> float:
-            dictionary.fit(fitted, settings, seed, steps=5)
-            first, second = (dictionary.nll(x).unflatten(1, dictionary.grid) for x in (normal, anomalous))
-            masks, aligned = parts.anomalies.masks, dictionary.aligned
-            return _separation(first, second, masks, aligned, top_patches, smoothing)
-
-        def likelihood(settings: DictionarySettings) -> float:
-            dictionary.fit(fitted, settings, seed)
-            return -dictionary.nll(normal).mean().item()
-
-        start = DictionarySettings(descriptor, components=min(5, own[-1]))
-        shared = start._replace(positions="shared", components=SHARED_COMPONENTS[-1])
-        best = _best("positions", [option._replace(**fixed) for option in (start, shared)], separation)
+        comparison = Comparison(dictionary, parts, top_patches, smoothing, seed)
+        best = _best("positions", _starts(descriptor, len(parts.fitted), fixed), comparison.separation)
         tried: dict[str, Sequence[Any]] = {"softness": SOFTNESS, "min_std": MIN_STD}
         for name, values in tried.items():
             if name not in fixed:
-                best = _best(name, [best._replace(**{name: value}) for value in values], separation)
-        quality = separation(best) if len(descriptors) > 1 else 0.0
+                best = _best(
+                    name, [best._replace(**{name: value}) for value in values], comparison.separation
+                )
+        quality = comparison.separation(best) if len(descriptors) > 1 else 0.0
         if "components" not in fixed:
-            sizes = own if best.positions == "own" else SHARED_COMPONENTS
-            best = _best("components", [best._replace(components=size) for size in sizes], likelihood)
+            sizes = _own_components(len(parts.fitted)) if best.positions == "own" else SHARED_COMPONENTS
+            best = _best(
+                "components", [best._replace(components=size) for size in sizes], comparison.likelihood
+            )
         return quality, best
 
-    descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
     return max(map(choose, descriptors), key=lambda found: found[0])[1]
+
+
+class Comparison:
+    """Compares settings of a descriptor that the dictionary has taken."""
+
+    def __init__(
+        self, dictionary: Dictionary, parts: Parts, top_patches: int, smoothing: float, seed: int
+    ) -> None:
+        self.dictionary, self.top_patches, self.smoothing, self.seed = (
+            dictionary,
+            top_patches,
+            smoothing,
+            seed,
+        )
+        self.masks = parts.anomalies.masks
+        self.fitted, self.normal, self.anomalous, self.background = map(
+            dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images, parts.background)
+        )
+        self.separation = cache(self._separation)
+
+    def likelihood(self, settings: DictionarySettings) -> float:
+        """Mean log-likelihood of the held-out windows in nats."""
+        self.dictionary.fit(self.fitted, settings._replace(background="none"), self.seed)
+        return -self.dictionary.scores(self.normal).mean().item()
+
+    def _separation(self, settings: DictionarySettings) -> float:
+        """How well made anomalies are told, after a short fit."""
+        self.dictionary.fit(
+            self.fitted, settings, self.seed, steps=5, windows=_RANKED_WINDOWS, background=self.background
+        )
+        normal, anomalous = (
+            self.dictionary.scores(x).unflatten(1, self.dictionary.grid)
+            for x in (self.normal, self.anomalous)
+        )
+        aligned = self.dictionary.aligned
+        return _separation(normal, anomalous, self.masks, aligned, self.top_patches, self.smoothing)
+
+
+def _starts(descriptor: Descriptor, fitted: int, fixed: dict[str, Any]) -> list[DictionarySettings]:
+    """Where the choice starts from: each kind of positions, with each background."""
+    own = DictionarySettings(descriptor, components=min(5, _own_components(fitted)[-1]))
+    shared = own._replace(positions="shared", components=SHARED_COMPONENTS[-1])
+    backgrounds = BACKGROUNDS if descriptor == "energies" else BACKGROUNDS[:1]
+    return [
+        start._replace(background=background)._replace(**fixed)
+        for background in backgrounds
+        for start in (own, shared)
+        if start.positions == fixed.get("positions", start.positions)
+    ]
+
+
+def _own_components(fitted: int) -> list[int]:
+    """Numbers of components that so many images are enough for."""
+    return [size for size in OWN_COMPONENTS if size == 1 or size * _SAMPLES_PER_COMPONENT <= fitted]
 
 
 def _best(
@@ -94,7 +140,7 @@ def _best(
     options = list(dict.fromkeys(options))
     if len(options) == 1:
         return options[0]
-    values = [quality(settings) for settings in track(options, f"choosing the {name}", transient=True)]
+    values = [quality(settings) for settings in progress(options, f"choosing the {name}")]
     for settings, value in zip(options, values, strict=True):
         log.info("%s: %.4f", settings, value)
     return options[max(range(len(options)), key=values.__getitem__)]
@@ -106,7 +152,8 @@ def _split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
     normal = retake(images[order[:held_out]], seed)
     fitted = images[order[held_out:][:fitted_count]]
-    return Parts(fitted, normal, make_pseudo_anomalies(normal, seed))
+    background = textures_like(images, BACKGROUND_IMAGES)
+    return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), background)
 
 
 def _separation(

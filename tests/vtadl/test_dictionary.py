@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from vtadl.errors import InputError
-from vtadl.model import VTADL, Dictionary, DictionarySettings, VTADLLoss
+from vtadl.model import VTADL, Dictionary, DictionarySettings, Mixture, VTADLLoss
 from vtadl.model.em import fit_mixtures
 from vtadl.model.gating import Gate
 from vtadl.model.projection import Projection
@@ -74,6 +74,14 @@ def test_the_projection_is_that_of_the_principal_components():
     assert projected[:, 5].std().item() == pytest.approx(1, abs=0.01)
 
 
+def test_equal_channels_leave_nothing_to_the_last_feature():
+    images = torch.rand(40, 1, 8, 8).expand(-1, 3, -1, -1)
+    extractor, projection = Windows((8, 8), 4, 4, (1,)), Projection(16)
+    projection.fit(images, extractor)
+    assert projection.eigenvalues.shape == (16,)
+    assert projection(extractor(images))[..., -1].abs().max() < 0.1
+
+
 def test_the_last_feature_rises_with_what_the_components_do_not_explain():
     images = torch.rand(40, 1, 1, 8).expand(-1, -1, 8, -1)
     extractor, projection = Windows((8, 8), 4, 4, (1,)), Projection(3)
@@ -139,6 +147,34 @@ def test_a_normal_image_is_likelier_than_a_changed_one(fitted, settings):
     difference = nll[1] - nll[0]
     assert difference[:, 2:4, 2:4].min() > 10
     assert difference[:, 6:, 6:].abs().max() < 1
+
+
+@pytest.mark.parametrize("positions", ["own", "shared"])
+def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
+    model = VTADL(**tiny, features=12)
+    images, textures = torch.rand(24, 3, 32, 32), torch.rand(6, 3, 32, 32).cumsum(3) / 32
+    dictionary = model.dictionary
+    dictionary.describe(images, "energies")
+    normal, background = dictionary.components_of(images), dictionary.components_of(textures)
+    settings = DictionarySettings("energies", positions, 2, background="textures")
+    dictionary.fit(normal, settings, background=background)
+    prediction = model(textures)
+    x = (background * dictionary.factors).double()
+    parts = (getattr(dictionary, f"background_{name}").double() for name in ("logits", "mu", "log_std"))
+    expected = prediction.mixture.nll(prediction.features, "none") - Mixture(*parts).nll(x, "none")
+    scores = model.patch_scores(prediction)
+    torch.testing.assert_close(scores, expected.float().view(6, 8, 8), rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(dictionary.scores(background), scores.flatten(1))
+    dictionary.fit(normal, settings._replace(background="none"))
+    nll = dictionary.mixture().nll(dictionary(textures), "none")
+    torch.testing.assert_close(dictionary.scores(background), nll)
+
+
+def test_a_background_without_images_is_refused(fitted):
+    dictionary = fitted().dictionary
+    settings = DictionarySettings("pixels", "own", 2, background="textures")
+    with pytest.raises(ValueError, match="background"):
+        dictionary.fit(torch.rand(4, 64, 13), settings)
 
 
 def test_features_of_own_positions_are_uncorrelated():

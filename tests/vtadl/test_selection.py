@@ -7,6 +7,7 @@ from vtadl.model.windows import Windows
 from vtadl.pseudo_anomalies import make_pseudo_anomalies, retake
 from vtadl.selection import choose_settings
 from vtadl.separation import auroc, overlap
+from vtadl.smoothing import smooth
 
 
 def aligned_images(count: int) -> torch.Tensor:
@@ -32,12 +33,14 @@ def choose(images: torch.Tensor, **fixed: object) -> DictionarySettings:
 
 
 def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
-    assert choose(aligned_images(60), softness=0.03, min_std=0.1).positions == "own"
-    assert choose(turned_images(40), softness=0.03, min_std=0.1).positions == "shared"
+    fixed = {"descriptor": "pixels", "softness": 0.03, "min_std": 0.1}
+    assert choose(aligned_images(60), components=2, **fixed).positions == "own"
+    assert choose(turned_images(40), **fixed).positions == "shared"
 
 
 def test_what_is_given_is_not_chosen():
-    fixed = {"descriptor": "energies", "positions": "own", "softness": 0.5, "min_std": 0.7, "components": 2}
+    fixed = {"descriptor": "energies", "positions": "own", "softness": 0.5, "min_std": 0.7}
+    fixed |= {"components": 2, "background": "textures"}
     assert choose(aligned_images(12), **fixed) == DictionarySettings(**fixed)
 
 
@@ -99,6 +102,15 @@ def test_a_retaken_image_is_the_same_but_for_noise_and_brightness():
         retaken.mean((1, 2, 3), keepdim=True) / images.mean((1, 2, 3), keepdim=True)
     )
     assert 0 < residual.std() < 0.02
+
+
+def test_a_texture_is_compared_with_other_textures():
+    """Smoother noise is likelier than what is normal, unless it is likelier still among other textures."""
+    noise = torch.rand(48, 1, 40, 40)
+    images = (0.5 + smooth(noise, 1.0) - smooth(noise, 2.0))[..., 4:-4, 4:-4].expand(-1, 3, -1, -1)
+    fixed = {"descriptor": "energies", "positions": "shared", "softness": 0.03, "min_std": 0.1}
+    assert choose(images, components=10, **fixed).background == "textures"
+    assert choose(images, components=10, **(fixed | {"descriptor": "pixels"})).background == "none"
 
 
 def test_what_imaging_noise_disturbs_is_not_chosen():

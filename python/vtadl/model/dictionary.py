@@ -14,7 +14,8 @@ from vtadl.model.resizing import Resizing
 
 Positions = Literal["own", "shared"]
 Descriptor = Literal["energies", "pixels", "pretrained"]
-_SHARED_SAMPLES = 60_000  # windows that one mixture for all positions is fitted to
+Background = Literal["none", "textures"]
+_BACKGROUND_COMPONENTS = 100
 _CHUNK = 16
 
 
@@ -26,6 +27,7 @@ class DictionarySettings(NamedTuple):
     components: int = 5
     min_std: float = 0.1  # where the leading feature's own is about 1
     softness: float = 0.03  # of the whitening
+    background: Background = "none"  # what a window is compared with
 
 
 class Dictionary(Resizing):
@@ -33,6 +35,10 @@ class Dictionary(Resizing):
 
     With mixtures of their own, each position's features are turned onto its principal axes, so that
     diagonal components know the correlations there.
+
+    With a background, one more mixture is the density of images of any kind, and the ratio of both says how
+    unlike normal ones a window is (Ren et al., "Likelihood ratios for out-of-distribution detection", 2019).
+    What both find likely, as smooth windows, does not count then.
     """
 
     def __init__(
@@ -51,6 +57,11 @@ class Dictionary(Resizing):
         self.log_weights = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
         self.mu = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)  # [P, K, D] or [1, K, D]
         self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
+        for name, dims in (("logits", 1), ("mu", 2), ("log_std", 2)):
+            self.register_buffer(f"background_{name}", torch.zeros((0,) * dims))
+        self.background_logits: Tensor  # [K], or [0] for none
+        self.background_mu: Tensor  # [K, D]
+        self.background_log_std: Tensor  # [K, D]
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -90,19 +101,46 @@ class Dictionary(Resizing):
         return torch.cat([self.projection(self.extractor(chunk)) for chunk in images.split(_CHUNK)])
 
     @torch.no_grad()
-    def fit(self, components: Tensor, settings: DictionarySettings, seed: int = 0, steps: int = 10) -> None:
-        """Fits the mixtures to the principal components [N, P, D] of normal images."""
+    def fit(
+        self,
+        components: Tensor,
+        settings: DictionarySettings,
+        seed: int = 0,
+        steps: int = 10,
+        windows: int = 60_000,
+        background: Tensor | None = None,
+    ) -> None:
+        """Fits the mixtures to the principal components [N, P, D] of normal images.
+
+        Args:
+            components: Of normal images.
+            settings: What to fit.
+            seed: Of the samples, and of the first means.
+            steps: Of EM.
+            windows: That a mixture for all positions is fitted to, at most.
+            background: Principal components of images of any kind, where the settings ask for a background.
+
+        Raises:
+            ValueError: If the settings ask for a background and none is given.
+        """
+        if settings.background != "none" and background is None:
+            raise ValueError(f"background is None, and the settings ask for {settings.background}")
         generator = torch.Generator().manual_seed(seed)
         self.factors = self.projection.whitening(settings.softness)
         self._turn(components * self.factors, settings.positions)
         x = self.features_of(components)
         if settings.positions == "shared":
-            windows = x.flatten(0, 1)
-            x = windows[torch.randperm(len(windows), generator=generator)[:_SHARED_SAMPLES], None]
+            x = _sample_windows(x, windows, generator)
         mixture = fit_mixtures(x, settings.components, settings.min_std, steps, generator)
         self.replace("log_weights", mixture.logits)
         self.replace("mu", mixture.mu)
         self.replace("log_std", mixture.scale.log())
+        logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
+        if settings.background != "none" and background is not None:
+            x = _sample_windows(background * self.factors, windows, generator)
+            mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
+            logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
+        self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
 
     def _turn(self, x: Tensor, positions: Positions) -> None:
         if positions == "shared":
@@ -133,8 +171,23 @@ class Dictionary(Resizing):
         logits = self.log_weights if offsets is None else self.log_weights + offsets
         return Mixture(logits, self.mu, self.log_std)
 
+    def background_nll(self, features: Tensor) -> Tensor | float:
+        """Of features [B, P, D] under the background, [B, P]; 0 without one."""
+        if not self.background_logits.numel():
+            return 0.0
+        x = (
+            torch.einsum("bpe,pde->bpd", features, self.rotation) if self.aligned else features
+        ) + self.centre
+        return Mixture(self.background_logits, self.background_mu, self.background_log_std).nll(x, "none")
+
     @torch.no_grad()
-    def nll(self, components: Tensor) -> Tensor:
-        """Negative log-likelihood [N, P] in nats of images given by their principal components."""
-        chunks = components.split(_CHUNK)
-        return torch.cat([self.mixture().nll(self.features_of(chunk), reduction="none") for chunk in chunks])
+    def scores(self, components: Tensor) -> Tensor:
+        """Negative log-likelihood [N, P] in nats, less that of the background, given principal components."""
+        features = map(self.features_of, components.split(_CHUNK))
+        return torch.cat([self.mixture().nll(x, "none") - self.background_nll(x) for x in features])
+
+
+def _sample_windows(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Up to `count` windows of any position of features [N, P, D]: [count, 1, D]."""
+    windows = x.flatten(0, 1)
+    return windows[torch.randperm(len(windows), generator=generator)[:count], None]

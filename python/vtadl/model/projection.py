@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from vtadl.model.resizing import Resizing
 
 _ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; keeps the logarithm of flat windows finite
+_ROUNDING = 1e-6  # of the largest eigenvalue; no more than that is left by the equal channels of grey images
 
 
 class Projection(Resizing):
@@ -42,10 +43,11 @@ class Projection(Resizing):
         mean = total / count
         eigenvalues, basis = torch.linalg.eigh(squares / count - mean[:, None] * mean)
         eigenvalues, basis = eigenvalues.flip(0).clamp(min=0), basis.flip(1)
-        used = int((eigenvalues > 1e-6 * eigenvalues[0]).sum().clamp(1, self.features))
+        rank = int((eigenvalues > _ROUNDING * eigenvalues[0]).sum().clamp(min=1))
+        used = min(rank, self.features)
         self.mean, self.basis = mean.float(), basis[:, :used].float().contiguous()
         self.eigenvalues = eigenvalues[:used].float()
-        discarded = eigenvalues[used:].mean() if used < len(mean) else eigenvalues[-1]
+        discarded = eigenvalues[used:].mean() if used < rank else eigenvalues[used - 1]
         self.energy = torch.tensor([_ENERGY_FLOOR * discarded.item() + 1e-8, 0.0, 1.0]).to(images)
         energies = torch.cat([self(extractor(chunk))[..., -1].flatten() for chunk in chunks])
         self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])

@@ -149,6 +149,13 @@ class VTADL(nn.Module):
         features, mixture = self._mixture(images, tokens, noisy, vector)
         return Prediction(self.decoder(vector), features, mixture)
 
+    def patch_scores(self, prediction: Prediction) -> Tensor:
+        """How unlike normal ones patches are, [B, rows, columns]: their NLL, less that of a background."""
+        scores = prediction.mixture.nll(prediction.features, reduction="none")
+        if self.likelihood == "dictionary":
+            scores = scores - self.dictionary.background_nll(prediction.features)
+        return scores.unflatten(1, self.grid)
+
     def _mixture(
         self, images: Tensor, tokens: Tensor, noisy: Tensor, vector: Tensor
     ) -> tuple[Tensor, Mixture | PredictedMixture]:
