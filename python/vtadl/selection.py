@@ -26,6 +26,8 @@ MIN_STD = (0.05, 0.1, 0.2, 0.4)
 BACKGROUND_IMAGES = 128
 _SAMPLES_PER_COMPONENT = 20
 _HELD_OUT = 64
+_TAKES = 128  # that held-out images are retaken to, at least, each with an anomaly of its own
+_TAKES_OF_AN_IMAGE = 4  # at most
 _FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
 _RANKED_WINDOWS = 20_000  # that shared mixtures are fitted to, to be compared
 
@@ -36,9 +38,9 @@ class Parts(NamedTuple):
     """What candidates are compared by."""
 
     fitted: Tensor  # [N, C, H, W] normal images to fit to
-    normal: Tensor  # [M, C, H, W] others that are held out and retaken
+    normal: Tensor  # [M, C, H, W] takes of others that are held out
     anomalies: PseudoAnomalies  # made from these
-    background: Tensor  # [M, C, H, W] images of any kind
+    background: Tensor  # [B, C, H, W] images of any kind
 
 
 def choose_settings(
@@ -54,7 +56,7 @@ def choose_settings(
     Normal images [N, C, H, W] are split; the dictionary is fitted to one part, and anomalies made from
     the other part are told from it. One setting is chosen after the other; `fixed` ones are not.
     """
-    parts = _split(dictionary, images, seed)
+    parts = split(dictionary, images, seed)
     descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
@@ -146,11 +148,14 @@ def _best(
     return options[max(range(len(options)), key=values.__getitem__)]
 
 
-def _split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
+def split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
+    """Normal images [N, C, H, W] into those to fit to, and those to make several takes and anomalies from."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     held_out = max(1, min(_HELD_OUT, len(images) // 4))
+    held_out -= held_out % 2 if held_out > 1 else 0  # so that each image's takes stay in the same half
+    takes = min(_TAKES_OF_AN_IMAGE, -(-_TAKES // held_out))
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
-    normal = retake(images[order[:held_out]], seed)
+    normal = retake(images[order[:held_out]].repeat(takes, 1, 1, 1), seed)
     fitted = images[order[held_out:][:fitted_count]]
     background = textures_like(images, BACKGROUND_IMAGES)
     return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), background)

@@ -5,7 +5,7 @@ from vtadl.model import Dictionary, DictionarySettings
 from vtadl.model.energies import LocalEnergies
 from vtadl.model.windows import Windows
 from vtadl.pseudo_anomalies import make_pseudo_anomalies, retake
-from vtadl.selection import choose_settings
+from vtadl.selection import choose_settings, split
 from vtadl.separation import auroc, overlap
 from vtadl.smoothing import smooth
 
@@ -53,6 +53,14 @@ def test_small_sets_get_a_choice_too(count):
 def test_the_choice_is_the_same_every_time():
     images = turned_images(20)
     assert choose(images) == choose(images)
+
+
+def test_an_image_held_out_is_taken_several_times_and_never_judged_by_its_own_takes():
+    images = 0.5 * torch.eye(32)[:, None, :, None].expand(-1, 3, -1, 32)  # each is bright in a row of its own
+    takes = split(Dictionary({"pixels": Windows((32, 32), 4)}, 16), images, seed=0).normal
+    rows = takes.mean((1, 3)).argmax(1).tolist()
+    assert len(rows) == 4 * len(set(rows)) == 32
+    assert set(rows[::2]).isdisjoint(rows[1::2])
 
 
 def test_made_anomalies_differ_from_their_image_where_the_mask_says():
