@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     level = parser.add_mutually_exclusive_group()
     level.add_argument(
-        "--quick", action="store_true", help="a few cases with gradients, in fresh memory, in two minutes"
+        "--quick",
+        action="store_true",
+        help="a few cases, each in its fullest mode and in fresh memory, in two minutes",
     )
     level.add_argument("--smoke", action="store_true", help="every provider once, on next to nothing")
     return parser

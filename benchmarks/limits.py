@@ -24,8 +24,14 @@ def measure_limits(device: torch.device, schedule: Schedule) -> dict[str, float]
 
 
 def measure_bandwidth(device: torch.device, schedule: Schedule) -> dict[str, float]:
-    """Bytes per second read and written: of a machine that others share, they change within minutes."""
-    return _rates(_reading_and_writing(_numbers(device)), device, schedule)
+    """Bytes per second read and written: of a machine that others share, they change within minutes.
+
+    Nothing where there is no memory left for that.
+    """
+    try:
+        return _rates(_reading_and_writing(_numbers(device)), device, schedule)
+    except RuntimeError:
+        return {}
 
 
 def _numbers(device: torch.device) -> Tensor:

@@ -32,7 +32,7 @@ def measure_case(
     checked, known = _with_memory(checked, device)
     results: list[Result] = []
     for regime in regimes:
-        limits = {} if case.sweep else measure_bandwidth(device, schedule)
+        limits = {} if case.sweep or schedule.rounds == 1 else measure_bandwidth(device, schedule)
         for mode in case.modes:
             of_mode = [(result, call) for result, call in checked if result.mode == mode.name]
             slow = {r.provider for r in results if r.mode == mode.name and _is_slow_peer(r)}

@@ -16,14 +16,14 @@ Sampler = Callable[[], list[float]]
 _SAMPLE_SECONDS = 5e-3
 _LEAST_ROUNDS = 3
 _LONG_SECONDS = 0.5
-# Longer ones are timed once.
+# The least rounds do not hold for longer ones.
 _VERY_LONG_SECONDS = 1.0
 
 
 class Schedule(NamedTuple):
     """How often each call is timed: fewer times where these take longer than so many seconds, but thrice.
 
-    Calls of more than a second once.
+    What takes more than a second is not held to that.
     """
 
     rounds: int

@@ -6,7 +6,8 @@ from torch import Tensor
 
 def broadcast_shapes(first: torch.Size, *others: torch.Size) -> torch.Size:
     """PyTorch's function, which takes as long as a small kernel, where the shapes are not the same."""
-    if all(other == first for other in others):
+    # Lengths first: a size of one is not to be compared with a size of another, which a trace would remember.
+    if all(len(other) == len(first) and other == first for other in others):
         return first
     return torch.broadcast_shapes(first, *others)  # type: ignore[no-any-return]
 

@@ -241,9 +241,9 @@ def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
 
 def _remove_logs(folder: Path) -> None:
     """Of a run that ended before it began, Lightning leaves this process's log, maybe in a new folder."""
-    for log in folder.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
-        log.unlink()
-    with suppress(OSError):  # there is something else in it
+    with suppress(OSError):  # where there is something else in it
+        for log in folder.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+            log.unlink()
         folder.rmdir()
 
 

@@ -87,7 +87,7 @@ def _standardise(images: Tensor) -> Tensor:
 
 
 def textures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Textures [count, C, H, W] as large and as colourful as images [N, C, H, W]."""
+    """Textures [count, C, H, W] as large as images [N, C, H, W], and no more colourful."""
     textures = make_textures(count, (images.shape[-2], images.shape[-1]), seed)[:, : images.shape[1]].to(
         images
     )

@@ -180,8 +180,7 @@ class AnomalyScorer(nn.Module):
         nll = F.interpolate(patch_nll[:, None], images.shape[-2:], mode="bilinear")
         error = (images - reconstruction).square().mean(1, keepdim=True)
         dissimilarity = 1 - ssim(images, reconstruction, padding="reflect", reduction="map")
-        parts = (nll, error, dissimilarity.mean(1, keepdim=True))
-        return torch.cat([smooth(part, self.smoothing) for part in parts], dim=1)
+        return smooth(torch.cat([nll, error, dissimilarity.mean(1, keepdim=True)], dim=1), self.smoothing)
 
 
 def _term_weights(terms: Sequence[Term]) -> Tensor:

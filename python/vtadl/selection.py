@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     fitted: Tensor  # [N, C, H, W] normal images to fit to
     normal: Tensor  # [M, C, H, W] takes of others that are held out
     anomalies: PseudoAnomalies  # made from these
-    background: Tensor  # [B, C, H, W] images of any kind
+    held_out: int  # images, of several takes each
 
 
 def choose_settings(
@@ -58,19 +58,21 @@ def choose_settings(
     """
     parts = split(dictionary, images, seed)
     descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
+    textures = cache(lambda: textures_like(images, BACKGROUND_IMAGES))
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
         """The best settings for a descriptor, and how well they separate."""
         dictionary.describe(images, descriptor)
-        comparison = Comparison(dictionary, parts, top_patches, smoothing, seed)
-        best = _best("positions", _starts(descriptor, len(parts.fitted), fixed), comparison.separation)
+        starts = _starts(descriptor, len(parts.fitted), fixed)
+        background = textures() if any(start.background == "textures" for start in starts) else None
+        comparison = Comparison(dictionary, parts, background, top_patches, smoothing, seed)
+        separation = cache(comparison.separation)
+        best = _best("positions", starts, separation)
         tried: dict[str, Sequence[Any]] = {"softness": SOFTNESS, "min_std": MIN_STD}
         for name, values in tried.items():
             if name not in fixed:
-                best = _best(
-                    name, [best._replace(**{name: value}) for value in values], comparison.separation
-                )
-        quality = comparison.separation(best) if len(descriptors) > 1 else 0.0
+                best = _best(name, [best._replace(**{name: value}) for value in values], separation)
+        quality = separation(best) if len(descriptors) > 1 else 0.0
         if "components" not in fixed:
             sizes = _own_components(len(parts.fitted)) if best.positions == "own" else SHARED_COMPONENTS
             best = _best(
@@ -85,26 +87,29 @@ class Comparison:
     """Compares settings of a descriptor that the dictionary has taken."""
 
     def __init__(
-        self, dictionary: Dictionary, parts: Parts, top_patches: int, smoothing: float, seed: int
+        self,
+        dictionary: Dictionary,
+        parts: Parts,
+        background: Tensor | None,
+        top_patches: int,
+        smoothing: float,
+        seed: int,
     ) -> None:
-        self.dictionary, self.top_patches, self.smoothing, self.seed = (
-            dictionary,
-            top_patches,
-            smoothing,
-            seed,
+        """Describes the images, and those of a background [B, C, H, W] if candidates have one."""
+        self.dictionary, self.seed = dictionary, seed
+        self.top_patches, self.smoothing = top_patches, smoothing
+        self.masks, self.held_out = parts.anomalies.masks, parts.held_out
+        self.fitted, self.normal, self.anomalous = map(
+            dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images)
         )
-        self.masks = parts.anomalies.masks
-        self.fitted, self.normal, self.anomalous, self.background = map(
-            dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images, parts.background)
-        )
-        self.separation = cache(self._separation)
+        self.background = None if background is None else dictionary.components_of(background)
 
     def likelihood(self, settings: DictionarySettings) -> float:
         """Mean log-likelihood of the held-out windows in nats."""
         self.dictionary.fit(self.fitted, settings._replace(background="none"), self.seed)
         return -self.dictionary.scores(self.normal).mean().item()
 
-    def _separation(self, settings: DictionarySettings) -> float:
+    def separation(self, settings: DictionarySettings) -> float:
         """How well made anomalies are told, after a short fit."""
         self.dictionary.fit(
             self.fitted, settings, self.seed, steps=5, windows=_RANKED_WINDOWS, background=self.background
@@ -113,8 +118,9 @@ class Comparison:
             self.dictionary.scores(x).unflatten(1, self.dictionary.grid)
             for x in (self.normal, self.anomalous)
         )
-        aligned = self.dictionary.aligned
-        return _separation(normal, anomalous, self.masks, aligned, self.top_patches, self.smoothing)
+        if self.dictionary.aligned and self.held_out >= 2 * ENOUGH_TO_NORMALISE:
+            normal, anomalous = _standardise(normal, anomalous)
+        return _separation(normal, anomalous, self.masks, self.top_patches, self.smoothing)
 
 
 def _starts(descriptor: Descriptor, fitted: int, fixed: dict[str, Any]) -> list[DictionarySettings]:
@@ -157,20 +163,17 @@ def split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
     normal = retake(images[order[:held_out]].repeat(takes, 1, 1, 1), seed)
     fitted = images[order[held_out:][:fitted_count]]
-    background = textures_like(images, BACKGROUND_IMAGES)
-    return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), background)
+    return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), held_out)
 
 
 def _separation(
-    normal: Tensor, anomalous: Tensor, masks: Tensor, aligned: bool, top_patches: int, smoothing: float
+    normal: Tensor, anomalous: Tensor, masks: Tensor, top_patches: int, smoothing: float
 ) -> float:
-    """Mean of the AUROC of images and the overlap of regions, from NLL [M, rows, columns]."""
-    if aligned and len(normal) >= 2 * ENOUGH_TO_NORMALISE:
-        normal, anomalous = _standardise(normal, anomalous)
-    images = [largest_mean(nll.flatten(1), top_patches) for nll in (normal, anomalous)]
+    """Mean of the AUROC of images and the overlap of regions, from scores [M, rows, columns]."""
+    images = [largest_mean(scores.flatten(1), top_patches) for scores in (normal, anomalous)]
     before, after = (
-        smooth(F.interpolate(nll[:, None], masks.shape[-2:], mode="bilinear"), smoothing)
-        for nll in (normal, anomalous)
+        smooth(F.interpolate(scores[:, None], masks.shape[-2:], mode="bilinear"), smoothing)
+        for scores in (normal, anomalous)
     )
     return (auroc(images[0], images[1]) + overlap(before, after, masks)) / 2
 

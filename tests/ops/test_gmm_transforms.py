@@ -219,6 +219,22 @@ def test_an_exported_program_serves_other_numbers_of_samples(compiled_device):
         assert torch.equal(program.module()(*inputs), Loss()(*inputs))
 
 
+def test_mixtures_of_positions_export_with_any_number_of_images(compiled_device):
+    class Loss(torch.nn.Module):
+        def forward(self, x, logits, mu, scale):
+            return nll(x, logits, mu, scale)
+
+    def inputs_of(images):
+        shapes = ((images, 5, 2), (images, 5, 3), (5, 3, 2), (5, 3, 2))
+        return tuple(torch.randn(shape, device=compiled_device) for shape in shapes)
+
+    images = {0: torch.export.Dim("images", min=2)}
+    program = torch.export.export(Loss(), inputs_of(4), dynamic_shapes=(images, images, None, None))
+    for count in (3, 5):
+        inputs = inputs_of(count)
+        assert torch.equal(program.module()(*inputs), Loss()(*inputs))
+
+
 @pytest.mark.parametrize("tensors", [per_sample, per_sample_tril], ids=["diagonal", "tril"])
 def test_the_module_exports_with_any_number_of_samples(compiled_device, tensors):
     class Loss(torch.nn.Module):

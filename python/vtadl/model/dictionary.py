@@ -123,7 +123,9 @@ class Dictionary(Resizing):
         Raises:
             ValueError: If the settings ask for a background and none is given.
         """
-        if settings.background != "none" and background is None:
+        if settings.background == "none":
+            background = None
+        elif background is None:
             raise ValueError(f"background is None, and the settings ask for {settings.background}")
         generator = torch.Generator().manual_seed(seed)
         self.factors = self.projection.whitening(settings.softness)
@@ -136,7 +138,7 @@ class Dictionary(Resizing):
         self.replace("mu", mixture.mu)
         self.replace("log_std", mixture.scale.log())
         logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
-        if settings.background != "none" and background is not None:
+        if background is not None:
             x = _sample_windows(background * self.factors, windows, generator)
             mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
             logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
