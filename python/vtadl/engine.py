@@ -1,6 +1,7 @@
 """Training and evaluation of the detector."""
 
 import math
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -141,14 +142,15 @@ class AnomalyDetector(L.LightningModule):
             self.network, images.to(self.device), self.scorer.top_patches, self.scorer.smoothing, self.fixed
         )
 
-    def forward(self, images: Tensor) -> Scores:
+    def forward(self, images: Tensor, seen: bool = False) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1].
 
-        One that is larger than the network is seen as tiles: its score is the largest of theirs.
+        One that is larger than the network is cut into tiles: its score is the largest of theirs. Validation
+        images have been `seen` by the scorer, and are scored as if it had not seen them.
         """
         tiles = cut(images, self.network.image_size)
         prediction = self.network(tiles)
-        scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction))
+        scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction), seen)
         if tiles is images:
             return scores
         size = (images.shape[-2], images.shape[-1])
@@ -180,7 +182,8 @@ class AnomalyDetector(L.LightningModule):
         if not self.trainer.sanity_checking:
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
             batches = islice(loader, int(self.trainer.num_val_batches[0]))
-            self.calibration.fit(self, (batch["image"].to(self.device, self.dtype) for batch in batches))
+            images = (batch["image"].to(self.device, self.dtype) for batch in batches)
+            self.calibration.fit(partial(self, seen=True), images)
 
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(

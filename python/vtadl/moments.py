@@ -43,12 +43,18 @@ class Moments(nn.Module):
             variance = variance - mean.square()
         return (values - mean) / variance.clamp(min=1e-12).sqrt()
 
-    def standardise_places(self, values: Tensor, dims: int) -> Tensor:
+    def standardise_places(self, values: Tensor, dims: int, seen: bool = False) -> Tensor:
         """Values [..., *shape] by the moments of each place of the last `dims` dimensions.
 
-        A place where normal images hardly differ is given a part of the mean variance of all places.
+        A place where normal images hardly differ is given a part of the mean variance of all places. Values
+        that the moments have `seen` are each judged by the moments of the others.
         """
-        variance = self.squares / self.count.clamp(min=1)
+        mean, squares, count = self.mean, self.squares, self.count
+        if seen:
+            count = (count - 1).clamp(min=1)
+            mean = mean - (values - mean) / count
+            squares = (squares - (values - self.mean) * (values - mean)).clamp(min=0)
+        variance = squares / count.clamp(min=1)
         overall = variance.mean(tuple(range(-dims, 0)), keepdim=True)
         deviation = variance.sqrt() + _LEAST_DEVIATION * overall.sqrt()
-        return (values - self.mean) / deviation.clamp(min=1e-6)
+        return (values - mean) / deviation.clamp(min=1e-6)

@@ -107,13 +107,19 @@ class AnomalyScorer(nn.Module):
         self._take_moments(normal)
         return separation
 
-    def forward(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> Scores:
-        """Scores a batch of images [B, 3, H, W], whose patches have the NLL [B, rows, columns]."""
-        terms = self._image_terms(patch_nll, self._image_differences(images, prediction.reconstruction))
+    def forward(
+        self, images: Tensor, prediction: Prediction, patch_nll: Tensor, seen: bool = False
+    ) -> Scores:
+        """Scores a batch of images [B, 3, H, W], whose patches have the NLL [B, rows, columns].
+
+        Images that it has `seen`, in `update`, are scored as if it had seen the others only.
+        """
+        differences = self._image_differences(images, prediction.reconstruction)
+        terms = self._image_terms(patch_nll, differences, seen)
         maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
         maps = torch.where(
             self.normalised,
-            self.pixel_moments.standardise_places(maps, 2),
+            self.pixel_moments.standardise_places(maps, 2, seen),
             self.pixel_moments.standardise(maps, pooled=2),
         )
         return Scores(
@@ -161,12 +167,13 @@ class AnomalyScorer(nn.Module):
             moments.reset()
             moments.update(values())
 
-    def _placed(self, patch_nll: Tensor) -> Tensor:
-        return torch.where(self.normalised, self.patch_moments.standardise_places(patch_nll, 2), patch_nll)
+    def _placed(self, patch_nll: Tensor, seen: bool = False) -> Tensor:
+        placed = self.patch_moments.standardise_places(patch_nll, 2, seen)
+        return torch.where(self.normalised, placed, patch_nll)
 
-    def _image_terms(self, patch_nll: Tensor, differences: Tensor) -> Tensor:
+    def _image_terms(self, patch_nll: Tensor, differences: Tensor, seen: bool = False) -> Tensor:
         """The terms of images, not yet standardised: [B, 3]."""
-        nll = largest_mean(self._placed(patch_nll).flatten(1), self.top_patches)
+        nll = largest_mean(self._placed(patch_nll, seen).flatten(1), self.top_patches)
         return torch.cat([nll[:, None], differences], dim=1)
 
     @staticmethod

@@ -147,3 +147,13 @@ def test_largest_mean_takes_all_values_when_there_are_few():
     values = torch.tensor([[1.0, 2.0, 6.0]])
     assert largest_mean(values, 2).item() == 4
     assert largest_mean(values, 10).item() == 3
+
+
+def test_what_moments_have_seen_is_judged_by_the_others():
+    values, others = torch.randn(6, 3, 4), Moments(3, 4)
+    moments = Moments(3, 4)
+    for each, some in ((moments, values), (others, values[1:])):
+        each.reset()
+        each.update(some)
+    judged = moments.standardise_places(values, 2, seen=True)[0]
+    torch.testing.assert_close(judged, others.standardise_places(values[0], 2))
