@@ -37,8 +37,9 @@ def fit_dictionary(
     settings = choose_settings(dictionary, images, top_patches, smoothing, **fixed)
     dictionary.describe(images, settings.descriptor)
     components = dictionary.components_of(images)
-    textures = textures_like(images, BACKGROUND_IMAGES) if settings.background == "textures" else None
-    background = None if textures is None else dictionary.components_of(textures)
+    background = None
+    if settings.background == "textures":
+        background = dictionary.components_of(textures_like(images, BACKGROUND_IMAGES))
     dictionary.fit(components, settings, background=background)
     network.open_gate()
     log.info("dictionary: %s", settings)
