@@ -25,7 +25,7 @@ def demo(
     output: str = "vtadl-demo",
     textures: list[Texture] = list(TEXTURES),  # noqa: B006
     epochs: int = 2,
-    train_count: int = 512,
+    train_count: int = 256,
     test_count: int = 120,
     seed: int = 0,
 ) -> None:
@@ -46,7 +46,9 @@ def demo(
     for texture in textures:
         print(f"{texture}: training on {train_count} crops, {epochs} epochs")
         L.seed_everything(seed, verbose=False)
-        data = TextureDefects(texture, train_count=train_count, test_count=test_count, seed=seed)
+        data = TextureDefects(
+            texture, train_count=train_count, val_count=64, test_count=test_count, seed=seed
+        )
         results.append(train_and_test(data, epochs, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
@@ -73,6 +75,6 @@ def train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorR
         callbacks=[RichProgressBar(), *training_callbacks(folder)],
         plugins=[AtomicCheckpointIO()],
     )
-    detector = AnomalyDetector(image_size=data.image_size)
+    detector = AnomalyDetector()
     trainer.fit(detector, data)
     return record_test(trainer, detector, data, data.texture, folder / "best.ckpt")

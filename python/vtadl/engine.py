@@ -67,7 +67,7 @@ class AnomalyDetector(L.LightningModule):
                 tokens with `paper`, 0.1 if None.
             softness: Of the dictionary's whitening, from 0, all features alike, upwards.
             background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
-                `textures` of formulas.
+                `pictures`, textures of formulas and photographs of this and that.
             mse_weight: Weight of the mean squared error in the loss.
             ssim_weight: Weight of the structural dissimilarity in the loss.
             terms: What scores and maps are made of.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vtadl.data import Sample
 from vtadl.model import VTADL
-from vtadl.procedural import textures_like
-from vtadl.selection import BACKGROUND_IMAGES, choose_settings
+from vtadl.selection import BACKGROUND_PICTURES, choose_settings
+from vtadl.surroundings import pictures_like
 
 _WINDOWS = 400_000  # of the training images, at most
 
@@ -38,8 +38,8 @@ def fit_dictionary(
     dictionary.describe(images, settings.descriptor)
     components = dictionary.components_of(images)
     background = None
-    if settings.background == "textures":
-        background = dictionary.components_of(textures_like(images, BACKGROUND_IMAGES))
+    if settings.background == "pictures":
+        background = dictionary.components_of(pictures_like(images, BACKGROUND_PICTURES))
     dictionary.fit(components, settings, background=background)
     network.open_gate()
     log.info("dictionary: %s", settings)

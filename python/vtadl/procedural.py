@@ -54,7 +54,7 @@ def _noise(count: int, size: tuple[int, int], generator: torch.Generator) -> Ten
     amplitude = (along.square() + across.square() + knee.square()).pow(-uniform(0, 1.5))
     amplitude[:, 0, 0] = 0
     phases = torch.randn(2, *amplitude.shape, generator=generator)
-    return _standardise(torch.fft.irfft2(torch.complex(*phases) * amplitude, size))
+    return _standardise(torch.fft.irfft2(torch.complex(*phases) * amplitude, size, norm="ortho"))
 
 
 def _leaves(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -84,18 +84,3 @@ def _inside(leaf: Placed, size: tuple[int, int], oblong: Tensor) -> Tensor:
 def _standardise(images: Tensor) -> Tensor:
     deviation, mean = torch.std_mean(images, (1, 2), keepdim=True)
     return (images - mean) / (deviation + 1e-3)
-
-
-def textures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Textures [count, C, H, W] as large as images [N, C, H, W], and no more colourful."""
-    textures = make_textures(count, (images.shape[-2], images.shape[-1]), seed)[:, : images.shape[1]].to(
-        images
-    )
-    grey = textures.mean(1, keepdim=True)
-    share = _saturation(images) / _saturation(textures).clamp(min=1e-12)
-    return grey + (textures - grey) * share.clamp(max=1)
-
-
-def _saturation(images: Tensor) -> Tensor:
-    """Mean distance of colours from grey."""
-    return (images - images.mean(1, keepdim=True)).square().mean().sqrt()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtadl.procedural import textures_like
+from vtadl.surroundings import textures_like
 
 _FOREIGN_SEED = 1000  # other textures than those of a background
 _TRIES = 8

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from vtadl.model.dictionary import Background, Descriptor, Dictionary, DictionarySettings
 from vtadl.moments import Moments
-from vtadl.procedural import textures_like
 from vtadl.progress import progress
 from vtadl.pseudo_anomalies import PseudoAnomalies, make_pseudo_anomalies, retake
 from vtadl.scoring import ENOUGH_TO_NORMALISE
 from vtadl.separation import auroc, overlap
 from vtadl.smoothing import largest_mean, smooth
+from vtadl.surroundings import pictures_like
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
 SHARED_COMPONENTS = (30, 100)
-BACKGROUNDS: tuple[Background, ...] = ("none", "textures")
+BACKGROUNDS: tuple[Background, ...] = ("none", "pictures")
 SOFTNESS = (0.001, 0.03, 0.1, 1.0)
 MIN_STD = (0.05, 0.1, 0.2, 0.4)
-BACKGROUND_IMAGES = 128
+BACKGROUND_PICTURES = 256
 _SAMPLES_PER_COMPONENT = 20
 _HELD_OUT = 64
 _TAKES = 128  # that held-out images are retaken to, at least, each with an anomaly of its own
@@ -58,13 +58,13 @@ def choose_settings(
     """
     parts = split(dictionary, images, seed)
     descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
-    textures = cache(lambda: textures_like(images, BACKGROUND_IMAGES))
+    pictures = cache(lambda: pictures_like(images, BACKGROUND_PICTURES))
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
         """The best settings for a descriptor, and how well they separate."""
         dictionary.describe(images, descriptor)
         starts = _starts(descriptor, len(parts.fitted), fixed)
-        background = textures() if any(start.background == "textures" for start in starts) else None
+        background = pictures() if any(start.background == "pictures" for start in starts) else None
         comparison = Comparison(dictionary, parts, background, top_patches, smoothing, seed)
         separation = cache(comparison.separation)
         best = _best("positions", starts, separation)

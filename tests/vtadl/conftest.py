@@ -79,15 +79,26 @@ def category(tmp_path: Path) -> Path:
     return make_category(tmp_path / "category")
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was trained on such a category, which lies in it as `parts`. Read-only."""
-    folder = tmp_path_factory.mktemp("run")
+def train(folder: Path, *options: str) -> Path:
+    """Trains on such a category, which lies in the folder as `parts`."""
     data = ["--data=MVTecAD", f"--data.root={make_category(folder / 'parts')}", "--data.workers=0"]
     sizes = [f"--model.{name}={size}" for name, size in TINY.items()]
-    options = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", f"--output={folder}"]
-    assert main(["fit", *data, *sizes, *options]) == 0
+    trainer = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", f"--output={folder}"]
+    assert main(["fit", *data, *sizes, *trainer, *options]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of such a run. Read-only."""
+    return train(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def trained_with_background(tmp_path: Path) -> Path:
+    """The folder of a run whose scores are relative to a background."""
+    options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}
+    return train(tmp_path, *(f"--model.{name}={value}" for name, value in options.items()))
 
 
 @pytest.fixture

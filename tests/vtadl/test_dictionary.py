@@ -156,7 +156,7 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
     dictionary = model.dictionary
     dictionary.describe(images, "energies")
     normal, background = dictionary.components_of(images), dictionary.components_of(textures)
-    settings = DictionarySettings("energies", positions, 2, background="textures")
+    settings = DictionarySettings("energies", positions, 2, background="pictures")
     dictionary.fit(normal, settings, background=background)
     prediction = model(textures)
     x = (background * dictionary.factors).double()
@@ -172,7 +172,7 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
 
 def test_a_background_without_images_is_refused(fitted):
     dictionary = fitted().dictionary
-    settings = DictionarySettings("pixels", "own", 2, background="textures")
+    settings = DictionarySettings("pixels", "own", 2, background="pictures")
     with pytest.raises(ValueError, match="background"):
         dictionary.fit(torch.rand(4, 64, 13), settings)
 

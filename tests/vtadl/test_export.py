@@ -58,6 +58,19 @@ def test_the_exported_program_needs_no_operator_of_ours(exported):
     assert not [name for name in called if "vtadl" in name]
 
 
+def test_exported_detectors_know_their_background(trained_with_background):
+    folder = trained_with_background
+    assert torch.load(folder / "best.ckpt", weights_only=True)["state_dict"][
+        "network.dictionary.background_mu"
+    ].numel()
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    detector = Detector.load(folder, device="cpu")
+    session = onnxruntime.InferenceSession(export(str(folder), "onnx", str(folder / "detector.onnx")))
+    expect_parity(detector, images, session.run(list(Decisions._fields), {"images": images.numpy()}))
+    program = torch.export.load(export(str(folder), "torch", str(folder / "detector.pt2"))).module()
+    expect_parity(detector, images, [value.numpy() for value in program(images).values()])
+
+
 def test_a_program_for_cropped_images_says_what_it_wants(trained, tmp_path, capsys):
     checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "crop"}
     torch.save(checkpoint, tmp_path / "crop.ckpt")

@@ -1,7 +1,6 @@
-import pytest
 import torch
 
-from vtadl.procedural import make_textures, textures_like
+from vtadl.procedural import make_textures
 
 
 def test_textures_are_images_of_any_brightness_and_contrast():
@@ -25,18 +24,3 @@ def test_some_textures_are_rough_and_others_smooth():
 def test_textures_come_from_their_seed():
     assert torch.equal(make_textures(3, (16, 16), 1), make_textures(3, (16, 16), 1))
     assert not torch.equal(make_textures(3, (16, 16), 1), make_textures(3, (16, 16), 2))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_textures_for_grey_images_are_grey(channels):
-    textures = textures_like(torch.rand(4, 1, 16, 16).expand(-1, channels, -1, -1), 5)
-    assert textures.shape == (5, channels, 16, 16)
-    torch.testing.assert_close(textures, textures[:, :1].expand_as(textures))
-
-
-def test_textures_are_no_more_colourful_than_images():
-    grey = torch.rand(4, 1, 16, 16)
-    images = grey + 0.01 * torch.randn(4, 3, 16, 16)
-    textures = textures_like(images, 20)
-    saturation = [(x - x.mean(1, keepdim=True)).square().mean().sqrt() for x in (images, textures)]
-    torch.testing.assert_close(saturation[1], saturation[0], rtol=1e-3, atol=1e-6)

@@ -40,7 +40,7 @@ def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
 
 def test_what_is_given_is_not_chosen():
     fixed = {"descriptor": "energies", "positions": "own", "softness": 0.5, "min_std": 0.7}
-    fixed |= {"components": 2, "background": "textures"}
+    fixed |= {"components": 2, "background": "pictures"}
     assert choose(aligned_images(12), **fixed) == DictionarySettings(**fixed)
 
 
@@ -117,7 +117,7 @@ def test_a_texture_is_compared_with_other_textures():
     noise = torch.rand(48, 1, 40, 40)
     images = (0.5 + smooth(noise, 1.0) - smooth(noise, 2.0))[..., 4:-4, 4:-4].expand(-1, 3, -1, -1)
     fixed = {"descriptor": "energies", "positions": "shared", "softness": 0.03, "min_std": 0.1}
-    assert choose(images, components=10, **fixed).background == "textures"
+    assert choose(images, components=10, **fixed).background == "pictures"
     assert choose(images, components=10, **(fixed | {"descriptor": "pixels"})).background == "none"
 
 

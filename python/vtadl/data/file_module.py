@@ -29,7 +29,7 @@ class FileDataModule(ImageDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int | tuple[int, int] = 64,
+        image_size: int | tuple[int, int] = 128,
         batch_size: int = 16,
         val_fraction: float = 0.1,
         fit: Fit = "stretch",

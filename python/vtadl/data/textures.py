@@ -80,9 +80,9 @@ class TextureDefects(ImageDataModule):
     def __init__(
         self,
         texture: Texture = "brick",
-        image_size: int | tuple[int, int] = 64,
+        image_size: int | tuple[int, int] = 128,
         batch_size: int = 16,
-        train_count: int = 1024,
+        train_count: int = 512,
         val_count: int = 128,
         test_count: int = 120,
         seed: int = 0,

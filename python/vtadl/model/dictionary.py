@@ -14,8 +14,8 @@ from vtadl.model.resizing import Resizing
 
 Positions = Literal["own", "shared"]
 Descriptor = Literal["energies", "pixels", "pretrained"]
-Background = Literal["none", "textures"]
-_BACKGROUND_COMPONENTS = 100
+Background = Literal["none", "pictures"]
+_BACKGROUND_COMPONENTS = 200
 _CHUNK = 16
 
 

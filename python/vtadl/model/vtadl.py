@@ -46,7 +46,7 @@ class VTADL(nn.Module):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 64,
+        image_size: int | tuple[int, int] = 128,
         patch_size: int = 8,
         width: int = 64,
         depth: int = 3,
