@@ -19,7 +19,7 @@ from vtadl.smoothing import largest_mean, smooth
 from vtadl.surroundings import pictures_like
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
-SHARED_COMPONENTS = (30, 100)
+SHARED_COMPONENTS = (30, 100, 200)
 BACKGROUNDS: tuple[Background, ...] = ("none", "pictures")
 SOFTNESS = (0.001, 0.03, 0.1, 1.0)
 MIN_STD = (0.05, 0.1, 0.2, 0.4)
@@ -29,6 +29,7 @@ _HELD_OUT = 64
 _TAKES = 128  # that held-out images are retaken to, at least, each with an anomaly of its own
 _TAKES_OF_AN_IMAGE = 4  # at most
 _FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
+_RANKED_COMPONENTS = 100  # of shared mixtures, when all else is compared
 _RANKED_WINDOWS = 20_000  # that shared mixtures are fitted to, to be compared
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Comparison:
 def _starts(descriptor: Descriptor, fitted: int, fixed: dict[str, Any]) -> list[DictionarySettings]:
     """Where the choice starts from: each kind of positions, with each background."""
     own = DictionarySettings(descriptor, components=min(5, _own_components(fitted)[-1]))
-    shared = own._replace(positions="shared", components=SHARED_COMPONENTS[-1])
+    shared = own._replace(positions="shared", components=_RANKED_COMPONENTS)
     backgrounds = BACKGROUNDS if descriptor == "energies" else BACKGROUNDS[:1]
     return [
         start._replace(background=background)._replace(**fixed)

@@ -107,7 +107,7 @@ class Dictionary(Resizing):
         settings: DictionarySettings,
         seed: int = 0,
         steps: int = 10,
-        windows: int = 60_000,
+        windows: int = 150_000,
         background: Tensor | None = None,
     ) -> None:
         """Fits the mixtures to the principal components [N, P, D] of normal images.
