@@ -18,7 +18,7 @@ TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
 _ENOUGH_TO_CHOOSE = 4  # held-out images
 ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
-_WORTHWHILE = 0.01  # gain in separation for which a more complicated score is taken
+_WORTHWHILE = 0.05  # gain in separation for which one more term is taken; less may be of made anomalies alone
 
 
 class Scores(NamedTuple):
@@ -33,7 +33,8 @@ class Examples(NamedTuple):
 
     nll: Tensor  # [M, rows, columns]
     differences: Tensor  # [M, 2]: squared error and dissimilarity of the reconstruction
-    changed: Tensor  # [M, rows * columns]: whether a place is anomalous
+    places: Tensor  # [M, 3, rows, columns]: the terms of pixels, smoothed and averaged over each place
+    changed: Tensor  # [M, rows, columns]: whether a place is anomalous
 
 
 class AnomalyScorer(nn.Module):
@@ -42,8 +43,8 @@ class AnomalyScorer(nn.Module):
     The NLL of an image is the mean of the largest ones of its patches. Where `normalised`, each place
     counts by how unusual its NLL is for normal images *there*, which is right for objects that always
     lie alike; unless it is given, that is so where the dictionary found them `aligned`. Terms that are
-    not given are those that best tell anomalies made from held-out images; each further term has to
-    gain something.
+    not given are those that best tell anomalies made from held-out images, in images and in maps; each
+    further term has to gain something.
     """
 
     def __init__(
@@ -84,15 +85,17 @@ class AnomalyScorer(nn.Module):
 
     def update(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> None:
         """Takes in a batch of normal images."""
-        self._remember(0, images, prediction, patch_nll, torch.zeros_like(patch_nll))
-        self.pixel_moments.update(self._pixel_terms(images, prediction.reconstruction, patch_nll))
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
+        self._remember(0, images, prediction, patch_nll, maps, torch.zeros_like(patch_nll))
+        self.pixel_moments.update(maps)
 
     def update_anomalous(
         self, images: Tensor, prediction: Prediction, patch_nll: Tensor, masks: Tensor
     ) -> None:
         """Takes in a batch of anomalies made from normal images, with masks [B, 1, H, W]."""
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
         changed = F.adaptive_avg_pool2d(masks, self.grid)[:, 0] > 0.25
-        self._remember(1, images, prediction, patch_nll, changed)
+        self._remember(1, images, prediction, patch_nll, maps, changed)
 
     def finish(self) -> float | None:
         """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
@@ -117,21 +120,22 @@ class AnomalyScorer(nn.Module):
         differences = self._image_differences(images, prediction.reconstruction)
         terms = self._image_terms(patch_nll, differences, seen)
         maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
-        maps = torch.where(
-            self.normalised,
-            self.pixel_moments.standardise_places(maps, 2, seen),
-            self.pixel_moments.standardise(maps, pooled=2),
-        )
         return Scores(
-            self.term_moments.standardise(terms) @ self.weights,
-            (maps * self.weights.view(-1, 1, 1)).sum(1, keepdim=True),
+            self.term_moments.standardise(terms) @ self.weights, self._weigh(maps, self.pixel_moments, seen)
         )
 
     def _remember(
-        self, kind: int, images: Tensor, prediction: Prediction, patch_nll: Tensor, changed: Tensor
+        self,
+        kind: int,
+        images: Tensor,
+        prediction: Prediction,
+        patch_nll: Tensor,
+        maps: Tensor,
+        changed: Tensor,
     ) -> None:
         differences = self._image_differences(images, prediction.reconstruction)
-        self._seen[kind].append(Examples(patch_nll, differences, changed.flatten(1) > 0))
+        places = F.adaptive_avg_pool2d(maps, self.grid)
+        self._seen[kind].append(Examples(patch_nll, differences, places, changed > 0))
 
     def _choose(self, normal: Examples, anomalous: Examples) -> float:
         """Takes the best terms; each half of the images is scored with the moments of the other."""
@@ -149,15 +153,18 @@ class AnomalyScorer(nn.Module):
         return values[best]
 
     def _separation(self, known: Examples, normal: Examples, anomalous: Examples) -> float:
-        """Mean of the AUROC of images and of patches, scored with the moments of the known ones."""
+        """Mean of the AUROC of images and of places, scored with the moments of the known ones."""
         self._take_moments(known)
         scores = [
             self.term_moments.standardise(self._image_terms(part.nll, part.differences)) @ self.weights
             for part in (normal, anomalous)
         ]
-        patches = self._placed(torch.cat([normal.nll, anomalous.nll]))
+        moments = Moments(*known.places.shape[1:]).to(known.places)
+        moments.reset()
+        moments.update(known.places)
+        places = self._weigh(torch.cat([normal.places, anomalous.places]), moments)[:, 0]
         changed = torch.cat([normal.changed, anomalous.changed])
-        return (auroc(*scores) + auroc(patches.flatten(1)[~changed], patches.flatten(1)[changed])) / 2
+        return (auroc(*scores) + auroc(places[~changed], places[changed])) / 2
 
     def _take_moments(self, normal: Examples) -> None:
         for moments, values in (
@@ -166,6 +173,13 @@ class AnomalyScorer(nn.Module):
         ):
             moments.reset()
             moments.update(values())
+
+    def _weigh(self, maps: Tensor, moments: Moments, seen: bool = False) -> Tensor:
+        """The terms of pixels [B, 3, H, W] to one map [B, 1, H, W]."""
+        standardised = torch.where(
+            self.normalised, moments.standardise_places(maps, 2, seen), moments.standardise(maps, pooled=2)
+        )
+        return (standardised * self.weights.view(-1, 1, 1)).sum(1, keepdim=True)
 
     def _placed(self, patch_nll: Tensor, seen: bool = False) -> Tensor:
         placed = self.patch_moments.standardise_places(patch_nll, 2, seen)
