@@ -83,19 +83,19 @@ class AnomalyScorer(nn.Module):
         self.pixel_moments.reset()
         self._seen = [[], []]
 
-    def update(self, images: Tensor, prediction: Prediction, patch_nll: Tensor) -> None:
+    def update(self, images: Tensor, prediction: Prediction, patch_scores: Tensor) -> None:
         """Takes in a batch of normal images."""
-        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
-        self._remember(0, images, prediction, patch_nll, maps, torch.zeros_like(patch_nll))
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_scores)
+        self._remember(0, images, prediction, patch_scores, maps, torch.zeros_like(patch_scores))
         self.pixel_moments.update(maps)
 
     def update_anomalous(
-        self, images: Tensor, prediction: Prediction, patch_nll: Tensor, masks: Tensor
+        self, images: Tensor, prediction: Prediction, patch_scores: Tensor, masks: Tensor
     ) -> None:
         """Takes in a batch of anomalies made from normal images, with masks [B, 1, H, W]."""
-        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_scores)
         changed = F.adaptive_avg_pool2d(masks, self.grid)[:, 0] > 0.25
-        self._remember(1, images, prediction, patch_nll, maps, changed)
+        self._remember(1, images, prediction, patch_scores, maps, changed)
 
     def finish(self) -> float | None:
         """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
@@ -111,15 +111,15 @@ class AnomalyScorer(nn.Module):
         return separation
 
     def forward(
-        self, images: Tensor, prediction: Prediction, patch_nll: Tensor, seen: bool = False
+        self, images: Tensor, prediction: Prediction, patch_scores: Tensor, seen: bool = False
     ) -> Scores:
-        """Scores a batch of images [B, 3, H, W], whose patches have the NLL [B, rows, columns].
+        """Scores a batch of images [B, 3, H, W], given the scores of their patches [B, rows, columns].
 
         Images that it has `seen`, in `update`, are scored as if it had seen the others only.
         """
         differences = self._image_differences(images, prediction.reconstruction)
-        terms = self._image_terms(patch_nll, differences, seen)
-        maps = self._pixel_terms(images, prediction.reconstruction, patch_nll)
+        terms = self._image_terms(patch_scores, differences, seen)
+        maps = self._pixel_terms(images, prediction.reconstruction, patch_scores)
         return Scores(
             self.term_moments.standardise(terms) @ self.weights, self._weigh(maps, self.pixel_moments, seen)
         )
@@ -129,13 +129,13 @@ class AnomalyScorer(nn.Module):
         kind: int,
         images: Tensor,
         prediction: Prediction,
-        patch_nll: Tensor,
+        patch_scores: Tensor,
         maps: Tensor,
         changed: Tensor,
     ) -> None:
         differences = self._image_differences(images, prediction.reconstruction)
         places = F.adaptive_avg_pool2d(maps, self.grid)
-        self._seen[kind].append(Examples(patch_nll, differences, places, changed > 0))
+        self._seen[kind].append(Examples(patch_scores, differences, places, changed > 0))
 
     def _choose(self, normal: Examples, anomalous: Examples) -> float:
         """Takes the best terms; each half of the images is scored with the moments of the other."""
@@ -181,13 +181,13 @@ class AnomalyScorer(nn.Module):
         )
         return (standardised * self.weights.view(-1, 1, 1)).sum(1, keepdim=True)
 
-    def _placed(self, patch_nll: Tensor, seen: bool = False) -> Tensor:
-        placed = self.patch_moments.standardise_places(patch_nll, 2, seen)
-        return torch.where(self.normalised, placed, patch_nll)
+    def _placed(self, patch_scores: Tensor, seen: bool = False) -> Tensor:
+        placed = self.patch_moments.standardise_places(patch_scores, 2, seen)
+        return torch.where(self.normalised, placed, patch_scores)
 
-    def _image_terms(self, patch_nll: Tensor, differences: Tensor, seen: bool = False) -> Tensor:
+    def _image_terms(self, patch_scores: Tensor, differences: Tensor, seen: bool = False) -> Tensor:
         """The terms of images, not yet standardised: [B, 3]."""
-        nll = largest_mean(self._placed(patch_nll, seen).flatten(1), self.top_patches)
+        nll = largest_mean(self._placed(patch_scores, seen).flatten(1), self.top_patches)
         return torch.cat([nll[:, None], differences], dim=1)
 
     @staticmethod
@@ -196,9 +196,9 @@ class AnomalyScorer(nn.Module):
         mse = (images - reconstruction).square().mean((1, 2, 3))
         return torch.stack([mse, 1 - ssim(images, reconstruction, reduction="none")], dim=-1)
 
-    def _pixel_terms(self, images: Tensor, reconstruction: Tensor, patch_nll: Tensor) -> Tensor:
+    def _pixel_terms(self, images: Tensor, reconstruction: Tensor, patch_scores: Tensor) -> Tensor:
         """The terms of pixels, smoothed: [B, 3, H, W]."""
-        nll = F.interpolate(patch_nll[:, None], images.shape[-2:], mode="bilinear")
+        nll = F.interpolate(patch_scores[:, None], images.shape[-2:], mode="bilinear")
         error = (images - reconstruction).square().mean(1, keepdim=True)
         dissimilarity = 1 - ssim(images, reconstruction, padding="reflect", reduction="map")
         return smooth(torch.cat([nll, error, dissimilarity.mean(1, keepdim=True)], dim=1), self.smoothing)

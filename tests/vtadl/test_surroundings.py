@@ -34,7 +34,7 @@ def test_pictures_are_no_more_colourful_than_images(like):
     assert saturation[1] < 1.3 * saturation[0]
 
 
-@pytest.mark.parametrize(("size", "count"), [((130, 100), 2), ((256, 256), 2), ((300, 140), 1)])
+@pytest.mark.parametrize(("size", "count"), [((130, 100), 2), ((256, 256), 1), ((300, 140), 1)])
 def test_few_large_images_hold_all_textures(size, count):
     images = torch.rand(1, 3, *size)
     mosaics = textures_like(images, 4)

@@ -8,7 +8,7 @@ from vtadl.errors import InputError
 
 
 def module(**options):
-    return TextureDefects(**{"train_count": 8, "val_count": 4, "test_count": 12} | options)
+    return TextureDefects(**{"image_size": 64, "train_count": 8, "val_count": 4, "test_count": 12} | options)
 
 
 def images(dataset):
