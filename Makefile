@@ -16,6 +16,8 @@ build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implement
 emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cores := $(shell nproc)
+# A process for each core, of one thread each; tests of threads ask for more.
+pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8
 python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
@@ -39,10 +41,8 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --output-on-failure --parallel $(cores) --exclude-regex kernel_resources
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
-# A process for each core, of one thread each; tests of threads ask for more.
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY=$(emulated_library) OMP_NUM_THREADS=1 $(PYTHON) -m pytest \
-	  --numprocesses $(cores) --maxprocesses 8
+	VTADL_EMULATED_LIBRARY=$(emulated_library) $(pytest)
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
@@ -85,8 +85,8 @@ coverage: $(installed)
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic"
 	cmake --build build/coverage --target cpu_kernels simd_test vtadl_ext_emulated
 	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)$$'
-	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so $(PYTHON) -m pytest tests/ops tests/vtadl \
-	  --cov --cov-report=term-missing:skip-covered
+	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so \
+	  $(pytest) tests/ops tests/vtadl --cov --cov-report=term-missing:skip-covered
 	$(PYTHON) -m gcovr --root . --filter csrc/ --merge-lines build/coverage
 
 # What clang-tidy says of the kernels: some minutes.
