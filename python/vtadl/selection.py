@@ -31,7 +31,6 @@ _TAKES_OF_AN_IMAGE = 4  # at most
 _FITTED_WINDOWS = 150_000  # that candidates are fitted to, at most
 _RANKED_COMPONENTS = 100  # of shared mixtures, when all else is compared
 _RANKED_WINDOWS = 20_000  # that shared mixtures are fitted to, to be compared
-_COUNTED_WINDOWS = 60_000  # the same, where numbers of components are compared
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +107,7 @@ class Comparison:
 
     def likelihood(self, settings: DictionarySettings) -> float:
         """Mean log-likelihood of the held-out windows in nats."""
-        self.dictionary.fit(
-            self.fitted, settings._replace(background="none"), self.seed, windows=_COUNTED_WINDOWS
-        )
+        self.dictionary.fit(self.fitted, settings._replace(background="none"), self.seed)
         return -self.dictionary.scores(self.normal).mean().item()
 
     def separation(self, settings: DictionarySettings) -> float:
