@@ -52,13 +52,6 @@ def test_the_held_out_images_are_none_of_those_for_training(root):
     assert held_out.isdisjoint(tuple(image.flatten().tolist()) for image in data.train_set.images)
 
 
-def test_every_image_has_the_same_norm(root):
-    data = MNISTDigit(str(root), digit=0)
-    data.setup("test")
-    norms = data.test_set.images.flatten(1).norm(dim=1)
-    torch.testing.assert_close(norms, norms.mean().expand(50), rtol=1e-4, atol=0)
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"\0\0\x08", b"\0\0\x09\x01\0\0\0\x01a", b"\0\0\x08\x01\0\0\0\x05abc"]
 )
