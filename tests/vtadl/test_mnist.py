@@ -3,7 +3,6 @@ import struct
 
 import numpy as np
 import pytest
-import torch
 
 from vtadl.data import MNISTDigit
 from vtadl.data.mnist import read_idx
