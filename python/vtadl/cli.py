@@ -106,32 +106,31 @@ def config_names() -> list[str]:
 def _lightning(arguments: list[str]) -> int:
     from vtadl.lightning_cli import expand_run_folders, run
 
-    arguments = [_config_path(argument) for argument in expand_run_folders(_long_options(arguments))]
-    _check_configs(arguments)
-    run(arguments)
+    run(_resolve_configs(expand_run_folders(_long_options(arguments))))
     return 0
 
 
-def _check_configs(arguments: Sequence[str]) -> None:
-    """What is missing or no text at all; the parser names what else is wrong with a settings file."""
+def _resolve_configs(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the files of packaged settings in the place of their names."""
+    resolved = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        option, _, path = argument.rpartition("=")
-        if (option or before) not in ("--config", "-c"):
-            continue
-        if not Path(path).is_file():
-            names = ", ".join(config_names())
-            raise InputError(f"there are no settings {path}: it is no file, and none of {names}")
+        option, equals, name = argument.rpartition("=")
+        is_config = (option or before) in ("--config", "-c")
+        resolved.append(f"{option}{equals}{_settings_file(name)}" if is_config else argument)
+    return resolved
+
+
+def _settings_file(name: str) -> str:
+    """A file of settings that can be read; the parser names what else is wrong with it."""
+    if Path(name).is_file():
         try:
-            Path(path).read_text(encoding="utf-8")
+            Path(name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"settings {path} are not text: {error}") from error
-
-
-def _config_path(argument: str) -> str:
-    option, equals, name = argument.rpartition("=")
-    if name in config_names() and option in ("", "--config", "-c") and not Path(name).exists():
-        return f"{option}{equals}{resources.files('vtadl.configs') / name}.yaml"
-    return argument
+            raise InputError(f"settings {name} are not text: {error}") from error
+        return name
+    if name in config_names():
+        return str(resources.files("vtadl.configs") / f"{name}.yaml")
+    raise InputError(f"there are no settings {name}: it is no file, and none of {', '.join(config_names())}")
 
 
 def _predict(arguments: list[str]) -> int:

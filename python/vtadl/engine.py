@@ -8,7 +8,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vtadl.calibration import Calibration
@@ -19,6 +19,7 @@ from vtadl.fitting import collect_images, fit_dictionary
 from vtadl.guard import require_finite
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Background, Descriptor, Likelihood, Positions, VTADLLoss
+from vtadl.model.equal_norm import EqualNorm
 from vtadl.model.loss import LossTerms
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.ranges import require_fraction, require_not_negative, require_positive
@@ -49,6 +50,7 @@ class AnomalyDetector(L.LightningModule):
         smoothing: float = 3.0,
         image_false_alarm_rate: float = 0.01,
         pixel_false_alarm_rate: float = 0.01,
+        equal_norm: bool = False,
         learning_rate: float = 1.5e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 50,
@@ -77,6 +79,8 @@ class AnomalyDetector(L.LightningModule):
             smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
             image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
             pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
+            equal_norm: Whether every image is brought to the norm of normal ones, so that a dark or empty one
+                is judged by its shapes.
             learning_rate: Largest learning rate.
             weight_decay: Weight decay of AdamW.
             warmup_steps: Steps until the largest learning rate.
@@ -101,6 +105,7 @@ class AnomalyDetector(L.LightningModule):
             min_std=0.1 if min_std is None else min_std,
             **network,
         )
+        self.norm = EqualNorm() if equal_norm else nn.Identity()
         self.loss = VTADLLoss(mse_weight, ssim_weight)
         self.scorer = AnomalyScorer(
             self.network.grid, self.network.image_size, terms, normalised, top_patches, smoothing
@@ -127,20 +132,21 @@ class AnomalyDetector(L.LightningModule):
             InputError: If the trainer was given no data module.
         """
         resumed = self.trainer.ckpt_path is not None
-        if (
-            stage != "fit"
-            or resumed
-            or self.network.likelihood != "dictionary"
-            or self.network.dictionary.fitted
-        ):
+        has_dictionary = self.network.likelihood == "dictionary"
+        fitted = has_dictionary and self.network.dictionary.fitted
+        if stage != "fit" or resumed or fitted:
+            return
+        if not has_dictionary and not isinstance(self.norm, EqualNorm):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
-        images = collect_images(data.whole_train_dataloader(), self.network.grid)
-        fit_dictionary(
-            self.network, images.to(self.device), self.scorer.top_patches, self.scorer.smoothing, self.fixed
-        )
+        images = collect_images(data.whole_train_dataloader(), self.network.grid).to(self.device)
+        if isinstance(self.norm, EqualNorm):
+            self.norm.fit(images)
+        if has_dictionary:
+            top_patches, smoothing = self.scorer.top_patches, self.scorer.smoothing
+            fit_dictionary(self.network, self.norm(images), top_patches, smoothing, self.fixed)
 
     def forward(self, images: Tensor, seen: bool = False) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1].
@@ -148,16 +154,17 @@ class AnomalyDetector(L.LightningModule):
         One that is larger than the network is cut into tiles: its score is the largest of theirs. Validation
         images have been `seen` by the scorer, and are scored as if it had not seen them.
         """
-        tiles = cut(images, self.network.image_size)
+        tiles = self.norm(cut(images, self.network.image_size))
         prediction = self.network(tiles)
         scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction), seen)
-        if tiles is images:
-            return scores
         size = (images.shape[-2], images.shape[-1])
+        if size == self.network.image_size:
+            return scores
         return Scores(scores.image.view(len(images), -1).amax(1), join(scores.map, size))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        terms = self.loss(batch["image"], self.network(batch["image"]))
+        images = self.norm(batch["image"])
+        terms = self.loss(images, self.network(images))
         require_finite(terms, self.global_step)
         self._log_loss("train", terms, batch)
         return terms.total
@@ -166,7 +173,7 @@ class AnomalyDetector(L.LightningModule):
         self.scorer.reset(self.network.aligned)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
-        images = cut(batch["image"], self.network.image_size)
+        images = self.norm(cut(batch["image"], self.network.image_size))
         prediction = self.network(images)
         self._log_loss("val", self.loss(images, prediction), batch)
         self.scorer.update(images, prediction, self.network.patch_scores(prediction))

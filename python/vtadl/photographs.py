@@ -22,7 +22,7 @@ _NAMES = (
     "rocket",
     "text",
 )
-_LARGEST_SCALE = 3  # pixels that are averaged to one
+_LARGEST_SCALE = 3  # pixels a side that are averaged to one
 
 
 def make_pieces(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
@@ -40,7 +40,7 @@ def _load(name: str) -> Tensor:
 
 
 def _piece(picture: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-    """A random piece [1, 3, H, W]; pictures that are smaller than that are enlarged."""
+    """A random piece [1, 3, H, W]; pictures that are smaller are stretched to it."""
     whole = (picture.shape[-2], picture.shape[-1])
     fitting = min(have // want for have, want in zip(whole, size, strict=True))
     if fitting < 1:

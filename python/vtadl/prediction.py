@@ -115,10 +115,15 @@ def find_images(arguments: Sequence[str]) -> dict[str, Path]:
         found = [file for match in matches for file in _files(Path(match))]
         if not found:
             raise InputError(f"there is no image {argument}")
-        paths.update(dict.fromkeys(path.resolve() for path in found))
-        roots += [_folder(Path(match).resolve()) for match in matches]
+        paths.update(dict.fromkeys(map(_absolute, found)))
+        roots += [_folder(_absolute(Path(match))) for match in matches]
     root = os.path.commonpath(roots)
     return {path.relative_to(root).as_posix(): path for path in paths}
+
+
+def _absolute(path: Path) -> Path:
+    """Links stay what they are called."""
+    return Path(os.path.abspath(path))
 
 
 def _files(path: Path) -> list[Path]:

@@ -87,13 +87,13 @@ def _ellipse(image: Tensor, generator: torch.Generator) -> Tensor:
     height, width = image.shape[-2:]
     row, column = _structured_place(image, generator)
     angle = math.pi * _uniform(generator)
-    area = 0.04 * 4 ** _uniform(generator)  # mean radius, as a part of the side
+    size = 0.04 * 4 ** _uniform(generator)  # mean radius, as a part of the side
     elongation = 1 + 3 * _uniform(generator) ** 2
     rows = torch.arange(height, device=image.device)[:, None] - row
     columns = torch.arange(width, device=image.device) - column
     along = rows * math.cos(angle) + columns * math.sin(angle)
     across = columns * math.cos(angle) - rows * math.sin(angle)
-    radius = area * min(height, width)
+    radius = size * min(height, width)
     inside = (along / (radius * elongation)).square() + (across / (radius / elongation)).square()
     return (inside <= 1)[None]
 

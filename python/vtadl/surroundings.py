@@ -29,7 +29,12 @@ def pictures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
 
 
 def _tile(images: Tensor) -> tuple[int, int]:
-    return min(_TILE, images.shape[-2]), min(_TILE, images.shape[-1])
+    """The size of the fewest tiles that cover an image with little to spare."""
+    return _part(images.shape[-2]), _part(images.shape[-1])
+
+
+def _part(side: int) -> int:
+    return math.ceil(side / math.ceil(side / _TILE))
 
 
 def _mosaics(tiles: Tensor, images: Tensor) -> Tensor:

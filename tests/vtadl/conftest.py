@@ -95,6 +95,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def trained_with_equal_norm(tmp_path: Path) -> Path:
+    """The folder of a run for which dark and bright images are alike."""
+    return train(tmp_path, "--model.equal_norm=true")
+
+
+@pytest.fixture
 def trained_with_background(tmp_path: Path) -> Path:
     """The folder of a run whose scores are relative to a background."""
     options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}

@@ -50,6 +50,15 @@ def test_settings_that_are_not_text_are_named(capsys, tmp_path, option):
     assert f"vtadl: settings {path} are not text" in capsys.readouterr().err
 
 
+def test_only_settings_are_looked_for_among_the_packaged_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    assert main(["fit", "--config", "small", "--output", "small", "--print_config"]) == 0
+    printed = capsys.readouterr().out
+    assert "image_size: 128" in printed
+    assert "output: small\n" in printed
+
+
 @pytest.mark.parametrize("name", config_names())
 def test_packaged_settings_are_found_by_name(capsys, name):
     with pytest.raises(SystemExit) as exit_:

@@ -82,3 +82,10 @@ def test_files_folders_and_patterns_stand_for_images(trained):
             find_images([nothing])
     with pytest.raises(InputError, match="no images"):
         find_images([])
+
+
+def test_links_to_images_keep_their_names(tmp_path, save_image):
+    elsewhere = save_image(tmp_path / "elsewhere/part.png")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/a.png").symlink_to(elsewhere)
+    assert list(find_images([str(tmp_path / "links")])) == ["a.png"]

@@ -14,8 +14,6 @@ from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
 from vtadl.ranges import require_fraction
 
-_BRIGHTNESS = 0.6  # of the normal images' mean norm, so that strokes of thin digits do not reach white
-
 
 class DigitImages(Dataset[Sample]):
     """Grey images [N, H, W] and their digits [N], one of which is normal."""
@@ -47,10 +45,7 @@ LAYOUT = (
 
 
 class MNISTDigit(ImageDataModule):
-    """Trains on the images of one digit and tests on all test images, of which the others are anomalous.
-
-    Every image is brought to the same norm: with less ink than usual any digit would look normal.
-    """
+    """Trains on the images of one digit and tests on all test images, of which the others are anomalous."""
 
     def __init__(
         self,
@@ -90,12 +85,10 @@ class MNISTDigit(ImageDataModule):
         """
         train = _read_split(self.root, "train")
         normal = train[0][train[1] == self.digit]
-        norm = _BRIGHTNESS * _norms(normal).mean()
         if stage == "test":
             images, digits = _read_split(self.root, "t10k")
-            self.test_set = DigitImages(_bring_to(norm, images), digits, self.digit, "test")
+            self.test_set = DigitImages(images, digits, self.digit, "test")
             return
-        normal = _bring_to(norm, normal)
         order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
         held_out = max(2, round(self.val_fraction * len(normal)))
         for name, part in (("val", order[:held_out]), ("train", order[held_out:])):
@@ -133,11 +126,3 @@ def _read_split(root: Path, split: str) -> tuple[Tensor, Tensor]:
     if images.ndim != 3 or len(images) != len(digits):
         raise InputError(f"the {split} images in {root} do not fit to their labels")
     return torch.from_numpy(images).float() / 255, torch.from_numpy(digits).long()
-
-
-def _norms(images: Tensor) -> Tensor:
-    return images.flatten(1).norm(dim=1).clamp(min=1e-6)
-
-
-def _bring_to(norm: Tensor, images: Tensor) -> Tensor:
-    return (images * (norm / _norms(images))[:, None, None]).clamp(max=1)

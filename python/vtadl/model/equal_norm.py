@@ -1,0 +1,27 @@
+"""Images of equal norm, so that how much there is in one says nothing."""
+
+import torch
+from torch import Tensor, nn
+
+_BRIGHTNESS = 0.6  # of the mean norm, so that little of an image reaches white
+
+
+class EqualNorm(nn.Module):
+    """Multiplies each image so that its norm is that of normal images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("norm", torch.zeros(()))
+        self.norm: Tensor
+
+    def fit(self, images: Tensor) -> None:
+        """Takes the mean norm of normal images [N, C, H, W]."""
+        self.norm = _BRIGHTNESS * _norms(images).mean()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1]."""
+        return (images * (self.norm / _norms(images))[:, None, None, None]).clamp(max=1)
+
+
+def _norms(images: Tensor) -> Tensor:
+    return images.flatten(1).norm(dim=1).clamp(min=1e-6)
