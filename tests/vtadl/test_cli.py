@@ -53,7 +53,8 @@ def test_settings_that_are_not_text_are_named(capsys, tmp_path, option):
 def test_only_settings_are_looked_for_among_the_packaged_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
-    assert main(["fit", "--config", "small", "--output", "small", "--print_config"]) == 0
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "small", "--output", "small", "--print_config"])
     printed = capsys.readouterr().out
     assert "image_size: 128" in printed
     assert "output: small\n" in printed

@@ -82,6 +82,15 @@ def test_equal_channels_leave_nothing_to_the_last_feature():
     assert projection(extractor(images))[..., -1].abs().max() < 0.1
 
 
+def test_the_last_feature_is_no_rounding_where_nothing_is_left():
+    images = torch.rand(40, 1, 8, 8)
+    extractor, projection = Windows((8, 8), 4, 4, (1,)), Projection(16)
+    projection.fit(images, extractor)
+    x = extractor(10 * images)
+    last, exact = projection(x)[..., -1], projection.double()(x.double())[..., -1]
+    torch.testing.assert_close(last.double(), exact, rtol=0, atol=1e-5)
+
+
 def test_the_last_feature_rises_with_what_the_components_do_not_explain():
     images = torch.rand(40, 1, 1, 8).expand(-1, -1, 8, -1)
     extractor, projection = Windows((8, 8), 4, 4, (1,)), Projection(3)

@@ -56,9 +56,10 @@ class Projection(Resizing):
         """Features [..., F] to components [..., D] in units of x; the last, the energy's, has unit scale."""
         centred = x - self.mean
         components = centred @ self.basis
-        rest = centred.square().sum(-1) - components.square().sum(-1)
+        # The difference of both energies would be rounding where little is left.
+        rest = (centred - components @ self.basis.T).square().sum(-1)
         floor, mean, deviation = self.energy
-        energy = (rest.clamp(min=0) / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
+        energy = (rest / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
         return torch.cat([components, ((energy - mean) / deviation)[..., None]], dim=-1)
 
     def whitening(self, softness: float) -> Tensor:
