@@ -16,6 +16,7 @@ from vtadl.checkpoints import load_detector
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.inputs import Picture, lay_over, prepare
+from vtadl.ranges import require_positive
 from vtadl.scoring import Scores
 
 Input = str | Path | Image.Image | NDArray[Any] | Tensor
@@ -88,8 +89,9 @@ class Detector:
             A Detection, or a list of them for several images.
 
         Raises:
-            InputError: If a file cannot be read, or an image has another form.
+            InputError: If a file cannot be read, an image has another form, or batch_size is not positive.
         """
+        require_positive(batch_size=batch_size)
         pictures, single = prepare(images, self.image_size, self.module.fit)
         detections = list(self.detect(pictures, batch_size))
         return detections[0] if single else detections

@@ -106,6 +106,9 @@ class AnomalyDetector(L.LightningModule):
             **network,
         )
         self.norm = EqualNorm() if equal_norm else nn.Identity()
+        if likelihood == "dictionary" and descriptor not in (None, *self.network.dictionary.descriptors):
+            known = " or ".join(self.network.dictionary.descriptors)
+            raise InputError(f"descriptor must be {known} for this network, got {descriptor}")
         self.loss = VTADLLoss(mse_weight, ssim_weight)
         self.scorer = AnomalyScorer(
             self.network.grid, self.network.image_size, terms, normalised, top_patches, smoothing

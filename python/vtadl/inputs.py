@@ -43,8 +43,15 @@ def prepare_one(image: Any, size: tuple[int, int], fit: Fit = "stretch") -> Pict
     if isinstance(image, Image.Image):
         return from_pil(image, size, fit)
     if isinstance(image, np.ndarray):
+        if image.dtype.kind not in "biuf":
+            raise InputError(f"an image must hold bytes, or floats in [0, 1], but this holds {image.dtype}")
         channels = image[..., None] if image.ndim == 2 else image
-        if image.dtype == np.uint8 and channels.ndim == 3 and channels.shape[2] in (1, 3, 4):
+        if (
+            image.dtype == np.uint8
+            and channels.size
+            and channels.ndim == 3
+            and channels.shape[2] in (1, 3, 4)
+        ):
             return from_pil(
                 Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels), size, fit
             )
@@ -61,7 +68,7 @@ def from_pil(image: Image.Image, size: tuple[int, int], fit: Fit, name: str = "g
 
 def from_tensor(image: Tensor, size: tuple[int, int], fit: Fit) -> Picture:
     """An image [C, H, W] of bytes or of floats in [0, 1]."""
-    if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
+    if image.ndim != 3 or image.shape[0] not in (1, 3, 4) or not image.numel():
         raise InputError(f"an image must be {FORMS}, but this has the shape {list(image.shape)}")
     if not image.is_floating_point() and image.dtype != torch.uint8:
         raise InputError(f"an image must hold bytes, or floats in [0, 1], but this holds {image.dtype}")

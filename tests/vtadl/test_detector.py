@@ -59,6 +59,11 @@ def test_several_images_have_what_each_has_alone(detector, path, trained):
     assert detector.predict([]) == []
 
 
+def test_batches_have_images(detector):
+    with pytest.raises(InputError, match="batch_size"):
+        detector.predict(torch.rand(3, 32, 32), batch_size=0)
+
+
 @pytest.mark.parametrize(
     ("image", "sentence"),
     [
@@ -67,6 +72,9 @@ def test_several_images_have_what_each_has_alone(detector, path, trained):
         (torch.full((3, 32, 32), torch.nan), r"must lie in \[0, 1\]"),
         (torch.zeros(3, 32, 32, dtype=torch.int64), "torch.int64"),
         (3.5, "but this is a float"),
+        (np.array([["a"]]), "but this holds <U1"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), r"the shape \[3, 0, 4\]"),
+        (torch.rand(3, 0, 4), r"the shape \[3, 0, 4\]"),
         ("none.png", r"none\.png"),
     ],
 )

@@ -192,3 +192,8 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
     ):
         temporary.write_text("text")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_descriptor_that_the_network_lacks_is_named():
+    with pytest.raises(InputError, match="must be energies or pixels for this network, got pretrained"):
+        AnomalyDetector(descriptor="pretrained")
