@@ -168,7 +168,7 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
     settings = DictionarySettings("energies", positions, 2, background="pictures")
     dictionary.fit(normal, settings, background=background)
     prediction = model(textures)
-    x = (background * dictionary.factors).double()
+    x = (background * dictionary.factors)[..., :-1].double()
     parts = (getattr(dictionary, f"background_{name}").double() for name in ("logits", "mu", "log_std"))
     expected = prediction.mixture.nll(prediction.features, "none") - Mixture(*parts).nll(x, "none")
     scores = model.patch_scores(prediction)
@@ -177,6 +177,19 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
     dictionary.fit(normal, settings._replace(background="none"))
     nll = dictionary.mixture().nll(dictionary(textures), "none")
     torch.testing.assert_close(dictionary.scores(background), nll)
+
+
+def test_a_colour_among_grey_images_counts_with_a_background_too(tiny):
+    model = VTADL(**tiny, features=12)
+    images = torch.rand(24, 1, 32, 32).expand(-1, 3, -1, -1)
+    pictures = torch.rand(6, 1, 32, 32).cumsum(3).expand(-1, 3, -1, -1) / 32
+    dictionary = model.dictionary
+    dictionary.describe(images, "energies")
+    settings = DictionarySettings("energies", "shared", 2, background="pictures")
+    dictionary.fit(dictionary.components_of(images), settings, background=dictionary.components_of(pictures))
+    coloured = images * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1)
+    grey, colour = (dictionary.scores(dictionary.components_of(x)) for x in (images, coloured))
+    assert colour.min() > grey.max()
 
 
 def test_a_background_without_images_is_refused(fitted):

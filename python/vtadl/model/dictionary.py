@@ -38,7 +38,8 @@ class Dictionary(Resizing):
 
     With a background, one more mixture is the density of images of any kind, and the ratio of both says how
     unlike normal ones a window is (Ren et al., "Likelihood ratios for out-of-distribution detection", 2019).
-    What both find likely, as smooth windows, does not count then.
+    What both find likely, as smooth windows, does not count then. Of the energy that the principal components
+    leave out, the background knows nothing: a colour among grey images is as unlikely as without it.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class Dictionary(Resizing):
         for name, dims in (("logits", 1), ("mu", 2), ("log_std", 2)):
             self.register_buffer(f"background_{name}", torch.zeros((0,) * dims))
         self.background_logits: Tensor  # [K], or [0] for none
-        self.background_mu: Tensor  # [K, D]
-        self.background_log_std: Tensor  # [K, D]
+        self.background_mu: Tensor  # [K, D - 1]
+        self.background_log_std: Tensor  # [K, D - 1]
 
     @property
     def extractor(self) -> FeatureExtractor:
@@ -139,7 +140,7 @@ class Dictionary(Resizing):
         self.replace("log_std", mixture.scale.log())
         logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
         if background is not None:
-            x = _sample_windows(background * self.factors, windows, generator)
+            x = _sample_windows(_explained(background * self.factors), windows, generator)
             mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
             logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
         self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
@@ -180,13 +181,19 @@ class Dictionary(Resizing):
         x = (
             torch.einsum("bpe,pde->bpd", features, self.rotation) if self.aligned else features
         ) + self.centre
-        return Mixture(self.background_logits, self.background_mu, self.background_log_std).nll(x, "none")
+        background = Mixture(self.background_logits, self.background_mu, self.background_log_std)
+        return background.nll(_explained(x), "none")
 
     @torch.no_grad()
     def scores(self, components: Tensor) -> Tensor:
         """Negative log-likelihood [N, P] in nats, less that of the background, given principal components."""
         features = map(self.features_of, components.split(_CHUNK))
         return torch.cat([self.mixture().nll(x, "none") - self.background_nll(x) for x in features])
+
+
+def _explained(x: Tensor) -> Tensor:
+    """Features [..., D] without the last, the energy that the principal components leave out."""
+    return x[..., :-1]
 
 
 def _sample_windows(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
