@@ -84,7 +84,7 @@ class Case:
     modes: tuple[Mode, ...] = (FORWARD, GRADIENTS)
     dtype: torch.dtype = torch.float32
     level: Level = "full"
-    sweep: tuple[str, float] | None = None  # what varies from case to case, and its value
+    sweep: dict[str, int] | None = None  # what varies from case to case, and its value
     threads: int | None = None  # None: all
     devices: tuple[str, ...] = ("cpu", "cuda")
     images: int = 0  # in a call, where images per second are of interest

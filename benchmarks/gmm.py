@@ -1,6 +1,7 @@
 """`gmm_nll` against other ways to the same number."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch.distributions import (
 from torch.utils.checkpoint import checkpoint
 
 import vtadl_ext
-from benchmarks.case import FORWARD, GRADIENTS, OWN, Case, Function, Mode, Provider, thread_counts
+from benchmarks import sweeps
+from benchmarks.case import FORWARD, GRADIENTS, OWN, Case, Function, Mode, Provider
 
 # The chunks of samples that the float64 reference takes one by one have no more elements N K D than this.
 _REFERENCE_ELEMENTS = 1 << 25
@@ -113,20 +115,12 @@ def cases() -> list[Case]:
     ]
 
 
-def _sweeps() -> list[Case]:
-    def swept(axis: str, value: int, samples: int, components: int, features: int, **options: Any) -> Case:
-        name = f"{axis} = {value}"
-        options = {"providers": SWEPT, "modes": (GRADIENTS,), "sweep": (axis, value), **options}
-        return _per_sample(name, samples, components, features, **options)
-
-    dtypes = (torch.bfloat16, torch.float32)
-    return [
-        *(swept("N", n, n, 32, 64) for n in (128, 1024, 4096)),
-        *(swept("K", k, 512, k, 64) for k in (8, 64, 512)),
-        *(swept("D", d, 2048, 16, d) for d in (1, 16, 256)),
-        *(swept("bits per number", 8 * d.itemsize, 512, 64, 128, dtype=d) for d in dtypes),
-        *(swept("threads", t, 512, 64, 128, threads=t, devices=("cpu",)) for t in thread_counts()),
-    ]
+def _sweeps() -> Iterator[Case]:
+    options: dict[str, Any] = {"providers": SWEPT, "modes": (GRADIENTS,)}
+    others = {"N": (128, 4096), "K": (8, 256), "D": (1, 512)}
+    for point in sweeps.around({"N": 1024, "K": 32, "D": 64}, others):
+        samples, components, features = point.sizes.values()
+        yield _per_sample(point.name, samples, components, features, **options, **point.options)
 
 
 def _per_sample(name: str, samples: int, components: int, features: int, **options: Any) -> Case:

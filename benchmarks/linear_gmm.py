@@ -1,5 +1,6 @@
 """`linear_gmm_nll` against a linear layer and what computes the likelihood of its output."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import vtadl_ext
-from benchmarks import gmm
+from benchmarks import gmm, sweeps
 from benchmarks.case import OWN, Case, Function, Mode, Provider
 
 # A head is trained on samples that are given.
@@ -46,10 +47,15 @@ def cases() -> list[Case]:
         _case("narrow head", 2048, 30, 128, 128, level="quick"),
         _case("wide features", 2048, 30, 512, 512),
         _case("world model", 65536, 5, 1, 64),
-        *(_case(f"N = {n}", n, 32, 64, 64, sweep=("N", n)) for n in (512, 2048, 8192)),
-        *(_case(f"K = {k}", 1024, k, 64, 64, sweep=("K", k)) for k in (16, 64, 256)),
+        *_sweeps(),
         _case("smoke", 6, 3, 4, 5, level="smoke"),
     ]
+
+
+def _sweeps() -> Iterator[Case]:
+    for point in sweeps.around({"N": 2048, "K": 32}, {"N": (512, 8192), "K": (8, 128)}):
+        samples, components = point.sizes.values()
+        yield _case(point.name, samples, components, 64, 64, **point.options)
 
 
 def _case(name: str, samples: int, components: int, features: int, width: int, **options: Any) -> Case:

@@ -51,7 +51,7 @@ def blank_result(operator: str, case: Case, mode: Mode) -> Result:
         case=case.name,
         size=case.size,
         dtype=str(case.dtype).removeprefix("torch."),
-        sweep=list(case.sweep) if case.sweep else None,
+        sweep=case.sweep,
         threads=torch.get_num_threads(),
         mode=mode.name,
         regime="",

@@ -12,7 +12,7 @@ from benchmarks.limits import least_seconds
 from vtadl.files import atomic_path
 
 FILE = "results.json"
-_SCHEMA = 1
+_SCHEMA = 2
 
 Status = Literal["timed", "disagrees", "failed", "not installed", "too slow"]
 # What is timed: operator, case, mode, regime.
@@ -27,7 +27,7 @@ class Result:
     case: str
     size: str
     dtype: str
-    sweep: list[Any] | None  # what varies, and its value here
+    sweep: dict[str, int] | None  # what varies, and its value here
     threads: int
     mode: str
     regime: str

@@ -1,5 +1,6 @@
 """`ssim` against the libraries for it."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 import vtadl_ext
-from benchmarks.case import FIRST_GRADIENT, FORWARD, GRADIENTS, OWN, Case, Mode, Provider, thread_counts
+from benchmarks import sweeps
+from benchmarks.case import FIRST_GRADIENT, FORWARD, GRADIENTS, OWN, Case, Mode, Provider
 
 _TAPS = 11
+_SIDE = "height and width"
 
 
 def pytorch_msssim_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -80,17 +83,11 @@ def cases() -> list[Case]:
     ]
 
 
-def _sweeps() -> list[Case]:
-    def swept(axis: str, value: int, side: int, **options: Any) -> Case:
-        options |= {"providers": SWEPT, "modes": (FIRST_GRADIENT,), "sweep": (axis, value)}
-        return _case(f"{axis} = {value}", 1, 3, side, side, **options)
-
-    dtypes = (torch.bfloat16, torch.float32)
-    return [
-        *(swept("height and width", side, side) for side in (64, 256, 512, 1024)),
-        *(swept("bits per number", 8 * dtype.itemsize, 512, dtype=dtype) for dtype in dtypes),
-        *(swept("threads", threads, 1024, threads=threads, devices=("cpu",)) for threads in thread_counts()),
-    ]
+def _sweeps() -> Iterator[Case]:
+    options: dict[str, Any] = {"providers": SWEPT, "modes": (FIRST_GRADIENT,)}
+    for point in sweeps.around({_SIDE: 512}, {_SIDE: (64, 256, 1024)}):
+        side = point.sizes[_SIDE]
+        yield _case(point.name, 1, 3, side, side, **options, **point.options)
 
 
 def _case(name: str, *shape: int, **options: Any) -> Case:

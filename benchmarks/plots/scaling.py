@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 
 from benchmarks.plots.colours import colours, machine
 from benchmarks.results import Report, Result
+from benchmarks.sweeps import THREADS
 
-# Results of a sweep by provider, in the order of what varies.
-Curves = dict[str, list[Result]]
+# Results by provider, and by the values of what varies.
+Curves = dict[str, dict[int, Result]]
 
 
 def scaling(report: Report, operator: str) -> Figure | None:
     """A column for each quantity that varies: time above, memory below."""
-    sweeps = {axis: curves for axis, curves in _sweeps(report, operator).items() if axis != "threads"}
+    sweeps = {axis: curves for axis, curves in _sweeps(report, operator).items() if axis != THREADS}
     if not sweeps:
         return None
     size = (3.6 * len(sweeps) + 1, 6.5)
@@ -32,7 +33,7 @@ def scaling(report: Report, operator: str) -> Figure | None:
     axes[1][0].set_ylabel("peak memory beyond the input, MB")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    mode = next(iter(next(iter(sweeps.values())).values()))[0].mode
+    mode = next(result.mode for result in report.results if result.operator == operator and result.sweep)
     figure.suptitle(f"{operator}, {mode}: how time and memory grow on {machine(report)}")
     return figure
 
@@ -40,7 +41,7 @@ def scaling(report: Report, operator: str) -> Figure | None:
 def thread_scaling(report: Report) -> Figure | None:
     """How many times faster than with one thread, for each operator."""
     operators = dict.fromkeys(result.operator for result in report.results)
-    sweeps = {operator: _sweeps(report, operator).get("threads") for operator in operators}
+    sweeps = {operator: _sweeps(report, operator).get(THREADS) for operator in operators}
     swept = {operator: curves for operator, curves in sweeps.items() if curves}
     if not swept:
         return None
@@ -49,8 +50,9 @@ def thread_scaling(report: Report) -> Figure | None:
     )
     for axis, (operator, curves) in zip(axes[0], swept.items(), strict=True):
         for provider, results in curves.items():
-            threads = [result.threads for result in results]
-            faster = [(results[0].median or 0) / (result.median or 1) for result in results]
+            threads = list(results)
+            medians = [result.median or 1 for result in results.values()]
+            faster = [medians[0] / median for median in medians]
             axis.plot(threads, faster, "o-", color=colours(report, operator)[provider], label=provider)
         axis.plot(threads, threads, ":", color="black", label="ideal")
         axis.set(title=operator, xlabel="threads", ylabel="times faster than with one")
@@ -61,27 +63,31 @@ def thread_scaling(report: Report) -> Figure | None:
 
 
 def _sweeps(report: Report, operator: str) -> dict[str, Curves]:
+    """What was timed at more than one value, in the order of the values."""
     sweeps: dict[str, Curves] = {}
-    last_regime = report.regimes[-1]
     for result in report.results:
-        if result.operator == operator and result.sweep and result.regime == last_regime and result.median:
-            sweeps.setdefault(result.sweep[0], {}).setdefault(result.provider, []).append(result)
-    return sweeps
+        if result.operator == operator and result.regime == report.regimes[-1] and result.median:
+            for axis, value in (result.sweep or {}).items():
+                sweeps.setdefault(axis, {}).setdefault(result.provider, {})[value] = result
+    ordered = {
+        axis: {provider: dict(sorted(results.items())) for provider, results in curves.items()}
+        for axis, curves in sweeps.items()
+    }
+    return {axis: curves for axis, curves in ordered.items() if max(map(len, curves.values())) > 1}
 
 
 def _draw(axis: Axes, curves: Curves, colour: dict[str, str], figure_of: Callable[[Result], float]) -> None:
     drawn = False
     for provider, results in curves.items():
-        points = [(result.sweep[1], figure_of(result)) for result in results if result.sweep]
+        points = [(value, figure_of(result)) for value, result in results.items()]
         points = [(x, y) for x, y in points if y > 0]
         if points:
             axis.plot(*zip(*points, strict=True), "o-", color=colour[provider], label=provider)
-            axis.set_xticks([x for x, _ in points], [f"{x:g}" for x, _ in points], minor=False)
             drawn = True
     axis.set_visible(drawn)
     if drawn:
         axis.set(xscale="log", yscale="log")
         axis.minorticks_off()
-        ticks = [result.sweep[1] for result in next(iter(curves.values())) if result.sweep]
+        ticks = sorted({value for results in curves.values() for value in results})
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.grid(alpha=0.3)

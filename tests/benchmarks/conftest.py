@@ -77,7 +77,7 @@ def report(make_result: Callable[..., Result]) -> Report:
     for axis, values in (("N", (10, 100)), ("threads", (1, 2))):
         results += [
             make_result(
-                1e-3 * value, case=f"{axis} = {value}", sweep=[axis, value], threads=value, regime="warm"
+                1e-3 * value, case=f"{axis} = {value}", sweep={axis: value}, threads=value, regime="warm"
             )
             for value in values
         ]

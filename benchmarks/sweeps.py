@@ -1,0 +1,33 @@
+"""Sweeps of sizes, of the type and of the number of threads, around a base that all of them share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.case import thread_counts
+
+THREADS = "threads"
+_BITS = "bits per number"
+
+
+class Point(NamedTuple):
+    """The sizes of a case, and the keywords of a `Case` that make it a part of sweeps."""
+
+    name: str
+    sizes: dict[str, int]
+    options: dict[str, Any]
+
+
+def around(sizes: Mapping[str, int], others: Mapping[str, Sequence[int]]) -> Iterator[Point]:
+    """The base of these sizes, then with `others` for each of them, in bfloat16, and with fewer threads."""
+    base = dict(sizes)
+    *fewer, most = thread_counts()
+    yield Point("base of the sweeps", base, {"sweep": base | {_BITS: 32, THREADS: most}})
+    for name, values in others.items():
+        for value in values:
+            yield Point(f"{name} = {value}", base | {name: value}, {"sweep": {name: value}})
+    yield Point(f"{_BITS} = 16", base, {"sweep": {_BITS: 16}, "dtype": torch.bfloat16})
+    for threads in fewer:
+        options = {"sweep": {THREADS: threads}, "threads": threads, "devices": ("cpu",)}
+        yield Point(f"{THREADS} = {threads}", base, options)
