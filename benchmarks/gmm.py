@@ -21,8 +21,9 @@ import vtadl_ext
 from benchmarks import sweeps
 from benchmarks.case import FORWARD, GRADIENTS, OWN, Case, Function, Mode, Provider
 
-# The chunks of samples that the float64 reference takes one by one have no more elements N K D than this.
-_REFERENCE_ELEMENTS = 1 << 25
+# The chunks of samples that the float64 reference takes one by one have about so many elements N K D: fresh
+# memory for more would take longer than the computation.
+_REFERENCE_ELEMENTS = 1 << 20
 
 
 def mixture_same_family(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
@@ -160,19 +161,18 @@ def _case(
 
 
 def in_chunks(reference: Function, elements: int) -> Function:
-    """The reference on some samples at a time, so that float64 fits where the operators do."""
-    chunks = -(-elements // _REFERENCE_ELEMENTS)
-    if chunks == 1:
-        return reference
+    """The reference on some samples at a time; all tensors of as many rows as `x` are split."""
 
     def chunked(x: Tensor, *parameters: Tensor) -> Tensor:
+        rows = max(1, len(x) * _REFERENCE_ELEMENTS // elements)
+        chunks = x.split(rows)
         split = [
-            parameter.tensor_split(chunks) if len(parameter) == len(x) else [parameter] * chunks
+            parameter.split(rows) if len(parameter) == len(x) else [parameter] * len(chunks)
             for parameter in parameters
         ]
         means = [
             len(samples) / len(x) * checkpoint(reference, samples, *of_samples, use_reentrant=False)
-            for samples, *of_samples in zip(x.tensor_split(chunks), *split, strict=True)
+            for samples, *of_samples in zip(chunks, *split, strict=True)
         ]
         return torch.stack(means).sum()
 

@@ -69,7 +69,10 @@ def _case(name: str, samples: int, components: int, features: int, width: int, *
         name,
         " x ".join(map(str, (samples, components, features, width))),
         build,
-        partial(vtadl_ext.reference.linear_gmm_nll, num_components=components),
+        gmm.in_chunks(
+            partial(vtadl_ext.reference.linear_gmm_nll, num_components=components),
+            samples * components * features,
+        ),
         providers(components),
         flops=lambda _: 6.0 * samples * rows * width,  # of the products, which are nearly all
         modes=(GRADIENTS,),
