@@ -3,7 +3,8 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,11 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data as photographs
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from benchmarks.network import SMALL, TINY, Sizes, as_key, detector
-from vtadl.data import Folder
+from vtadl.data import Folder, Sample
 
-COLUMNS = ("files", "pixels", "loading", "training", "training from files", "predicting", "from files")
+RATES = (
+    "reading",
+    "training",
+    "training while reading",
+    "training, images kept",
+    "predicting",
+    "predicting while reading",
+)
 
 
 def main() -> None:
@@ -28,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         options.images, options.sides, options.workers = 4, [32], 0
-    table = Table(*COLUMNS, title=f"images per second, {torch.get_num_threads()} threads")
+    table = Table("files", "pixels", *RATES, title=f"images per second, {torch.get_num_threads()} threads")
     for suffix in ("jpg", "png"):
         for side in options.sides:
             with tempfile.TemporaryDirectory() as folder:
@@ -47,14 +56,12 @@ def write_photographs(folder: Path, suffix: str, side: int, count: int) -> None:
 
 
 def measure(folder: Path, sizes: Sizes, workers: int) -> list[float]:
-    """Images per second of loading, and of training and predicting from memory and from files."""
+    """Images per second of what `RATES` names; training and predicting take images from memory first."""
     module = detector(sizes, torch.float32, torch.device("cpu"))
-    data = Folder(str(folder), image_size=module.network.image_size, workers=workers)
-    data.setup("fit")
-    loader = data.train_dataloader()
-    from_files = lambda: (batch["image"] for batch in loader)  # noqa: E731
-    images = next(iter(from_files()))
-    from_memory = lambda: [images] * len(loader)  # noqa: E731
+    loaders = [_loader(folder, module.network.image_size, workers, cache_gb) for cache_gb in (0.0, 1.0)]
+    reading, kept = (partial(_images, loader) for loader in loaders)
+    images = next(reading())
+    given = lambda: [images] * len(loaders[0])  # noqa: E731
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0)
 
     def train(images: Tensor) -> None:
@@ -67,9 +74,20 @@ def measure(folder: Path, sizes: Sizes, workers: int) -> list[float]:
             module.eval()(images)
 
     return [
-        rate(from_files, lambda images: None),
-        *(rate(source, work) for work in (train, predict) for source in (from_memory, from_files)),
+        rate(reading, lambda images: None),
+        *(rate(source, train) for source in (given, reading, kept)),
+        *(rate(source, predict) for source in (given, reading)),
     ]
+
+
+def _loader(folder: Path, size: tuple[int, int], workers: int, cache_gb: float) -> DataLoader[Sample]:
+    data = Folder(str(folder), image_size=size, workers=workers, cache_gb=cache_gb)
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+def _images(loader: DataLoader[Sample]) -> Iterator[Tensor]:
+    return (batch["image"] for batch in loader)
 
 
 def rate(source: Callable[[], Iterable[Tensor]], work: Callable[[Tensor], None]) -> float:

@@ -69,6 +69,15 @@ class Calibration(nn.Module):
         self.image.fit(torch.cat(scores), self.image_rate)
         self.pixel.fit(torch.cat(pixels), self.pixel_rate)
 
+    def sentence(self) -> str:
+        """What the threshold of images promises, and what more would take."""
+        count, rate = int(self.image.count), self.image.false_alarm_rate.item()
+        promise = f"threshold: a new normal image exceeds it with a probability of {rate:.1%} at most"
+        if rate <= self.image_rate + 1e-6:
+            return promise
+        wanted = math.ceil(1 / self.image_rate - 1e-9) - 1
+        return f"{promise}; {self.image_rate:.1%} would take {wanted} validation images, of which there are {count}"
+
     def summary(self) -> dict[str, dict[str, float]]:
         """Both thresholds with their false-alarm rates, as numbers."""
         return {

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vtadl.errors import DivergenceError, InputError
+from vtadl.errors import DivergenceError, InputError, UsageError
 
 HELP = """usage: vtadl COMMAND [options]
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if cause is None:
             raise
         sentence = str(cause).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
-        return _complain(sentence, 1)
+        return _complain(sentence, 2 if isinstance(cause, UsageError) else 1)
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except ModuleNotFoundError as error:

@@ -218,7 +218,7 @@ class AnomalyDetector(L.LightningModule):
             )
 
     def on_test_epoch_end(self) -> None:
-        self.evaluation = self.metrics.evaluate()
+        self.evaluation = self.metrics.evaluate(self.calibration.image.value.item())
         self.log_dict(self.evaluation.figures, sync_dist=True)  # the same in every process
         self.metrics.reset()
 

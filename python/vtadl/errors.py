@@ -5,5 +5,9 @@ class InputError(ValueError):
     """A file, folder or setting that cannot be used; the message is one sentence for the user."""
 
 
+class UsageError(InputError):
+    """A command that lacks what it needs."""
+
+
 class DivergenceError(RuntimeError):
     """Training came to a loss or weights that are no numbers; the message says which."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from vtadl.checkpoints import find_checkpoint, read_checkpoint
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
-from vtadl.errors import DivergenceError, InputError
+from vtadl.errors import DivergenceError, InputError, UsageError
 from vtadl.files import atomic_path
 from vtadl.parsing import LightningParser
 from vtadl.ranges import require_not_negative
@@ -108,7 +108,7 @@ class DetectorCLI(LightningCLI):
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
             read_checkpoint(Path(settings.ckpt_path))
         elif command != "fit":
-            raise InputError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
+            raise UsageError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
         if settings.output is None:
             folder = settings.ckpt_path and Path(settings.ckpt_path).parent
             settings.output = str(
@@ -141,6 +141,7 @@ class DetectorCLI(LightningCLI):
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
                 print(f"checkpoint: {callback.best_model_path}")
+        print(self.model.calibration.sentence())
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
@@ -227,7 +228,7 @@ def expand_run_folders(arguments: Sequence[str]) -> list[str]:
 def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
     settings, path = Path(folder) / "config.yaml", Path(folder) / checkpoint
     if not folder:
-        raise InputError("--resume takes the folder of a run")
+        raise UsageError("--resume takes the folder of a run")
     if not settings.exists():
         raise InputError(f"there is no run in {folder}: its config.yaml is missing")
     # A run that was stopped in its first epoch starts anew.

@@ -6,7 +6,6 @@ from itertools import count
 from typing import Any
 
 import lightning as L
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from vtadl.calibration import decide
@@ -93,14 +92,3 @@ class Recorder(Callback):
         heapq.heappush(self._heaps[group], (key, -next(self._order), example))
         if len(self._heaps[group]) > EXAMPLES:
             heapq.heappop(self._heaps[group])
-
-
-def found(record: Record) -> dict[str, int]:
-    """How many anomalous and normal images there are, and how many of each exceed the threshold."""
-    scores, labels = np.array(record.scores), np.array(record.labels) == 1
-    return {
-        "anomalous": int(labels.sum()),
-        "hits": int((scores[labels] > 0.5).sum()),
-        "normal": int((~labels).sum()),
-        "false_alarms": int((scores[~labels] > 0.5).sum()),
-    }

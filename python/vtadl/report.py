@@ -18,7 +18,7 @@ from vtadl.files import atomic_path
 from vtadl.history import read_history
 from vtadl.metrics import Evaluation
 from vtadl.plots import curve_plots, histogram_plot, history_plots, picture_uri
-from vtadl.recorder import Record, Recorder, found
+from vtadl.recorder import Record, Recorder
 from vtadl_ext import build_info
 
 FIGURES = {
@@ -102,7 +102,6 @@ def _section(result: DetectorResult) -> dict[str, Any]:
     record = result.record
     return {
         "result": result,
-        "found": found(record),
         "curves": curve_plots(result.evaluation.curves),
         "histogram": histogram_plot(record.scores, record.labels),
         "root": _common_folder(record),

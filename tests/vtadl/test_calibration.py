@@ -32,6 +32,23 @@ def test_with_few_scores_the_threshold_is_the_largest_and_its_rate_says_so():
     assert threshold.false_alarm_rate == 0.25
 
 
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (99, "threshold: a new normal image exceeds it with a probability of 1.0% at most"),
+        (
+            19,
+            "threshold: a new normal image exceeds it with a probability of 5.0% at most; "
+            "1.0% would take 99 validation images, of which there are 19",
+        ),
+    ],
+)
+def test_what_the_threshold_promises_is_said(count, sentence):
+    calibration = Calibration(image_rate=0.01, pixel_rate=0.01)
+    calibration.image.fit(torch.arange(float(count)), rate=0.01)
+    assert calibration.sentence() == sentence
+
+
 def test_new_normal_scores_exceed_the_threshold_as_often_as_stated():
     draws, count = 4000, 29
     scores = torch.randn(draws, count + 1).exp()

@@ -112,7 +112,6 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
             "there is no checkpoint none.ckpt",
         ),
         (["fit", "--resume", "nowhere"], "there is no run in nowhere"),
-        (["fit", "--resume"], "--resume takes the folder of a run"),
         (["fit", "--config=smal"], "there are no settings smal: it is no file, and none of mnist, paper"),
         (["fit", "--model.heads=0"], "heads is 0; it has to be more than 0"),
         (["fit", "--data.val_count=0"], "val_count is 0"),
@@ -120,7 +119,6 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
         (["fit", "--data=MVTecAD", "--data.root=x", "--data.augmentation.zoom=2"], "zoom is 2.0"),
         (["fit", "--patience=-1"], "patience is -1"),
         (["fit", "--trainer.accelerator=abacus"], "trainer cannot be set so: You selected an invalid"),
-        (["test"], "nothing to test"),
         (["report", "nowhere"], "there is no run in nowhere"),
         (["test", "--ckpt=other.ckpt"], "other.ckpt does not hold a detector"),
         (["predict", "x.png", "--ckpt=none.ckpt", "--batch_size=0"], "batch_size is 0"),
@@ -137,6 +135,19 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
     assert f"vtadl: {sentence}" in error
     assert "Traceback" not in error
     assert not list(tmp_path.glob("runs/*"))  # no folder of a run that never was
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "--resume"], "--resume takes the folder of a run"),
+        (["test"], "nothing to test"),
+        (["predict", "--ckpt=none.ckpt"], "no images are given"),
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(capsys, arguments, sentence):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"vtadl: {sentence}")
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):

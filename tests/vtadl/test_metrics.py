@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_f1_score
 
 from vtadl.errors import InputError
@@ -150,6 +151,21 @@ def test_the_table_has_each_kind_against_all_normal_images():
     for name in ("image_auroc", "pixel_auroc", "aupro"):
         assert kinds["dent"][name] == pytest.approx(expected[name], abs=2e-3)
     assert set(kinds["hole"]) == {"images", "image_auroc"}  # none of its masks is known
+
+
+def test_how_many_images_exceed_the_threshold_is_counted_and_said():
+    zeros = torch.zeros(5, 1, 2, 2)
+    metrics = DetectionMetrics()
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    metrics.update(torch.tensor([0.0, 3.0, 2.0, 3.0, 4.0]), labels, zeros, zeros, labels == 2)
+    evaluation = metrics.evaluate(threshold=2.0, resamples=5)
+    assert evaluation.detected == {"anomalous": 3, "hits": 2, "normal": 2, "false_alarms": 1}
+    console = Console(record=True)
+    console.print(evaluation)
+    text = console.export_text()
+    assert "at the threshold 2 of 3 anomalous images are found" in text
+    assert "at the threshold 1 of 2 normal images are false alarms" in text
+    assert metrics.evaluate(resamples=5).detected == {}
 
 
 def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():

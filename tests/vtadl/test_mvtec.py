@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from vtadl.data import BTAD, MVTecAD
+from vtadl.data.files import ImageFiles
+from vtadl.data.records import Record
 from vtadl.errors import InputError
 
 
@@ -158,11 +160,19 @@ def test_where_published_data_are_missing_their_source_and_licence_are_named(tmp
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_cached_images_are_those_of_the_files(category, fit):
-    plain, cached = (module(category, fit=fit, cache=cache) for cache in (False, True))
-    plain.setup("fit")
-    cached.setup("fit")
-    expected = [sample["image"] for sample in plain.train_set]
+def test_images_that_are_kept_are_those_of_the_files(category, fit):
+    read, kept = (module(category, fit=fit, cache_gb=gigabytes) for gigabytes in (0, 2))
+    read.setup("fit")
+    kept.setup("fit")
+    expected = [sample["image"] for sample in read.train_set]
     for path in (category / "train/good").iterdir():
         path.unlink()
-    assert all(torch.equal(image, s["image"]) for image, s in zip(expected, cached.train_set, strict=True))
+    assert all(torch.equal(image, s["image"]) for image, s in zip(expected, kept.train_set, strict=True))
+
+
+def test_no_more_images_are_kept_than_may_be(category):
+    images = [Record(path) for path in sorted((category / "train/good").iterdir())]
+    dataset = ImageFiles(images, (32, 32), cache_bytes=2.5 * 3 * 32 * 32)
+    assert len(dataset.cached) == 2 < len(dataset)
+    plain = ImageFiles(images, (32, 32))
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(dataset, plain, strict=True))

@@ -54,6 +54,7 @@ def test_a_detector_without_scales_or_terms_is_refused(tiny):
         (lambda **options: Folder("root", **options), {"batch_size": 0}),
         (lambda **options: Folder("root", **options), {"image_size": -8}),
         (lambda **options: Folder("root", **options), {"workers": -1}),
+        (lambda **options: Folder("root", **options), {"cache_gb": -1}),
         (lambda **options: MNISTDigit("root", **options), {"val_fraction": 1}),
         (TextureDefects, {"train_count": 0}),
         (Augmentation, {"rotation": -5}),

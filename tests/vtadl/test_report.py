@@ -52,7 +52,7 @@ def test_names_of_files_cannot_write_into_the_page(trained, tmp_path):
     from vtadl.report import DetectorResult, write_report
 
     thresholds = {kind: {"count": 9, "false_alarm_rate": 0.1} for kind in ("image", "pixel")}
-    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, images=1, level=0.95)
+    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, {}, images=1, level=0.95)
     result = DetectorResult("<b>parts</b>", evaluation, Record([0.1], [0]), thresholds)
     text = write_report(tmp_path / "page.html", "title", [result]).read_text()
     assert "<b>parts" not in text

@@ -14,7 +14,7 @@ from vtadl.data.images import Fit
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.errors import InputError
-from vtadl.ranges import require_fraction
+from vtadl.ranges import require_fraction, require_not_negative
 
 
 class FileDataModule(ImageDataModule):
@@ -34,7 +34,7 @@ class FileDataModule(ImageDataModule):
         val_fraction: float = 0.1,
         fit: Fit = "stretch",
         augmentation: Augmentation | None = None,
-        cache: bool = False,
+        cache_gb: float = 2.0,
         workers: int = 2,
         seed: int = 0,
     ) -> None:
@@ -48,7 +48,8 @@ class FileDataModule(ImageDataModule):
             fit: How an image of another shape gets `image_size`: stretch; crop the longer side equally; or
                 see it as overlapping tiles along the longer side, whose scores and maps are joined.
             augmentation: Random changes of the training images.
-            cache: Keep decoded training and validation images in memory, three bytes a pixel.
+            cache_gb: Gigabytes of decoded training and validation images to keep in memory, at three bytes a
+                pixel; what is beyond is read again in each epoch.
             workers: Processes that read images.
             seed: Seed of the split and of the training order.
         """
@@ -56,7 +57,8 @@ class FileDataModule(ImageDataModule):
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.fit: Fit = fit
-        self.cache = cache
+        require_not_negative(cache_gb=cache_gb)
+        self.cache_gb = cache_gb
 
     @abstractmethod
     def normal_images(self) -> list[Path]:
@@ -78,9 +80,10 @@ class FileDataModule(ImageDataModule):
                 raise InputError(problems[0])
             self.test_set = ImageFiles(records, self.image_size, self.fit)
         else:
+            parts = self.split(self.normal_images())
+            bytes_each = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
-                ImageFiles(part, self.image_size, self.fit, self.cache)
-                for part in self.split(self.normal_images())
+                ImageFiles(part, self.image_size, self.fit, bytes_each * len(part)) for part in parts
             )
 
     def _batches(self, training: bool) -> dict[str, Any]:

@@ -13,31 +13,29 @@ from vtadl.data.module import Sample
 from vtadl.data.records import Record
 from vtadl.tiles import cut
 
+_READ_AT_ONCE = 64
+
 
 class ImageFiles(Dataset[Sample]):
     """Reads the images of a list of records, and their masks.
 
-    With `cache` all images are read at once, by as many threads as there are cores, and kept: three bytes a
-    pixel.
+    The first ones, as many as `cache_bytes` hold, are read at once and kept: three bytes a pixel.
     """
 
     def __init__(
-        self, records: Sequence[Record], size: tuple[int, int], fit: Fit = "stretch", cache: bool = False
+        self, records: Sequence[Record], size: tuple[int, int], fit: Fit = "stretch", cache_bytes: float = 0
     ) -> None:
         self.records = records
         self.size = size
         self.fit: Fit = fit
-        self.cached: list[Pixels] = []
-        if cache:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                self.cached = list(threads.map(self._pixels, range(len(records))))
+        self.cached = self._read_first(cache_bytes) if cache_bytes else []
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
         path, label, mask, kind = self.records[index]
-        image = to_tensor(self.cached[index] if self.cached else self._pixels(index))
+        image = to_tensor(self.cached[index] if index < len(self.cached) else self._pixels(index))
         unmarked = torch.zeros(1, *image.shape[1:])
         return Sample(
             image=image,
@@ -47,6 +45,18 @@ class ImageFiles(Dataset[Sample]):
             kind=kind,
             name=str(path),
         )
+
+    def _read_first(self, most_bytes: float) -> list[Pixels]:
+        """As many images as need no more bytes than that, read by as many threads as there are cores."""
+        kept: list[Pixels] = []
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for start in range(0, len(self), _READ_AT_ONCE):
+                for pixels in threads.map(self._pixels, range(len(self))[start : start + _READ_AT_ONCE]):
+                    most_bytes -= pixels.nbytes
+                    if most_bytes < 0:
+                        return kept
+                    kept.append(pixels)
+        return kept
 
     def _pixels(self, index: int) -> Pixels:
         return read_pixels(self.records[index].path, self.size, self.fit)

@@ -105,11 +105,16 @@ class DetectionMetrics(Metric):
         """The figures by name, each in [0, 1]."""
         return figures_of(self._samples(), self._pixel_counts("pixel"))
 
-    def evaluate(self, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Evaluation:
-        """The figures, their intervals at `level` by resampling, curves, and a table by kind of defect."""
+    def evaluate(
+        self, threshold: float | None = None, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    ) -> Evaluation:
+        """The figures, their intervals at `level` by resampling, curves, and a table by kind of defect.
+
+        Where a `threshold` of images is given, also how many exceed it.
+        """
         with self.sync_context():
             samples, pixels = self._samples(), self._pixel_counts("pixel")
-        return evaluate(samples, pixels, resamples, level, seed)
+        return evaluate(samples, pixels, threshold, resamples, level, seed)
 
     def _samples(self) -> Samples:
         scores, labels, rows = (_cat(state) for state in (self.scores, self.labels, self.rows))

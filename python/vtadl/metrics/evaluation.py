@@ -28,6 +28,7 @@ class Evaluation:
         str, Figures
     ]  # figures of each kind of defect against all normal images, and the number of images
     curves: dict[str, Curve]  # image_roc, image_pr, pixel_roc, pixel_pr, pro
+    detected: dict[str, int]  # of the anomalous and the normal images, how many exceed the threshold
     images: int
     level: float
 
@@ -44,19 +45,50 @@ class Evaluation:
         for kind, row in self.kinds.items():
             cells = [f"{row[name]:.4f}" if name in row else "" for name in KIND_FIGURES]
             kinds.add_row(kind, f"{row['images']:.0f}", *cells)
-        return Group(figures, kinds) if self.kinds else figures
+        return Group(figures, *([kinds] if self.kinds else []), *self._sentences())
+
+    def _sentences(self) -> list[str]:
+        """What the threshold made of the images."""
+        sentences = (
+            ("anomalous", "hits", "anomalous images are found"),
+            ("normal", "false_alarms", "normal images are false alarms"),
+        )
+        return [
+            f"at the threshold {self.detected[exceeding]} of {self.detected[all_]} {what}"
+            for all_, exceeding, what in sentences
+            if self.detected.get(all_)
+        ]
 
 
-def evaluate(samples: Samples, pixels: PixelCounts, resamples: int, level: float, seed: int) -> Evaluation:
+def evaluate(
+    samples: Samples,
+    pixels: PixelCounts,
+    threshold: float | None,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> Evaluation:
     """All there is to say of the test images and of the histogram of all their pixels."""
     return Evaluation(
         figures=figures_of(samples, pixels),
         intervals=bootstrap_intervals(samples, resamples, level, seed),
         kinds=kind_figures(samples),
         curves=curves_of(samples, pixels),
+        detected={} if threshold is None else detected(samples, threshold),
         images=len(samples.labels),
         level=level,
     )
+
+
+def detected(samples: Samples, threshold: float) -> dict[str, int]:
+    """How many anomalous and normal images there are, and how many of each exceed the threshold."""
+    exceeding, anomalous = samples.scores > threshold, samples.labels == 1
+    return {
+        "anomalous": int(anomalous.sum()),
+        "hits": int((exceeding & anomalous).sum()),
+        "normal": int((~anomalous).sum()),
+        "false_alarms": int((exceeding & ~anomalous).sum()),
+    }
 
 
 def figures_of(samples: Samples, pixels: PixelCounts) -> Figures:
