@@ -76,7 +76,8 @@ class Calibration(nn.Module):
         if rate <= self.image_rate + 1e-6:
             return promise
         wanted = math.ceil(1 / self.image_rate - 1e-9) - 1
-        return f"{promise}; {self.image_rate:.1%} would take {wanted} validation images, of which there are {count}"
+        lack = f"{self.image_rate:.1%} would take {wanted} validation images, of which there are {count}"
+        return f"{promise}; {lack}"
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Both thresholds with their false-alarm rates, as numbers."""

@@ -149,6 +149,8 @@ def _predict(arguments: list[str]) -> int:
     parser.add_argument("--device", type=str, default="auto", help="Where to run: auto, cpu, cuda, cuda:1.")
     options = vars(parser.parse_args(arguments[1:]))
     images = [*options.pop("images"), *options.pop("more_images")]
+    if not images:
+        parser.error("no images are given")
     return PARTLY_READ if predict(images, **options) else 0
 
 

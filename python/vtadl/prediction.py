@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vtadl.data.images import Fit, eight_bit_rgb, list_images, open_image
 from vtadl.detector import Detection, Detector
-from vtadl.errors import InputError, UsageError
+from vtadl.errors import InputError
 from vtadl.files import atomic_path
 from vtadl.inputs import Picture, from_pil
 from vtadl.pictures import Pixels, overlay_picture, sixteen_bit
@@ -81,9 +81,8 @@ def predict(
     """
     require_positive(batch_size=batch_size)
     require_not_negative(workers=workers)
-    files = find_images(images)
     detector = Detector.load(ckpt, device)
-    dataset = PredictionFiles(files, detector.image_size, detector.module.fit)
+    dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(output)
     for batch in progress(loader, "scoring"):
@@ -108,7 +107,7 @@ def find_images(arguments: Sequence[str]) -> dict[str, Path]:
         InputError: If an argument stands for nothing.
     """
     if not arguments:
-        raise UsageError("no images are given")
+        raise InputError("no images are given")
     paths: dict[Path, None] = {}
     roots = []
     for argument in arguments:

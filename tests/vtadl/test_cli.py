@@ -142,7 +142,6 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
     [
         (["fit", "--resume"], "--resume takes the folder of a run"),
         (["test"], "nothing to test"),
-        (["predict", "--ckpt=none.ckpt"], "no images are given"),
     ],
 )
 def test_wrong_usage_has_a_status_of_its_own(capsys, arguments, sentence):
@@ -169,6 +168,7 @@ def test_a_missing_package_is_named_with_what_brings_it(trained, tmp_path, monke
         (["fit", "--data=MVTecAD"], """Parser key "data": Problem with .*MVTecAD': .* are required: root"""),
         (["fit", "--data=MVTecAD", "--data.root=x", "--data.colour=red"], "Option 'colour' is not accepted"),
         (["predict", "x.png", "--ckpt=x", "--colour=red"], "unrecognized arguments: --colour=red"),
+        (["predict", "--ckpt=x"], "no images are given"),
         (["data", "--data=MVTecAD"], "required: root"),
         (["export", "--ckpt=x", "--format=tf"], """Parser key "format": Choose from 'onnx', 'torch'."""),
         (["fit", "--data=Pictures"], """Parser key "data": There is no Pictures to choose."""),
