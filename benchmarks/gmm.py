@@ -118,8 +118,9 @@ def cases() -> list[Case]:
 
 def _sweeps() -> Iterator[Case]:
     options: dict[str, Any] = {"providers": SWEPT, "modes": (GRADIENTS,)}
-    others = {"N": (128, 4096), "K": (8, 256), "D": (1, 512)}
-    for point in sweeps.around({"N": 1024, "K": 32, "D": 64}, others):
+    base = {"N": 1024, "K": 32, "D": 64}
+    points = sweeps.around(base, {"N": (128, 4096), "K": (8, 256), "D": (1, 512)})
+    for point in (*points, *sweeps.around_types_and_threads(base)):
         samples, components, features = point.sizes.values()
         yield _per_sample(point.name, samples, components, features, **options, **point.options)
 
