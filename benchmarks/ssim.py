@@ -74,7 +74,7 @@ FOR_LARGE_IMAGES = tuple(p for p in PROVIDERS if p.name not in ("pytorch-msssim"
 
 def cases() -> list[Case]:
     return [
-        _case("images", 8, 3, 512, 512, modes=(FORWARD, FIRST_GRADIENT, GRADIENTS)),
+        _case("images", 8, 3, 512, 512, modes=(FORWARD, GRADIENTS)),
         _case("one image", 1, 3, 256, 256, level="quick"),
         _case("one small image", 1, 1, 64, 64),
         _case("HD frame", 1, 3, 1080, 1920, providers=FOR_LARGE_IMAGES),
