@@ -88,7 +88,9 @@ TRIANGULAR = (
     Provider("MixtureSameFamily", mixture_same_family_tril),
 )
 SHARED = (
-    *DIAGONAL,
+    *SWEPT,
+    # Gradients take it as long as the eager reference: twelve seconds each time.
+    Provider("MixtureSameFamily", mixture_same_family, modes=("forward",)),
     Provider("KeOps", keops, package="pykeops"),
     Provider("scikit-learn", scikit_learn, modes=("forward",), devices=("cpu",), package="sklearn"),
 )
@@ -118,8 +120,9 @@ def cases() -> list[Case]:
 
 def _sweeps() -> Iterator[Case]:
     options: dict[str, Any] = {"providers": SWEPT, "modes": (GRADIENTS,)}
-    others = {"N": (128, 4096), "K": (8, 256), "D": (1, 512)}
-    for point in sweeps.around({"N": 1024, "K": 32, "D": 64}, others):
+    base = {"N": 1024, "K": 32, "D": 64}
+    points = sweeps.around(base, {"N": (128, 4096), "K": (8, 256), "D": (1, 512)})
+    for point in (*points, *sweeps.around_types_and_threads(base)):
         samples, components, features = point.sizes.values()
         yield _per_sample(point.name, samples, components, features, **options, **point.options)
 

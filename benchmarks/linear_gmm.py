@@ -53,7 +53,7 @@ def cases() -> list[Case]:
 
 
 def _sweeps() -> Iterator[Case]:
-    for point in sweeps.around({"N": 2048, "K": 32}, {"N": (512, 8192), "K": (8, 128)}):
+    for point in sweeps.around({"N": 2048, "K": 32}, {"N": (512, 4096), "K": (8, 128)}):
         samples, components = point.sizes.values()
         yield _case(point.name, samples, components, 64, 64, **point.options)
 

@@ -14,7 +14,7 @@ from benchmarks.case import OWN, Case, Mode, Provider
 from benchmarks.limits import measure_bandwidth
 from benchmarks.memory import cost_of
 from benchmarks.results import Result, Status
-from benchmarks.timing import Call, Schedule, Times, time_in_turns
+from benchmarks.timing import SWEEP_SCHEDULE, Call, Schedule, Times, time_in_turns
 
 # Peers that take longer are timed in the first regime only.
 _SLOW_SECONDS = 0.5
@@ -32,7 +32,7 @@ def measure_case(
     checked, known = _with_memory(checked, device)
     results: list[Result] = []
     for regime in regimes:
-        limits = {} if case.sweep or schedule.rounds == 1 else measure_bandwidth(device, schedule)
+        limits = {} if case.sweep or schedule.rounds == 1 else measure_bandwidth(device, SWEEP_SCHEDULE)
         for mode in case.modes:
             of_mode = [(result, call) for result, call in checked if result.mode == mode.name]
             slow = {r.provider for r in results if r.mode == mode.name and _is_slow_peer(r)}

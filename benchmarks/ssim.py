@@ -74,24 +74,26 @@ FOR_LARGE_IMAGES = tuple(p for p in PROVIDERS if p.name not in ("pytorch-msssim"
 
 def cases() -> list[Case]:
     return [
-        _case("images", 8, 3, 512, 512),
+        _case("images", 8, 3, 512, 512, modes=(FORWARD, GRADIENTS)),
         _case("one image", 1, 3, 256, 256, level="quick"),
         _case("one small image", 1, 1, 64, 64),
-        _case("HD frame", 1, 3, 1080, 1920, providers=FOR_LARGE_IMAGES, modes=(FORWARD, FIRST_GRADIENT)),
+        _case("HD frame", 1, 3, 1080, 1920, providers=FOR_LARGE_IMAGES),
         *_sweeps(),
-        _case("smoke", 1, 2, 16, 19, level="smoke"),
+        _case("smoke", 1, 2, 16, 19, modes=(FORWARD, FIRST_GRADIENT, GRADIENTS), level="smoke"),
     ]
 
 
 def _sweeps() -> Iterator[Case]:
     options: dict[str, Any] = {"providers": SWEPT, "modes": (FIRST_GRADIENT,)}
-    for point in sweeps.around({_SIDE: 512}, {_SIDE: (64, 256, 1024)}):
+    base = {_SIDE: 512}
+    points = sweeps.around(base, {_SIDE: (64, 256, 1024)})
+    for point in (*points, *sweeps.around_types_and_threads(base)):
         side = point.sizes[_SIDE]
         yield _case(point.name, 1, 3, side, side, **options, **point.options)
 
 
 def _case(name: str, *shape: int, **options: Any) -> Case:
-    modes = {"modes": (FORWARD, FIRST_GRADIENT, GRADIENTS), "providers": PROVIDERS}
+    modes = {"modes": (FORWARD, FIRST_GRADIENT), "providers": PROVIDERS}
     return Case(
         name,
         " x ".join(map(str, shape)),

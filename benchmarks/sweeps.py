@@ -20,14 +20,18 @@ class Point(NamedTuple):
 
 
 def around(sizes: Mapping[str, int], others: Mapping[str, Sequence[int]]) -> Iterator[Point]:
-    """The base of these sizes, then with `others` for each of them, in bfloat16, and with fewer threads."""
+    """The base of these sizes, then with `others` for each of them."""
     base = dict(sizes)
-    *fewer, most = thread_counts()
-    yield Point("base of the sweeps", base, {"sweep": base | {_BITS: 32, THREADS: most}})
+    yield Point("base of the sweeps", base, {"sweep": base | {_BITS: 32, THREADS: torch.get_num_threads()}})
     for name, values in others.items():
         for value in values:
             yield Point(f"{name} = {value}", base | {name: value}, {"sweep": {name: value}})
+
+
+def around_types_and_threads(sizes: Mapping[str, int]) -> Iterator[Point]:
+    """The same base in bfloat16, and with fewer threads."""
+    base = dict(sizes)
     yield Point(f"{_BITS} = 16", base, {"sweep": {_BITS: 16}, "dtype": torch.bfloat16})
-    for threads in fewer:
+    for threads in thread_counts()[:-1]:
         options = {"sweep": {THREADS: threads}, "threads": threads, "devices": ("cpu",)}
         yield Point(f"{THREADS} = {threads}", base, options)

@@ -30,7 +30,7 @@ class Schedule(NamedTuple):
     seconds: float
 
 
-SCHEDULES = {"smoke": Schedule(1, 0.0), "quick": Schedule(7, 0.1), "full": Schedule(15, 0.6)}
+SCHEDULES = {"smoke": Schedule(1, 0.0), "quick": Schedule(7, 0.1), "full": Schedule(15, 0.4)}
 SWEEP_SCHEDULE = Schedule(9, 0.2)
 
 
