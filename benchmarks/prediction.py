@@ -8,14 +8,15 @@ from torch import Tensor
 
 from benchmarks.case import FORWARD, Case
 from benchmarks.network import PAPER, SMALL, TINY, WIDE, Sizes, as_key, detector, network_case
+from vtadl.scoring import TERMS
 
 
 def cases() -> list[Case]:
     return [
         _case("small", 16, SMALL, level="quick"),
-        _case("wide head", 16, WIDE),
-        _case("paper", 16, PAPER, devices=("cuda",)),
-        _case("smoke", 2, TINY, level="smoke"),
+        _case("wide head", 16, WIDE | {"terms": TERMS}),
+        _case("paper", 16, PAPER | {"terms": TERMS}, devices=("cuda",)),
+        _case("smoke", 2, TINY | {"terms": TERMS}, level="smoke"),
     ]
 
 

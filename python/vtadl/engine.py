@@ -158,7 +158,7 @@ class AnomalyDetector(L.LightningModule):
         images have been `seen` by the scorer, and are scored as if it had not seen them.
         """
         tiles = self.norm(cut(images, self.network.image_size))
-        prediction = self.network(tiles)
+        prediction = self.network(tiles, self.scorer.reconstructs)
         scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction), seen)
         size = (images.shape[-2], images.shape[-1])
         if size == self.network.image_size:

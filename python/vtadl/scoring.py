@@ -67,10 +67,13 @@ class AnomalyScorer(nn.Module):
         self.pixel_moments = Moments(len(TERMS), *image_size)
         self.weights: Tensor
         self.normalised: Tensor
-        self.register_buffer("weights", _term_weights(self.fixed_terms or CHOICES[0]))
+        self.reconstructs: bool  # whether terms of the reconstruction count
+        self.register_buffer("weights", torch.empty(len(TERMS)))
         self.register_buffer("normalised", torch.tensor(bool(normalised)))
         self._seen: list[list[Examples]] = [[], []]
         self._aligned = False
+        self._count(self.fixed_terms or CHOICES[0])
+        self.register_load_state_dict_post_hook(lambda *_: self._note_reconstruction())
 
     @property
     def chooses(self) -> bool:
@@ -143,13 +146,13 @@ class AnomalyScorer(nn.Module):
         halves = (slice(0, None, 2), slice(1, None, 2))
         values = []
         for terms in options:
-            self.weights.copy_(_term_weights(terms))
+            self._count(terms)
             parts = [
                 (_part(normal, a), _part(normal, b), _part(anomalous, b)) for a, b in (halves, halves[::-1])
             ]
             values.append(sum(self._separation(*part) for part in parts) / 2)
         best = max(range(len(options)), key=lambda index: values[index] - _WORTHWHILE * len(options[index]))
-        self.weights.copy_(_term_weights(options[best]))
+        self._count(options[best])
         return values[best]
 
     def _separation(self, known: Examples, normal: Examples, anomalous: Examples) -> float:
@@ -191,21 +194,30 @@ class AnomalyScorer(nn.Module):
         return torch.cat([nll[:, None], differences], dim=1)
 
     @staticmethod
-    def _image_differences(images: Tensor, reconstruction: Tensor) -> Tensor:
-        """Mean squared error and structural dissimilarity: [B, 2]."""
+    def _image_differences(images: Tensor, reconstruction: Tensor | None) -> Tensor:
+        """Mean squared error and structural dissimilarity: [B, 2]; 0 where they do not count."""
+        if reconstruction is None:
+            return images.new_zeros(len(images), 2)
         mse = (images - reconstruction).square().mean((1, 2, 3))
         return torch.stack([mse, 1 - ssim(images, reconstruction, reduction="none")], dim=-1)
 
-    def _pixel_terms(self, images: Tensor, reconstruction: Tensor, patch_scores: Tensor) -> Tensor:
-        """The terms of pixels, smoothed: [B, 3, H, W]."""
+    def _pixel_terms(self, images: Tensor, reconstruction: Tensor | None, patch_scores: Tensor) -> Tensor:
+        """The terms of pixels, smoothed: [B, 3, H, W]; 0 where they do not count."""
         nll = F.interpolate(patch_scores[:, None], images.shape[-2:], mode="bilinear")
+        if reconstruction is None:
+            return F.pad(smooth(nll, self.smoothing), (0, 0, 0, 0, 0, 2))
         error = (images - reconstruction).square().mean(1, keepdim=True)
         dissimilarity = 1 - ssim(images, reconstruction, padding="reflect", reduction="map")
         return smooth(torch.cat([nll, error, dissimilarity.mean(1, keepdim=True)], dim=1), self.smoothing)
 
+    def _count(self, terms: Sequence[Term]) -> None:
+        """Makes these terms count, all alike."""
+        self.weights.copy_(torch.tensor([float(term in terms) for term in TERMS]) / len(terms))
+        self._note_reconstruction()
 
-def _term_weights(terms: Sequence[Term]) -> Tensor:
-    return torch.tensor([float(term in terms) for term in TERMS]) / len(terms)
+    def _note_reconstruction(self) -> None:
+        """In Python, where a program that is exported can ask for it."""
+        self.reconstructs = bool(self.weights[1:].any())
 
 
 def _join(parts: Sequence[Examples]) -> Examples:

@@ -79,6 +79,21 @@ def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
         assert torch.equal(detector.network.dictionary.mu, means[-1]) != trained
 
 
+@pytest.mark.parametrize("gated", [False, True])
+def test_scoring_runs_no_part_whose_outcome_does_not_count(chosen, data, tmp_path, monkeypatch, gated):
+    detector = AnomalyDetector(**chosen, gated=gated, terms=["nll"])
+    make_trainer(tmp_path, 1).fit(detector, data)
+    detector.eval()
+    images, network = torch.rand(3, 3, 32, 32), detector.network
+    with torch.no_grad():
+        prediction = network(images)
+        expected = detector.scorer(images, prediction, network.patch_scores(prediction))
+        for part in (network.decoder, *([] if gated else [network.encoder])):
+            monkeypatch.setattr(part, "forward", None)
+        scores = detector(images)
+    torch.testing.assert_close(scores, expected)
+
+
 def test_without_a_data_module_the_dictionary_says_what_it_needs(chosen, data, tmp_path):
     data.setup("fit")
     with pytest.raises(InputError, match="data module"):

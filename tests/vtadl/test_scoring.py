@@ -8,7 +8,7 @@ from vtadl.smoothing import largest_mean, smooth
 from vtadl_ext import MixtureHead
 
 
-def predict(reconstruction: torch.Tensor) -> Prediction:
+def predict(reconstruction: torch.Tensor | None) -> Prediction:
     empty = torch.empty(0)
     return Prediction(reconstruction, empty, PredictedMixture(MixtureHead(1, 1, 1), empty))
 
@@ -170,3 +170,23 @@ def test_what_moments_have_seen_is_judged_by_the_others():
         each.update(some)
     judged = moments.standardise_places(values, 2, seen=True)[0]
     torch.testing.assert_close(judged, others.standardise_places(values[0], 2))
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_scores_of_the_nll_alone_need_no_reconstruction(normalised):
+    images, nll = torch.rand(50, 3, 16, 16), torch.randn(50, 2, 2)
+    options = {"terms": ["nll"], "normalised": normalised}
+    scorer = make_scorer((2, 2), (16, 16), images, torch.rand_like(images), nll, **options)
+    assert not scorer.reconstructs
+    expected = scorer(images, predict(torch.rand_like(images)), nll)
+    scores = scorer(images, predict(None), nll)
+    assert torch.equal(scores.image, expected.image)
+    torch.testing.assert_close(scores.map, expected.map)
+
+
+def test_whether_a_reconstruction_is_needed_is_known_after_loading():
+    states = {terms: AnomalyScorer((2, 2), (16, 16), terms).state_dict() for terms in (("nll",), ("mse",))}
+    scorer = AnomalyScorer((2, 2), (16, 16))
+    for terms, needed in ((("mse",), True), (("nll",), False)):
+        scorer.load_state_dict(states[terms])
+        assert scorer.reconstructs == needed

@@ -32,7 +32,8 @@ class VTADLLoss(nn.Module):
         self.ssim_weight = ssim_weight
 
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
-        """Loss of a batch of images [B, 3, H, W] in [0, 1]."""
+        """Loss of a batch of images [B, 3, H, W] in [0, 1], which have been reconstructed."""
+        assert prediction.reconstruction is not None
         nll = prediction.mixture.nll(prediction.features)
         fidelity, terms = reconstruction_loss(
             images,

@@ -27,7 +27,7 @@ Likelihood = Literal["dictionary", "paper", "public-code"]
 class Prediction(NamedTuple):
     """What the network makes of a batch of images."""
 
-    reconstruction: Tensor  # [B, 3, H, W] in [0, 1]
+    reconstruction: Tensor | None  # [B, 3, H, W] in [0, 1], if it was asked for
     features: Tensor  # [B, P, D]: what the mixture is the density of
     mixture: Mixture | PredictedMixture
 
@@ -141,13 +141,18 @@ class VTADL(nn.Module):
         """Whether each position of the dictionary has mixtures of its own."""
         return self.likelihood == "dictionary" and self.dictionary.aligned
 
-    def forward(self, images: Tensor) -> Prediction:
-        """Images [B, 3, H, W] in [0, 1] to their reconstruction, features and mixtures."""
+    def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
+        """Images [B, 3, H, W] in [0, 1] to their features and mixtures, and their reconstruction if asked to.
+
+        Without that, a dictionary whose gate is closed does not need the transformer at all.
+        """
+        if not reconstruct and self.likelihood == "dictionary" and not self.gate.open:
+            return Prediction(None, self.dictionary(images), self.dictionary.mixture(None))
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)
         vector = self.bottleneck(noisy.flatten(1))
         features, mixture = self._mixture(images, tokens, noisy, vector)
-        return Prediction(self.decoder(vector), features, mixture)
+        return Prediction(self.decoder(vector) if reconstruct else None, features, mixture)
 
     def patch_scores(self, prediction: Prediction) -> Tensor:
         """How unlike normal ones patches are, [B, rows, columns]: their NLL, less that of a background."""
