@@ -197,7 +197,7 @@ class AnomalyScorer(nn.Module):
     def _image_differences(images: Tensor, reconstruction: Tensor | None) -> Tensor:
         """Mean squared error and structural dissimilarity: [B, 2]; 0 where they do not count."""
         if reconstruction is None:
-            return images.new_zeros(len(images), 2)
+            return images.new_zeros(images.shape[0], 2)
         mse = (images - reconstruction).square().mean((1, 2, 3))
         return torch.stack([mse, 1 - ssim(images, reconstruction, reduction="none")], dim=-1)
 
