@@ -95,19 +95,23 @@ def _row(title: str, row: Row, regimes: list[str]) -> str:
 
 
 def _rates(report: Report) -> Iterator[str]:
-    """Images per second by provider, where these are of interest, with the memory that disturbs least."""
-    rates = [
-        (f"{operator}, {case}", providers)
-        for (operator, case, _, regime), providers in report.comparisons()
-        if regime == report.regimes[-1] and any(result.images for result in providers.values())
-    ]
-    names = list(dict.fromkeys(name for _, providers in rates for name in providers))
+    """Images per second by provider, where these are of interest.
+
+    With the memory that disturbs least among those in which most providers were timed.
+    """
+    rates: dict[str, dict[str, Result]] = {}
+    for (operator, case, *_), providers in report.comparisons():
+        timed = {name: result for name, result in providers.items() if result.images_per_second}
+        title = f"{operator}, {case}"
+        if timed and len(timed) >= len(rates.get(title, {})):
+            rates[title] = timed
+    names = list(dict.fromkeys(name for providers in rates.values() for name in providers))
     if names:
-        yield f"| images per second | {' | '.join(names)} |"
-        yield "| --- |" + " --- |" * len(names)
-        for title, providers in rates:
-            cells = (_images_per_second(providers.get(name)) for name in names)
-            yield f"| {title} | {' | '.join(cells)} |"
+        yield f"| images per second | {' | '.join(names)} | memory |"
+        yield "| --- |" + " --- |" * (len(names) + 1)
+        for title, providers in rates.items():
+            cells = [_images_per_second(providers.get(name)) for name in names]
+            yield f"| {title} | {' | '.join(cells)} | {next(iter(providers.values())).regime} |"
         yield ""
 
 
