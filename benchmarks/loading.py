@@ -1,6 +1,7 @@
 """`python -m benchmarks.loading`: whether reading image files keeps up with the detector on this machine."""
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +45,7 @@ def main() -> None:
                 write_photographs(Path(folder), suffix, side, options.images)
                 rates = measure(Path(folder), as_key(TINY if options.smoke else SMALL), options.workers)
             table.add_row(suffix, f"{side} x {side}", *(f"{rate:.0f}" for rate in rates))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def write_photographs(folder: Path, suffix: str, side: int, count: int) -> None:
