@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from benchmarks import compare, plots, results, table
 from benchmarks.case import OWN, Level
@@ -25,7 +24,7 @@ def main() -> None:
     for report in run(arguments.operators, level, arguments.device, threads):
         if not arguments.smoke:
             written = results.write(report, arguments.output)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = table.wide_console()
     if not arguments.smoke:
         table.print_report(report, console)
         console.print(f"written: {written}")

@@ -1,7 +1,6 @@
 """`python -m benchmarks.loading`: whether reading image files keeps up with the detector on this machine."""
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from skimage import data as photographs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.network import SMALL, TINY, Sizes, as_key, detector
+from benchmarks.table import wide_console
 from vtadl.data import Folder, Sample
 
 RATES = (
@@ -45,7 +44,7 @@ def main() -> None:
                 write_photographs(Path(folder), suffix, side, options.images)
                 rates = measure(Path(folder), as_key(TINY if options.smoke else SMALL), options.workers)
             table.add_row(suffix, f"{side} x {side}", *(f"{rate:.0f}" for rate in rates))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    wide_console().print(table)
 
 
 def write_photographs(folder: Path, suffix: str, side: int, count: int) -> None:

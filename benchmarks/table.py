@@ -1,5 +1,6 @@
 """Results for the terminal."""
 
+import sys
 from itertools import groupby
 
 from rich.console import Console
@@ -21,6 +22,11 @@ _RIGHT = (
     "peak MB",
     "first call s",
 )
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; wide enough for a table where the output goes to a file."""
+    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def print_report(report: Report, console: Console) -> None:

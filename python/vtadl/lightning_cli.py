@@ -141,7 +141,8 @@ class DetectorCLI(LightningCLI):
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
                 print(f"checkpoint: {callback.best_model_path}")
-        print(self.model.calibration.sentence())
+        if self.model.calibration.image.count:  # there were validation images
+            print(self.model.calibration.sentence())
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
