@@ -104,7 +104,7 @@ def cases() -> list[Case]:
         _per_sample("world model", 65536, 5, 1, level="quick"),
         _per_sample("handwriting", 65536, 20, 2),
         _per_sample("handwriting, full covariance", 65536, 20, 2, full_covariance=True),
-        _case("shared mixture", (65536, 64), (64,), (64, 64), providers=SHARED),
+        _case("shared mixture", (16384, 64), (64,), (64, 64), providers=SHARED),
         _case("mixture per position", (64, 256, 64), (64, 256, 32), (256, 32, 64)),
         _case("gated dictionary", (64, 256, 64), (64, 256, 32), (32, 64)),
         _case("gated dictionary, K = 100", (64, 256, 64), (64, 256, 100), (100, 64)),

@@ -1,6 +1,7 @@
 """Times of calls that take turns, so that what slows the machine down meets all of them."""
 
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -14,6 +15,9 @@ Sampler = Callable[[], list[float]]
 
 # Samples of short calls are means over this many seconds.
 _SAMPLE_SECONDS = 5e-3
+# Up to so many, an untimed call goes before each timed one: a virtual machine gives huge pages that were free
+# for a second back to its host, and the next call would pay for that.
+_WARMED_SECONDS = 0.25
 _LEAST_ROUNDS = 3
 _LONG_SECONDS = 0.5
 # The least rounds do not hold for longer ones.
@@ -50,14 +54,14 @@ def time_in_turns(
 ) -> dict[str, Times | Exception]:
     """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error.
 
-    `known` seconds of a call spare one that tells how long it takes.
+    `known` seconds of a long call spare one that tells how long it takes.
     """
     known = known or {}
     outcomes: dict[str, Times | Exception] = {}
     timed: dict[str, tuple[Sampler, set[int], list[list[float]]]] = {}
     for name, call in calls.items():
         try:
-            seconds = known[name] if name in known else seconds_of(call, device)
+            seconds = _seconds(call, device, known.get(name))
             sampler = _sampler(call, device, seconds)
         except RuntimeError as error:
             outcomes[name] = error
@@ -74,6 +78,13 @@ def time_in_turns(
         few = len(samples) < schedule.rounds / 2
         outcomes[name] = Times(_quantiles(list(chain.from_iterable(samples))), len(samples), few)
     return outcomes
+
+
+def _seconds(call: Call, device: torch.device, known: float | None) -> float:
+    """What a call takes: what is known if that is long."""
+    if known is not None and known > _VERY_LONG_SECONDS:
+        return known
+    return min(known or math.inf, seconds_of(call, device))
 
 
 def _stride(seconds: float, schedule: Schedule) -> int:
@@ -97,7 +108,8 @@ def _sampler(call: Call, device: torch.device, seconds: float) -> Sampler:
     if device.type == "cuda":
         return _do_bench(call) if importlib.util.find_spec("triton") else lambda: _events(call)
     if seconds > 10 * _SAMPLE_SECONDS:  # Timer would call twice more, to warm up
-        return lambda: [seconds_of(call, device)]
+        calls = 2 if seconds <= _WARMED_SECONDS else 1
+        return lambda: [seconds_of(call, device) for _ in range(calls)][-1:]
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     number = max(1, int(_SAMPLE_SECONDS / timer.timeit(1).mean))
     return lambda: [timer.timeit(number).mean]

@@ -170,6 +170,13 @@ def test_images_that_are_kept_are_those_of_the_files(category, fit):
     assert all(torch.equal(image, s["image"]) for image, s in zip(expected, kept.train_set, strict=True))
 
 
+@pytest.mark.parametrize(("cache_gb", "workers"), [(0, 2), (2, 0)])
+def test_no_processes_read_what_is_in_memory(category, cache_gb, workers):
+    data = module(category, cache_gb=cache_gb, workers=2)
+    data.setup("fit")
+    assert data.train_dataloader().num_workers == data.val_dataloader().num_workers == workers
+
+
 def test_no_more_images_are_kept_than_may_be(category):
     images = [Record(path) for path in sorted((category / "train/good").iterdir())]
     dataset = ImageFiles(images, (32, 32), cache_bytes=2.5 * 3 * 32 * 32)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch.utils.data import Dataset
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.files import ImageFiles, collate_tiles
 from vtadl.data.images import Fit
-from vtadl.data.module import ImageDataModule
+from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
 from vtadl.errors import InputError
 from vtadl.ranges import require_fraction, require_not_negative
@@ -50,15 +51,16 @@ class FileDataModule(ImageDataModule):
             augmentation: Random changes of the training images.
             cache_gb: Gigabytes of decoded training and validation images to keep in memory, at three bytes a
                 pixel; what is beyond is read again in each epoch.
-            workers: Processes that read images.
+            workers: Processes that read images which are not in memory.
             seed: Seed of the split and of the training order.
         """
-        super().__init__(image_size, batch_size, workers, seed, augmentation)
+        super().__init__(image_size, batch_size, seed, augmentation)
         self.root = Path(root)
         self.val_fraction = val_fraction
         self.fit: Fit = fit
-        require_not_negative(cache_gb=cache_gb)
+        require_not_negative(cache_gb=cache_gb, workers=workers)
         self.cache_gb = cache_gb
+        self.workers = workers
 
     @abstractmethod
     def normal_images(self) -> list[Path]:
@@ -85,6 +87,9 @@ class FileDataModule(ImageDataModule):
             self.train_set, self.val_set = (
                 ImageFiles(part, self.image_size, self.fit, bytes_each * len(part)) for part in parts
             )
+
+    def _workers(self, dataset: Dataset[Sample]) -> int:
+        return 0 if isinstance(dataset, ImageFiles) and dataset.is_in_memory else self.workers
 
     def _batches(self, training: bool) -> dict[str, Any]:
         if self.fit != "tiles":

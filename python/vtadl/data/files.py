@@ -33,6 +33,11 @@ class ImageFiles(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all images are kept."""
+        return len(self.cached) == len(self)
+
     def __getitem__(self, index: int) -> Sample:
         path, label, mask, kind = self.records[index]
         image = to_tensor(self.cached[index] if index < len(self.cached) else self._pixels(index))

@@ -69,7 +69,7 @@ class MNISTDigit(ImageDataModule):
         Raises:
             InputError: If the digit or the size is none of MNIST, or the fraction is none.
         """
-        super().__init__(image_size, batch_size, workers=0, seed=seed)
+        super().__init__(image_size, batch_size, seed)
         if digit not in range(10):
             raise InputError(f"digit must be in 0 to 9, got {digit}")
         require_fraction(val_fraction=val_fraction)

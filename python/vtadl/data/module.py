@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.model import as_pair
-from vtadl.ranges import require_not_negative, require_positive
+from vtadl.ranges import require_positive
 
 
 class Sample(TypedDict):
@@ -36,16 +36,13 @@ class ImageDataModule(L.LightningDataModule, ABC):
         self,
         image_size: int | tuple[int, int],
         batch_size: int,
-        workers: int,
         seed: int,
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.image_size = as_pair(image_size)
         require_positive(image_size=min(self.image_size), batch_size=batch_size)
-        require_not_negative(workers=workers)
         self.batch_size = batch_size
-        self.workers = workers
         self.seed = seed
         self.augment = None if augmentation is None else augmentation.build()
 
@@ -87,13 +84,18 @@ class ImageDataModule(L.LightningDataModule, ABC):
     def _loader(
         self, dataset: Dataset[Sample], sampler: Sampler[int], training: bool = False
     ) -> DataLoader[Sample]:
+        workers = self._workers(dataset)
         return DataLoader(
             dataset,
             sampler=sampler,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             **self._batches(training),
         )
+
+    def _workers(self, dataset: Dataset[Sample]) -> int:
+        """Processes that read the data set; none where it is in memory."""
+        return 0
 
     def _batches(self, training: bool) -> dict[str, Any]:
         """How samples become batches: options of DataLoader."""

@@ -98,7 +98,7 @@ class TextureDefects(ImageDataModule):
             test_count: Test crops; every second one has a defect.
             seed: Seed of the crops, the defects and the training order.
         """
-        super().__init__(image_size, batch_size, workers=0, seed=seed)
+        super().__init__(image_size, batch_size, seed)
         require_positive(train_count=train_count, val_count=val_count, test_count=test_count)
         self.texture: Texture = texture
         self.counts = {"train": train_count, "val": val_count, "test": test_count}
