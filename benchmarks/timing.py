@@ -1,7 +1,6 @@
 """Times of calls that take turns, so that what slows the machine down meets all of them."""
 
 import importlib.util
-import math
 import time
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -54,7 +53,7 @@ def time_in_turns(
 ) -> dict[str, Times | Exception]:
     """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error.
 
-    `known` seconds of a long call spare one that tells how long it takes.
+    `known` seconds of a very long call spare those that tell how long it takes.
     """
     known = known or {}
     outcomes: dict[str, Times | Exception] = {}
@@ -81,10 +80,10 @@ def time_in_turns(
 
 
 def _seconds(call: Call, device: torch.device, known: float | None) -> float:
-    """What a call takes: what is known if that is long."""
+    """What a call takes: what is known if that is very long, otherwise the better of two calls."""
     if known is not None and known > _VERY_LONG_SECONDS:
         return known
-    return min(known or math.inf, seconds_of(call, device))
+    return min(seconds_of(call, device) for _ in range(2))
 
 
 def _stride(seconds: float, schedule: Schedule) -> int:
