@@ -40,16 +40,28 @@ struct ComponentGrads {
   int64_t mean_step, scale_step;
 };
 
-template <typename T>
-VTADL_HOST_INLINE void add(const Vector<T> (&values)[kVectors], Lanes<T>& to) {
-  for (int v = 0; v < kVectors; ++v) to.v[v] += values[v];
-}
-template <typename T>
-VTADL_HOST_INLINE void add(const Vector<T> (&values)[kVectors], Vector<T>& to) {
-  to += (values[0] + values[1]) + (values[2] + values[3]);
+template <typename T, int kCount>
+VTADL_HOST_INLINE Vector<T> total_of(const Vector<T>* values) {
+  if constexpr (kCount == 1) {
+    return values[0];
+  } else {
+    return total_of<T, kCount / 2>(values) +
+           total_of<T, kCount / 2>(values + kCount / 2);
+  }
 }
 
-template <typename T, typename Value>
+template <typename T, int kCount>
+VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount], Lanes<T>& to) {
+  for (int v = 0; v < kCount; ++v) to.v[v] += values[v];
+}
+template <typename T, int kCount>
+VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount], Vector<T>& to) {
+  to += total_of<T, kCount>(values);
+}
+
+// From here on kCount is the number of vectors that count.
+
+template <typename T, int kCount, typename Value>
 VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
                                              const Component<Value>& c,
                                              int64_t features) {
@@ -57,7 +69,7 @@ VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
   for (int64_t d = 0; d < features; ++d) {
     const Value& mean = c.mean[d * c.mean_step];
     const Value& inverse_std = c.inverse_std[d * c.scale_step];
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kCount; ++v) {
       const auto z =
           (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
       distance.v[v] += z * z;
@@ -66,7 +78,7 @@ VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
   return distance;
 }
 
-template <typename T, typename Value, typename Sum>
+template <typename T, int kCount, typename Value, typename Sum>
 VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
                                       const Component<Value>& c,
                                       int64_t features, const Lanes<T>& weight,
@@ -76,8 +88,8 @@ VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
   for (int64_t d = 0; d < features; ++d) {
     const Value& mean = c.mean[d * c.mean_step];
     const Value& inverse_std = c.inverse_std[d * c.scale_step];
-    Vector<T> mean_grad[kVectors], scale_grad[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
+    Vector<T> mean_grad[kCount], scale_grad[kCount];
+    for (int v = 0; v < kCount; ++v) {
       const Vector<T> w = weight.v[v];
       const auto z =
           (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
@@ -110,12 +122,12 @@ VTADL_HOST_INLINE void whiten(const Lanes<T>* x, const Component<Value>& c,
   }
 }
 
-template <typename T, typename Value>
+template <typename T, int kCount, typename Value>
 VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
                                          const Component<Value>& c,
                                          int64_t features) {
   Lanes<T> distance{};
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < kCount; ++v) {
     Vector<T> y[kMaxTrilFeatures];
     whiten<T>(x, c, features, v, y);
     for (int64_t i = 0; i < features; ++i) distance.v[v] += y[i] * y[i];
@@ -123,14 +135,14 @@ VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
   return distance;
 }
 
-template <typename T, typename Value, typename Sum>
+template <typename T, int kCount, typename Value, typename Sum>
 VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
                                   int64_t features, const Lanes<T>& weight,
                                   Lanes<T>* grad_x,
                                   const ComponentGrads<Sum>& out) {
   // u = factor⁻ᵀ·y; y and u of all vectors.
   Lanes<T> y[kMaxTrilFeatures], u[kMaxTrilFeatures];
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < kCount; ++v) {
     Vector<T> one[kMaxTrilFeatures];
     whiten<T>(x, c, features, v, one);
     for (int64_t i = features - 1; i >= 0; --i) {
@@ -143,16 +155,16 @@ VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
     }
   }
   for (int64_t i = 0; i < features; ++i) {
-    Vector<T> pull[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
+    Vector<T> pull[kCount];
+    for (int v = 0; v < kCount; ++v) {
       const Vector<T> w = weight.v[v];
       pull[v] = select(w != 0, w * u[i].v[v], Vector<T>{});
       if (grad_x) grad_x[i].v[v] -= pull[v];
     }
     if (out.mean) add<T>(pull, out.mean[i * out.mean_step]);
     for (int64_t j = 0; out.scale && j <= i; ++j) {
-      Vector<T> grad[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
+      Vector<T> grad[kCount];
+      for (int v = 0; v < kCount; ++v) {
         const Vector<T> w = weight.v[v];
         grad[v] = pull[v] * y[j].v[v];
         if (i == j) grad[v] -= w * vector_of<T>(c.inverse_std[i], v);

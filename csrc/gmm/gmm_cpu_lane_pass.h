@@ -30,10 +30,10 @@ gmm::LogSumExp<Vector<T>> log_sum_exp(const Lanes<T>* values, int64_t count,
 }
 
 template <typename T>
-VTADL_HOST_INLINE bool any_weight(const Lanes<T>& weight) {
+VTADL_HOST_INLINE bool any_weight(const Lanes<T>& weight, int vectors) {
   // Not a comparison: NaN counts, and -0 does no harm.
   IntOf<Vector<T>> bits{};
-  for (int v = 0; v < kVectors; ++v) bits |= bits_of(weight.v[v]);
+  for (int v = 0; v < vectors; ++v) bits |= bits_of(weight.v[v]);
   for (int i = 0; i < kLanes<T>; ++i) {
     if (bits[i] != 0) return true;
   }
@@ -60,7 +60,8 @@ class LanePass {
 
   explicit LanePass(const GmmProblem& p) : p_(p), room_(p) {}
 
-  void read_x(const Block<T>& block) {
+  void begin(const Block<T>& block) {
+    vectors_ = block.vectors();
     gather<T, Scalar>(p_.x, Offsets<T>(block, p_.x_rows, p_.features), 0,
                       p_.features, room_.x);
   }
@@ -68,22 +69,15 @@ class LanePass {
   template <typename Parameters>
   void forward(const GmmForward& out, const Block<T>& block,
                Parameters& parameters) {
-    const T constant = T(-0.5 * gmm::kLog2Pi) * static_cast<T>(p_.features);
-    for (int64_t k = 0; k < p_.components; ++k) {
-      const auto component = parameters.component(k);
-      const auto distance =
-          kTril ? tril_distance<T>(room_.x, component, p_.features)
-                : diagonal_distance<T>(room_.x, component, p_.features);
-      for (int v = 0; v < kVectors; ++v) {
-        room_.component[k].v[v] = constant -
-                                  vector_of<T>(*component.log_det, v) -
-                                  T(0.5) * distance.v[v];
+    with_constant(vectors_, [&](auto vectors) {
+      for (int64_t k = 0; k < p_.components; ++k) {
+        write_log_normal<vectors>(parameters.component(k), room_.component[k]);
       }
-    }
+    });
     if (p_.mixture != Mixture::kNone) {
       read_log_pi(block);
       Lanes<T> log_prob[1];
-      for (int v = 0; v < kVectors; ++v) log_prob->v[v] = mix(v);
+      for (int v = 0; v < vectors_; ++v) log_prob->v[v] = mix(v);
       scatter<T, T>(log_prob, 1, block, out.log_prob, 1, 0);
     }
     if (out.keeps_components) {
@@ -109,9 +103,7 @@ class LanePass {
     } else {
       weigh_mixture(out, block);
     }
-    for (int lane = block.count; lane < kBlock<T>; ++lane) {
-      for (int64_t k = 0; k < p_.components; ++k) room_.weight[k][lane] = 0;
-    }
+    for (int64_t k = 0; k < p_.components; ++k) clear_weight(block, k);
   }
 
   void write_weight(const GmmBackward& out, const Block<T>& block) {
@@ -123,9 +115,7 @@ class LanePass {
   void read_weight(const GmmBackward& in, const Block<T>& block, int64_t k) {
     gather<T, T>(in.weight, Offsets<T>(block, each_sample(), p_.components), k,
                  1, room_.weight + k);
-    for (int lane = block.count; lane < kBlock<T>; ++lane) {
-      room_.weight[k][lane] = 0;
-    }
+    clear_weight(block, k);
   }
 
   void clear_grad_x() {
@@ -137,11 +127,15 @@ class LanePass {
                  const ComponentGrads<Sum>& out) {
     const Lanes<T>& weight = room_.weight[k];
     Lanes<T>* to = grad_x ? room_.grad_x.get() : nullptr;
-    if constexpr (kTril) {
-      tril_grads<T>(room_.x, component, p_.features, weight, to, out);
-    } else {
-      diagonal_grads<T>(room_.x, component, p_.features, weight, to, out);
-    }
+    with_constant(vectors_, [&](auto vectors) {
+      if constexpr (kTril) {
+        tril_grads<T, vectors>(room_.x, component, p_.features, weight, to,
+                               out);
+      } else {
+        diagonal_grads<T, vectors>(room_.x, component, p_.features, weight, to,
+                                   out);
+      }
+    });
   }
 
   // Gradients of x and of the parameters of each sample.
@@ -159,7 +153,9 @@ class LanePass {
     if (out.grad_x) write_grad_x(out, block);
   }
 
-  bool has_weight(int64_t k) const { return any_weight(room_.weight[k]); }
+  bool has_weight(int64_t k) const {
+    return any_weight(room_.weight[k], vectors_);
+  }
 
   void write_grad_x(const GmmBackward& out, const Block<T>& block) {
     scatter<T, T>(room_.grad_x, p_.features, block, out.grad_x, p_.features, 0);
@@ -172,11 +168,32 @@ class LanePass {
     return rows;
   }
 
+  // log p(x|k).
+  template <int kCount, typename Value>
+  VTADL_HOST_INLINE void write_log_normal(const Component<Value>& component,
+                                          Lanes<T>& to) const {
+    const T constant = T(-0.5 * gmm::kLog2Pi) * static_cast<T>(p_.features);
+    const auto distance =
+        kTril ? tril_distance<T, kCount>(room_.x, component, p_.features)
+              : diagonal_distance<T, kCount>(room_.x, component, p_.features);
+    for (int v = 0; v < kCount; ++v) {
+      to.v[v] = constant - vector_of<T>(*component.log_det, v) -
+                T(0.5) * distance.v[v];
+    }
+  }
+
+  // Of the lanes behind the last sample.
+  void clear_weight(const Block<T>& block, int64_t k) {
+    for (int lane = block.count; lane < vectors_ * kLanes<T>; ++lane) {
+      room_.weight[k][lane] = 0;
+    }
+  }
+
   void read_log_pi(const Block<T>& block) {
     gather<T, Scalar>(p_.logits,
                       Offsets<T>(block, p_.logits_rows, p_.components), 0,
                       p_.components, room_.log_pi);
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < vectors_; ++v) {
       const auto weights = log_sum_exp<T>(room_.log_pi, p_.components, v);
       for (int64_t k = 0; k < p_.components; ++k) {
         room_.log_pi[k].v[v] = weights.normalize(room_.log_pi[k].v[v]);
@@ -223,7 +240,7 @@ class LanePass {
       }
     }
     for (int64_t k = 0; k < p_.components; ++k) {
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < vectors_; ++v) {
         const auto part =
             gmm::component_grad(p_.mixture, weight_of(k, v),
                                 room_.component[k].v[v], log_prob->v[v]);
@@ -239,6 +256,7 @@ class LanePass {
 
   const GmmProblem& p_;
   const BlockRoom<T> room_;
+  int vectors_ = 0;  // of the block that count
 };
 
 // The pass over samples that share nothing or little. Either pass may be null.
@@ -254,7 +272,7 @@ void run_lanes(const GmmProblem& p, const GmmForward* forward,
         OwnParameters<Scalar> parameters(p);
         for (int64_t i = begin; i < end; ++i) {
           const auto block = block_of_samples<T>(i * kBlock<T>, p.samples);
-          pass.read_x(block);
+          pass.begin(block);
           parameters.begin(block);
           if (forward) pass.forward(*forward, block, parameters);
           if (!backward) continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "common/row_map.h"
 #include "common/simd_memory.h"
@@ -30,16 +31,37 @@ template <typename T>
 struct Block {
   int64_t sample[kBlock<T>];
   int count;
+
+  // 1, 2 or 4 that hold the samples; what the others hold does not matter.
+  int vectors() const {
+    return count <= kLanes<T> ? 1 : count <= 2 * kLanes<T> ? 2 : kVectors;
+  }
 };
+
+// Calls body(vectors) with a constant, so that loops over vectors unroll.
+template <typename Body>
+VTADL_HOST_INLINE auto with_constant(int vectors, const Body& body) {
+  static_assert(kVectors == 4);
+  switch (vectors) {
+    case 1:
+      return body(std::integral_constant<int, 1>());
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    default:
+      return body(std::integral_constant<int, kVectors>());
+  }
+}
 
 // Rows that each sample of a block reads, as offsets of their first elements.
 template <typename T>
 struct Offsets {
   int64_t of[kBlock<T>];
+  int vectors;  // of them to read
 
   Offsets() = default;
   VTADL_HOST_INLINE Offsets(const Block<T>& block, const RowMap& rows,
-                            int64_t row_size) {
+                            int64_t row_size)
+      : vectors(block.vectors()) {
     for (int lane = 0; lane < kBlock<T>; ++lane) {
       of[lane] = rows.row(block.sample[lane]) * row_size;
     }
@@ -56,14 +78,14 @@ VTADL_HOST_INLINE void gather(const void* base, const Offsets<T>& rows,
   const Scalar* from = static_cast<const Scalar*>(base) + first;
   if (count < kFewElements) {
     for (int64_t i = 0; i < count; ++i) {
-      for (int lane = 0; lane < kBlock<T>; ++lane) {
+      for (int lane = 0; lane < rows.vectors * kLanes<T>; ++lane) {
         to[i][lane] = static_cast<T>(from[rows.of[lane] + i]);
       }
     }
     return;
   }
   for_each_vector<T>(count, [&](int64_t i, int some) {
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < rows.vectors; ++v) {
       Vector<T> square[kLanes<T>];
       const int64_t* offsets = rows.of + v * kLanes<T>;
       for (int j = 0; j < kLanes<T>; ++j) {

@@ -92,7 +92,7 @@ class OwnParameters {
     Lanes<T>* inverse_std = inverse_std_ + k * scales_;
     Lanes<T>* slope = slope_ + k * scales_;
     const T repeats = static_cast<T>(p_.features / scales_);
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < scale_rows_.vectors; ++v) {
       Vector<T> log_det{};
       for (int64_t i = 0; i < scales_; ++i) {
         if (tril_) {

@@ -164,15 +164,13 @@ class Interruption(Callback):
     ) -> None:
         self.exception = exception
         folder = Path(trainer.default_root_dir)
+        checkpoint = folder / "last.ckpt"
         if not (folder / "config.yaml").exists():
             _remove_logs(folder)
+        elif checkpoint.exists():
+            self.hint = f"; the last good checkpoint is {checkpoint}; go on with: vtadl fit --resume {folder}"
         else:
-            found = (
-                "the last good checkpoint is"
-                if (folder / "last.ckpt").exists()
-                else "there is no checkpoint in"
-            )
-            self.hint = f"; {found} {folder / 'last.ckpt'}; go on with: vtadl fit --resume {folder}"
+            self.hint = f"; no epoch was whole; start again with: vtadl fit --resume {folder}"
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -46,11 +46,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(options, tmp_path):
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("epoch", "hint"), [(0, "no epoch was whole; start again"), (1, "go on")])
+def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsys, epoch, hint):
     step = AnomalyDetector.training_step
 
     def interrupt(self, batch, batch_idx):
-        if self.current_epoch == 1:
+        if self.current_epoch == epoch:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
@@ -58,7 +59,7 @@ def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsy
     handler = signal.getsignal(signal.SIGINT)
     assert main(["fit", *options, f"--output={tmp_path}"]) == INTERRUPTED
     signal.signal(signal.SIGINT, handler)  # Lightning ignores further interrupts
-    assert f"vtadl fit --resume {tmp_path}" in capsys.readouterr().err
+    assert f"{hint} with: vtadl fit --resume {tmp_path}" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["fit", "--resume", str(tmp_path)]) == 0
     assert [row["epoch"] for row in rows_of(tmp_path)] == ["0", "1", "2"]
