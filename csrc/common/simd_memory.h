@@ -170,11 +170,13 @@ VTADL_HOST_INLINE void for_each_in_any_order(std::int64_t count,
   }
 }
 
-// Calls body(first, lanes) for the vectors that cover [0, count).
+// Calls body(first, lanes) for the vectors that cover [0, count); with a
+// constant for whole ones, which a body that takes `auto` is compiled for.
 template <typename T, typename Body>
 VTADL_HOST_INLINE void for_each_vector(std::int64_t count, const Body& body) {
+  constexpr std::integral_constant<int, kLanes<T>> kWhole;
   std::int64_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) body(i, kLanes<T>);
+  for (; i + kLanes<T> <= count; i += kLanes<T>) body(i, kWhole);
   if (i < count) body(i, static_cast<int>(count - i));
 }
 

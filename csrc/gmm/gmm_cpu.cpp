@@ -1,4 +1,5 @@
 // Mixture likelihood on the CPU. Compiled once per instruction set.
+#include "gmm/gmm_cpu_few_samples.h"
 #include "gmm/gmm_cpu_lane_pass.h"
 #include "gmm/gmm_cpu_plan.h"
 #include "gmm/gmm_cpu_rows.h"
@@ -23,6 +24,11 @@ template <typename Scalar, ScaleParam kParam>
 void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
   constexpr bool kTril = kParam == ScaleParam::kTril;
+  if constexpr (!kTril) {
+    if (is_of_few_samples(p, backward != nullptr)) {
+      return run_few_samples<Scalar, kParam>(p, forward, backward);
+    }
+  }
   if (is_shared(p)) return run_shared<Scalar, kTril>(p, forward, backward);
   const GradPlan plan = plan_grads(p, backward);
   if constexpr (kTril) {

@@ -196,15 +196,56 @@ class RowPass {
       component[k] =
           log_normal<Scalar, kParam, kOwn>(vectors(sample, k), p_.features);
     }
+    finish_forward(out, n);
+  }
+
+  // From the components that have been written.
+  void finish_forward(const GmmForward& out, int64_t n) const {
     if (p_.mixture == Mixture::kNone) return;
-    static_cast<T*>(out.log_prob)[n] = mix(p_, sample.logits, component);
+    T* component = static_cast<T*>(out.component_log_prob) + n * p_.components;
+    static_cast<T*>(out.log_prob)[n] = mix(p_, logits(n), component);
+  }
+
+  void prefetch_logits(int64_t n) const {
+    constexpr int64_t kLine = 64 / sizeof(Scalar);
+    const Scalar* of_n = logits(n);
+    for (int64_t k = 0; k < p_.components; k += kLine) {
+      __builtin_prefetch(of_n + k);
+    }
+  }
+
+  // Writes the weights, and the gradients of the logits.
+  const T* weigh(const GmmBackward& out, int64_t n) const {
+    const int64_t first = n * p_.components;
+    T* weight = static_cast<T*>(out.weight) + first;
+    if (p_.mixture == Mixture::kNone) {
+      std::copy_n(static_cast<const T*>(out.grad) + first, p_.components,
+                  weight);
+      return weight;
+    }
+    const T grad = out.grad ? static_cast<const T*>(out.grad)[n]
+                            : static_cast<T>(out.constant_grad);
+    const T log_prob = static_cast<const T*>(out.log_prob)[n];
+    const T* component = static_cast<const T*>(out.component_log_prob) + first;
+    T* grad_logits = at<T>(out.grad_logits, first);
+    const Scalar* of_n = logits(n);
+    const auto weights = in_all_lanes(log_sum_exp(of_n, p_.components));
+    for_each_vector<T>(p_.components, [&](int64_t k, int count) {
+      const auto pi = weights.share(load<T>(of_n + k, count));
+      const auto part =
+          gmm::component_grad(p_.mixture, pi, load<T>(component + k, count),
+                              broadcast<Vector<T>>(log_prob));
+      store<T>(weight + k, grad * part.weight, count);
+      if (grad_logits) store<T>(grad_logits + k, grad * part.logit, count);
+    });
+    return weight;
   }
 
   // Writes the weights, the gradients of the logits and of x, and those of
   // parameters that nothing shares.
   void backward(const GmmBackward& out, int64_t n, const GradPlan& plan) const {
     const Sample sample(p_, n);
-    const T* weight = weigh(out, n, sample.logits);
+    const T* weight = weigh(out, n);
     RowGrads<T, Scalar> grads{at<T>(out.grad_x, n * p_.features), nullptr,
                               nullptr};
     if (grads.x) std::fill_n(grads.x, p_.features, T(0));
@@ -241,16 +282,19 @@ class RowPass {
  private:
   // Where the rows of one sample begin.
   struct Sample {
-    const Scalar *x, *logits;
+    const Scalar* x;
     int64_t mu_row, scale_row;
 
     Sample(const GmmProblem& p, int64_t n)
         : x(static_cast<const Scalar*>(p.x) + p.x_rows.row(n) * p.features),
-          logits(static_cast<const Scalar*>(p.logits) +
-                 p.logits_rows.row(n) * p.components),
           mu_row(p.mu.rows.row(n)),
           scale_row(p.scale.rows.row(n)) {}
   };
+
+  const Scalar* logits(int64_t n) const {
+    return static_cast<const Scalar*>(p_.logits) +
+           p_.logits_rows.row(n) * p_.components;
+  }
 
   template <typename Element>
   static Element* at(void* base, int64_t offset) {
@@ -264,32 +308,6 @@ class RowPass {
         static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(sample.mu_row, k),
         static_cast<const Scalar*>(p_.scale.data) +
             p_.scale.offset(sample.scale_row, k)};
-  }
-
-  const T* weigh(const GmmBackward& out, int64_t n,
-                 const Scalar* logits) const {
-    const int64_t first = n * p_.components;
-    T* weight = static_cast<T*>(out.weight) + first;
-    if (p_.mixture == Mixture::kNone) {
-      std::copy_n(static_cast<const T*>(out.grad) + first, p_.components,
-                  weight);
-      return weight;
-    }
-    const T grad = out.grad ? static_cast<const T*>(out.grad)[n]
-                            : static_cast<T>(out.constant_grad);
-    const T log_prob = static_cast<const T*>(out.log_prob)[n];
-    const T* component = static_cast<const T*>(out.component_log_prob) + first;
-    T* grad_logits = at<T>(out.grad_logits, first);
-    const auto weights = in_all_lanes(log_sum_exp(logits, p_.components));
-    for_each_vector<T>(p_.components, [&](int64_t k, int count) {
-      const auto pi = weights.share(load<T>(logits + k, count));
-      const auto part =
-          gmm::component_grad(p_.mixture, pi, load<T>(component + k, count),
-                              broadcast<Vector<T>>(log_prob));
-      store<T>(weight + k, grad * part.weight, count);
-      if (grad_logits) store<T>(grad_logits + k, grad * part.logit, count);
-    });
-    return weight;
   }
 
   const GmmProblem& p_;

@@ -10,11 +10,9 @@ namespace {
 
 // The samples of each row of parameters, in slabs that threads share out.
 struct Slabs {
-  int64_t rows, repeats;   // repeats: samples per row
-  int64_t count, samples;  // count per row, of `samples` each
+  int64_t rows, count, samples;  // count per row, of `samples` each
 
-  Slabs(const GmmProblem& p, const RowMap& map)
-      : rows(map.rows), repeats(map.repeats) {
+  Slabs(const GmmProblem& p, const RowMap& map) : rows(map.rows) {
     constexpr int64_t kMost = 32;
     // Enough work for a thread, and partial sums of no more than N·K elements.
     const int64_t elements =
@@ -45,22 +43,18 @@ class SummedGrad {
 
   int64_t numel() const { return out_ ? numel_ : 0; }
 
-  // Elements [first, first + size) of a unit. `slope`: derivatives of what was
-  // summed by each element of the parameter; null for 1.
-  void write(int64_t unit, int64_t first, int64_t size, const Vector<T>* sums,
-             const T* slope) {
-    if (!out_) return;
-    const int64_t to = unit * numel_ + first;
-    for_each_vector<T>(size, [&](int64_t i, int count) {
+  // `slope`: derivatives of what was summed by the parameter; null for 1.
+  void write(int64_t unit, const Vector<T>* sums, const T* slope) {
+    for_each_vector<T>(numel(), [&](int64_t i, int count) {
       Vector<T> square[kLanes<T>] = {};
       std::copy_n(sums + i, count, square);
       const auto total = sum_of_each<T>(square);
       const auto grad =
-          slope ? gmm::chain(total, load<T>(slope + first + i, count)) : total;
+          slope ? gmm::chain(total, load<T>(slope + i, count)) : total;
       if (slabs_.count > 1) {
-        store<T>(partial_ + to + i, grad, count);
+        store<T>(partial_ + unit * numel_ + i, grad, count);
       } else {
-        store<T>(out_ + to + i, grad, count);
+        store<T>(out_ + unit * numel_ + i, grad, count);
       }
     });
   }
@@ -135,73 +129,38 @@ void for_each_block(const Slabs& slabs, const RowMap& map, int64_t unit,
   }
 }
 
-// The sums of one slab over its samples, and their way to the gradients.
+// Sums of one slab; null where the gradient is not wanted.
 template <typename Scalar>
 class SlabSums {
  public:
   using T = Accumulate<Scalar>;
 
-  SlabSums(const GmmProblem& p, const Slabs& slabs, SummedGrad<Scalar>& mean,
-           SummedGrad<Scalar>& scale)
-      : each_(is_summed_once(p, slabs)),
-        mean_(p.mu, mean, each_),
-        scale_(p.scale, scale, each_) {}
+  SlabSums(const GmmProblem& p, const SummedGrad<Scalar>& mean,
+           const SummedGrad<Scalar>& scale)
+      : p_(p),
+        mean_numel_(mean.numel()),
+        scale_numel_(scale.numel()),
+        mean_(mean_numel_),
+        scale_(scale_numel_) {}
 
-  void begin() {
-    mean_.clear();
-    scale_.clear();
+  void clear() {
+    std::memset(mean_, 0, mean_numel_ * sizeof(Vector<T>));
+    std::memset(scale_, 0, scale_numel_ * sizeof(Vector<T>));
   }
 
-  ComponentGrads<Vector<T>> begin_component(int64_t k) {
-    if (each_) begin();
-    return {mean_.of(k), scale_.of(k), mean_.size > 1, scale_.size > 1};
+  ComponentGrads<Vector<T>> component(int64_t k) const {
+    return {mean_numel_ ? mean_ + p_.mu.offset(0, k) : nullptr,
+            scale_numel_ ? scale_ + p_.scale.offset(0, k) : nullptr,
+            p_.mu.size > 1, p_.scale.size > 1};
   }
 
-  // `slope`: of SummedGrad, for scale.
-  void end_component(int64_t unit, int64_t k, const T* slope) {
-    if (each_) write(unit, k, slope);
-  }
-
-  void end(int64_t unit, const T* slope) {
-    if (!each_) write(unit, 0, slope);
-  }
+  const Vector<T>* mean() const { return mean_; }
+  const Vector<T>* scale() const { return scale_; }
 
  private:
-  // Of one parameter: of all its components or of one.
-  struct Sums {
-    SummedGrad<Scalar>& grad;
-    const int64_t size, component_step, kept;
-    const Scratch<Vector<T>> room;
-
-    Sums(const GmmParameter& parameter, SummedGrad<Scalar>& grad, bool each)
-        : grad(grad),
-          size(parameter.size),
-          component_step(each ? 0 : parameter.offset(0, 1)),
-          kept(each ? std::min(grad.numel(), size) : grad.numel()),
-          room(kept) {}
-
-    void clear() { std::memset(room, 0, kept * sizeof(Vector<T>)); }
-    Vector<T>* of(int64_t k) const {
-      return kept ? room + k * component_step : nullptr;
-    }
-    void write(int64_t unit, int64_t k, const T* slope) const {
-      grad.write(unit, k * size, kept, room, slope);
-    }
-  };
-
-  // Component after component, in the first-level cache.
-  static bool is_summed_once(const GmmProblem& p, const Slabs& slabs) {
-    return slabs.repeats <= kBlock<T> && p.mu.components == p.components &&
-           p.scale.components == p.components;
-  }
-
-  void write(int64_t unit, int64_t k, const T* slope) const {
-    mean_.write(unit, k, nullptr);
-    scale_.write(unit, k, slope);
-  }
-
-  const bool each_;
-  Sums mean_, scale_;
+  const GmmProblem& p_;
+  const int64_t mean_numel_, scale_numel_;
+  const Scratch<Vector<T>> mean_, scale_;
 };
 
 // mu and scale shared by the same samples. Either pass may be null.
@@ -223,10 +182,10 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
       [&](int64_t begin, int64_t end) {
         LanePass<Scalar, kTril> pass(p);
         SharedParameters<Scalar> shared(p);
-        SlabSums<Scalar> sums(p, slabs, mean, scale);
+        SlabSums<Scalar> sums(p, mean, scale);
         for (int64_t unit = begin; unit < end; ++unit) {
           shared.begin(unit / slabs.count);
-          sums.begin();
+          sums.clear();
           for_each_block<T>(slabs, map, unit, [&](const Block<T>& block) {
             pass.begin(block);
             if (forward) pass.forward(*forward, block, shared);
@@ -236,15 +195,13 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
             if (!grads) return;
             pass.clear_grad_x();
             for (int64_t k = 0; k < p.components; ++k) {
-              const auto component_sums = sums.begin_component(k);
-              if (pass.has_weight(k)) {
-                pass.add_grads(k, shared.component(k), grad_x, component_sums);
-              }
-              sums.end_component(unit, k, shared.slope());
+              if (!pass.has_weight(k)) continue;
+              pass.add_grads(k, shared.component(k), grad_x, sums.component(k));
             }
             if (grad_x) pass.write_grad_x(*backward, block);
           });
-          sums.end(unit, shared.slope());
+          mean.write(unit, sums.mean(), nullptr);
+          scale.write(unit, sums.scale(), shared.slope());
         }
       });
   mean.finish();
@@ -263,22 +220,20 @@ void run_parameter_in_lanes(const GmmBackward& p, bool of_mu) {
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     LanePass<Scalar, kTril> pass(p);
     OwnParameters<Scalar> own(p);
-    SlabSums<Scalar> sums(p, slabs, mean, scale);
+    SlabSums<Scalar> sums(p, mean, scale);
     for (int64_t unit = begin; unit < end; ++unit) {
-      sums.begin();
+      sums.clear();
       for_each_block<T>(slabs, map, unit, [&](const Block<T>& block) {
         pass.begin(block);
         own.begin(block);
         for (int64_t k = 0; k < p.components; ++k) {
           pass.read_weight(p, block, k);
-          const auto component_sums = sums.begin_component(k);
-          if (pass.has_weight(k)) {
-            pass.add_grads(k, own.component(k), false, component_sums);
-          }
-          sums.end_component(unit, k, nullptr);
+          if (!pass.has_weight(k)) continue;
+          pass.add_grads(k, own.component(k), false, sums.component(k));
         }
       });
-      sums.end(unit, nullptr);
+      mean.write(unit, sums.mean(), nullptr);
+      scale.write(unit, sums.scale(), nullptr);
     }
   });
   mean.finish();

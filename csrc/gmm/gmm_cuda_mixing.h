@@ -131,17 +131,6 @@ __global__ void weigh_kernel(GmmBackward p, SampleRange samples, int width) {
   }
 }
 
-// The same weight for all components of all samples: what constant_grad means
-// under kNone. Writes N·K elements. Full occupancy.
-template <typename T>
-__global__ void weigh_alike_kernel(GmmBackward p) {
-  const GroupStride thread(1);
-  for (int64_t i = thread.first; i < p.samples * p.components;
-       i += thread.step) {
-    static_cast<T*>(p.weight)[i] = static_cast<T>(p.constant_grad);
-  }
-}
-
 // ----------------------------------------------------------------- launchers
 
 // Lanes for a sample, and the blocks that gives for some samples.
@@ -167,15 +156,10 @@ void mix(const GmmForward& p, const SampleRange& samples, void* stream) {
 
 template <typename Scalar>
 void weigh(const GmmBackward& p, const SampleRange& samples, void* stream) {
-  if (p.mixture != Mixture::kNone) {
-    const MixingShape shape = mixing_shape(p, samples.count);
-    launch("gmm weigh_kernel", weigh_kernel<Scalar>, shape.launch, stream, p,
-           samples, shape.width);
-  } else if (!p.grad) {
-    launch("gmm weigh_alike_kernel", weigh_alike_kernel<Accumulate<Scalar>>,
-           {grid_size(divide_up(p.samples * p.components, kBlock)), kBlock},
-           stream, p);
-  }
+  if (p.mixture == Mixture::kNone) return;
+  const MixingShape shape = mixing_shape(p, samples.count);
+  launch("gmm weigh_kernel", weigh_kernel<Scalar>, shape.launch, stream, p,
+         samples, shape.width);
 }
 
 }  // namespace vtadl::gmm

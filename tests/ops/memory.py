@@ -7,6 +7,7 @@ import pytest
 import torch
 
 MIB, GIB = 2**20, 2**30
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 def free_memory(device):
@@ -42,6 +43,7 @@ def peak_growth(function, device):
 
 
 def _resident_growth(function):
+    _keep_blocks_apart()
     return_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
@@ -55,6 +57,13 @@ def _resident_growth(function):
 def _resident(what):
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(what))
+
+
+def _keep_blocks_apart():
+    """Each large one goes back to the system when it is freed, and leaves no gap among others."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**16)
 
 
 def return_freed_memory():
