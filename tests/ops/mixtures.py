@@ -61,6 +61,14 @@ def shared(samples: int, components: int, features: int, **options: object) -> d
     return random_mixture((samples, features), (components,), parameters, parameters, **options)
 
 
+def per_position(samples: int, components: int, features: int, **options: object) -> dict[str, Tensor]:
+    """A mixture for each of 16 positions, and so many samples there."""
+    parameters = (16, components, features)
+    return random_mixture(
+        *((samples, 16, features), (samples, 16, components), parameters, parameters), **options
+    )
+
+
 def per_sample_tril(samples: int, components: int, features: int, **options: object) -> dict[str, Tensor]:
     """A mixture with full covariances for each sample."""
     leading = (samples, components)

@@ -1,6 +1,7 @@
 """`gmm_nll` and its gradients against the float64 reference."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from .mixtures import (
     check_log_prob,
     check_responsibilities,
     evaluate,
+    per_position,
     per_sample,
     per_sample_tril,
     random_mixture,
@@ -104,6 +106,33 @@ def test_sizes_agree_with_the_reference(device, size, dtype):
 @pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=[name.replace(" ", "_") for name in BROADCASTS])
 def test_broadcast_dimensions_agree_with_the_reference(device, shapes, dtype, mixture):
     check_gmm(random_mixture(*shapes, dtype=dtype, device=device), mixture=mixture, reduction="none")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("features", [5, 16, 24, 37])
+@pytest.mark.parametrize("samples", [2, 7, 15, 16, 31, 32, 50])
+def test_any_number_of_samples_of_each_mixture_agrees_with_the_reference(device, samples, features, dtype):
+    check_gmm(per_position(samples, 3, features, dtype=dtype, device=device))
+
+
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_mixtures_of_positions_take_every_option(device, scale_param, mixture):
+    inputs = per_position(7, 3, 24, scale_param=scale_param, device=device)
+    options = {"scale_param": scale_param, "min_std": 0.9, "mixture": mixture}
+    check_gmm(inputs, reduction="none", **options)
+
+
+@pytest.mark.parametrize("held", [0.0, math.nan, math.inf])
+def test_what_is_masked_at_all_positions_does_not_count(device, held):
+    inputs = per_position(7, 3, 24, device=device)
+    inputs["logits"][..., 1] = -math.inf
+    kept = {name: tensor if name == "x" else tensor.clone() for name, tensor in inputs.items()}
+    for name in ("mu", "scale"):
+        inputs[name][:, 1] = held
+    (value, grads), (expected, expected_grads) = evaluate(inputs), evaluate(kept)
+    assert torch.equal(value, expected)
+    assert all(torch.equal(grads[name], expected_grads[name]) for name in grads)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
