@@ -40,9 +40,10 @@ def gmm_nll(
 
     All leading dimensions ``*`` broadcast without copies; parameters without any are one mixture that all
     samples share. The result can be negative: a density may exceed 1. It is float32 for half-precision input.
+    It is the loss of mixture density networks (C. M. Bishop, 1994).
 
     Args:
-        x: samples, ``[*, D]``.
+        x: samples, ``[*, D]``; like all arguments float64, float32, float16 or bfloat16.
         logits: unnormalised log-weights of the components, ``[*, K]``. ``-inf`` masks a component, whatever
             its other parameters hold; where all are masked the result is ``+inf`` with gradients 0.
         mu: means, ``[*, K, D]``. Here and in `scale`, 1 in the place of K or D stands for all components or

@@ -123,14 +123,22 @@ def test_mixtures_of_positions_take_every_option(device, scale_param, mixture):
     check_gmm(inputs, reduction="none", **options)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+def test_responsibilities_of_positions_agree_with_the_reference(device, dtype):
+    check_responsibilities(per_position(7, 3, 24, dtype=dtype, device=device))
+
+
 @pytest.mark.parametrize("held", [0.0, math.nan, math.inf])
-def test_what_is_masked_at_all_positions_does_not_count(device, held):
-    inputs = per_position(7, 3, 24, device=device)
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+def test_what_is_masked_at_all_positions_does_not_count(device, mixture, dtype, held):
+    inputs = per_position(7, 3, 24, dtype=dtype, device=device)
     inputs["logits"][..., 1] = -math.inf
     kept = {name: tensor if name == "x" else tensor.clone() for name, tensor in inputs.items()}
     for name in ("mu", "scale"):
         inputs[name][:, 1] = held
-    (value, grads), (expected, expected_grads) = evaluate(inputs), evaluate(kept)
+    value, grads = evaluate(inputs, mixture=mixture)
+    expected, expected_grads = evaluate(kept, mixture=mixture)
     assert torch.equal(value, expected)
     assert all(torch.equal(grads[name], expected_grads[name]) for name in grads)
 

@@ -536,6 +536,12 @@ const Case kShared[] = {
      positions(5)},
     {"few samples per position", 60, 4, 6, S::kStd, M::kWeighted,
      positions(20)},
+    {"few samples per position, many features", 112, 3, 24, S::kLogStd,
+     M::kLogSumExp, positions(16)},
+    {"few samples per position, weighted", 32, 5, 37, S::kSoftplus,
+     M::kWeighted, positions(16)},
+    {"few samples per position, masked", 60, 4, 16, S::kStd, M::kLogSumExp,
+     positions(20), kAll, kAll, kAll, kAll, 0, true},
     {"no samples", 0, 4, 6, S::kLogStd, M::kLogSumExp, kOneMixture},
 };
 
@@ -543,6 +549,8 @@ const Case kComponents[] = {
     {"components", 5, 4, 6, S::kLogStd, M::kNone},
     {"components, packs", 5, 4, 16, S::kStd, M::kNone},
     {"components, shared", 300, 6, 7, S::kLogStd, M::kNone, kOneMixture},
+    {"components, few samples per position", 48, 3, 20, S::kVar, M::kNone,
+     positions(16)},
     {"components, tril", 7, 5, 3, S::kTril, M::kNone},
     {"components, masked", 5, 4, 6, S::kLogStd, M::kNone, kOwn, kAll, kAll,
      kAll, kAll, 0, true},
