@@ -46,8 +46,8 @@ test-python: test-cpp
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
-	architecture=$$($(PYTHON) tests/run_on_gpu.py architecture) && \
-	  TORCH_CUDA_ARCH_LIST=$$architecture $(MAKE) test-cpp
+	architecture=$$($(PYTHON) tests/run_on_gpu.py architecture) && export TORCH_CUDA_ARCH_LIST=$$architecture && \
+	  $(MAKE) $(installed) && cmake -DVTADL_TESTS=ON $(build_folder) && cmake --build $(build_folder) --target gpu_kernels
 	$(PYTHON) tests/run_on_gpu.py $(build_folder)/tests/csrc/gpu/gpu_kernels build/test-gpu.json
 
 # Takes twenty minutes; BENCH=--quick two. `python -m benchmarks --help` lists all options.
