@@ -35,8 +35,8 @@ void run_kernel(const Tensor& x, const Problem& problem,
   const std::int32_t device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(device, &stream));
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == 0,
+                  "vtadl_ext: PyTorch has no current stream for the device");
   cuda_kernel(problem, stream);
 #endif
 }
