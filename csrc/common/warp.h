@@ -3,11 +3,14 @@
 
 #include <cstdint>
 
-// For loops over arrays that have to stay in registers.
+// For loops over arrays that have to stay in registers; and for others, where
+// it brings more loads under way.
 #ifdef __CUDACC__
 #define VTADL_UNROLL _Pragma("unroll")
+#define VTADL_UNROLL_TWICE _Pragma("unroll 2")
 #else
 #define VTADL_UNROLL
+#define VTADL_UNROLL_TWICE
 #endif
 
 namespace vtadl {

@@ -75,6 +75,7 @@ struct GmmBackward : GmmProblem {
 struct GmmForwardBackward {
   GmmForward forward;
   GmmBackward backward;
+  std::int64_t* counters = nullptr;  // [N + 1]: room for the GPU to work in
 };
 
 struct GmmCpuKernels {

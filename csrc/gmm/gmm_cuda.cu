@@ -3,6 +3,7 @@
 #include "gmm/gmm_cuda_diagonal.h"
 #include "gmm/gmm_cuda_few_features.h"
 #include "gmm/gmm_cuda_mixing.h"
+#include "gmm/gmm_cuda_pipeline.h"
 #include "gmm/gmm_cuda_shared.h"
 #include "gmm/gmm_cuda_shared_parameters.h"
 #include "gmm/gmm_cuda_tril.h"
@@ -121,9 +122,13 @@ void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
   if (regime_of(p.backward) == Regime::kFewFeatures) {
     return few_features_forward_backward<Scalar>(p, stream);
   }
-  if (regime_of(p.forward) == Regime::kAny &&
-      fits_both_passes<Scalar>(p.forward)) {
-    return both_passes<Scalar>(p, stream);
+  if (regime_of(p.forward) == Regime::kAny) {
+    if (fits_both_passes<Scalar>(p.forward)) {
+      return both_passes<Scalar>(p, stream);
+    }
+    if (fits_pipeline<Scalar>(p.forward)) {
+      return pipelined_passes<Scalar>(p, stream);
+    }
   }
   const int64_t chunk = samples_in_cache<Scalar>(p.forward);
   for (int64_t first = 0; first < samples; first += chunk) {

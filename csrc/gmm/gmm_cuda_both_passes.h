@@ -11,41 +11,45 @@ namespace vtadl::gmm {
 template <typename Scalar>
 constexpr int kBothPassesBlocks = sizeof(Scalar) == 4 ? 3 : 2;
 
+__device__ inline int thread_of_block() {
+  return threadIdx.y * blockDim.x + threadIdx.x;
+}
+
+// log N_k of components begin to end of a sample, by groups of `width` lanes.
+template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
+__device__ void log_normals_of_block(const GmmForward& p, int64_t n,
+                                     int64_t begin, int64_t end, int width,
+                                     const Floor<T>& floor) {
+  const int threads = blockDim.x * blockDim.y;
+  T* component = static_cast<T*>(p.component_log_prob) + n * p.components;
+  for (int64_t first = begin; first < end; first += threads / width) {
+    const int64_t k = first + thread_of_block() / width;
+    const T log_normal =
+        group_log_normal<Scalar, kPack>(p, n, k, k < end, width, floor);
+    if (k < end && lane_of(width) == 0) component[k] = log_normal;
+  }
+}
+
 // A block per sample: the log N_k by groups of `width` lanes, log_prob and the
 // weights by the first warp, then the gradients, for which it finds mu and
 // scale in the cache. Moves 4 U + 4 N·K elements. 3/8 of the threads that
-// a multiprocessor holds, or 1/4 where a thread works on 8 elements.
+// a multiprocessor holds, or 1/4 where a thread works on 8 elements or a block
+// is one warp.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kBothPassesBlocks<Scalar>)
     both_passes_kernel(GmmForwardBackward p, PrivateGrads<Scalar> grads,
                        int width, Floor<T> floor) {
-  const GmmForward& forward = p.forward;
-  const int64_t components = forward.components;
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
-  for (int64_t n = blockIdx.x; n < forward.samples; n += gridDim.x) {
-    T* component = static_cast<T*>(forward.component_log_prob) + n * components;
-    for (int64_t first = 0; first < components; first += kBlock / width) {
-      const int64_t k = first + thread / width;
-      const T log_normal = group_log_normal<Scalar, kPack>(
-          forward, n, k, k < components, width, floor);
-      if (k < components && lane_of(width) == 0) component[k] = log_normal;
-    }
+  for (int64_t n = blockIdx.x; n < p.forward.samples; n += gridDim.x) {
+    log_normals_of_block<Scalar, kPack>(p.forward, n, 0, p.forward.components,
+                                        width, floor);
     __syncthreads();
-    if (thread < kWarp) {
-      const T log_prob =
-          mix_sample(forward.mixture, sample_logits<Scalar>(forward, n),
-                     component, components, kWarp);
-      if (thread == 0) static_cast<T*>(forward.log_prob)[n] = log_prob;
-      weigh_sample(
-          SampleGrad<Scalar>(p.backward, n, components, kWarp, log_prob),
-          p.backward, n, components, kWarp);
-    }
+    if (thread_of_block() < kWarp) mix_and_weigh<Scalar>(p, n);
     __syncthreads();
-    for (int64_t first = 0; first < forward.features;
+    for (int64_t first = 0; first < p.forward.features;
          first += int64_t(blockDim.x) * kPack) {
       const int64_t d = first + threadIdx.x * kPack;
       backward_of_features<Scalar, kPack>(p.backward, grads, n, d,
-                                          d < forward.features, floor);
+                                          d < p.forward.features, floor);
     }
   }
 }
@@ -62,13 +66,36 @@ inline int64_t usable_cache_bytes() {
   return device_attribute(cudaDevAttrL2CacheSize) / 2;
 }
 
+// Whether the samples under way fit the cache, a block of so many threads each.
+template <typename Scalar>
+bool fits_cache(const GmmProblem& p, int threads) {
+  constexpr int kMostBlocks = 32;  // of a multiprocessor
+  const int64_t blocks =
+      multiprocessors() *
+      std::min(kBothPassesBlocks<Scalar> * kBlock / threads, kMostBlocks);
+  return blocks * bytes_of_sample(p, sizeof(Scalar)) <= usable_cache_bytes();
+}
+
 // Whether a block per sample fills the device, and its samples fit the cache.
 template <typename Scalar>
 bool fits_both_passes(const GmmProblem& p) {
-  const int64_t blocks = kBothPassesBlocks<Scalar> * multiprocessors();
-  return p.mixture != Mixture::kNone && p.samples >= blocks &&
+  return p.mixture != Mixture::kNone &&
+         p.samples >= kBothPassesBlocks<Scalar> * multiprocessors() &&
          p.mu.rows.repeats == 1 && p.scale.rows.repeats == 1 &&
-         blocks * bytes_of_sample(p, sizeof(Scalar)) <= usable_cache_bytes();
+         fits_cache<Scalar>(p, kBlock);
+}
+
+// As few as fit the cache: small blocks wait for each other less.
+template <typename Scalar>
+int threads_of_both_passes(const GmmProblem& p, int64_t columns) {
+  constexpr int64_t kPacksPerThread = 4;
+  int threads = kBlock;
+  while (threads > kWarp &&
+         threads / 2 * kPacksPerThread >= p.components * columns &&
+         fits_cache<Scalar>(p, threads / 2)) {
+    threads /= 2;
+  }
+  return threads;
 }
 
 template <typename Scalar>
@@ -81,11 +108,12 @@ void both_passes(const GmmForwardBackward& p, void* stream) {
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
     const int64_t columns = divide_up(q.features, kPack);
-    const int x = power_of_two(columns, kBlock / 2);
-    launch(
-        "gmm both_passes_kernel", both_passes_kernel<Scalar, kPack>,
-        {grid_size(q.samples), dim3(x, kBlock / x), sizeof(T) * kPack * kBlock},
-        stream, p, grads, power_of_two(columns, kWarp), Floor<T>(q.min_std));
+    const int threads = threads_of_both_passes<Scalar>(q, columns);
+    const int x = power_of_two(columns, threads / 2);
+    launch("gmm both_passes_kernel", both_passes_kernel<Scalar, kPack>,
+           {grid_size(q.samples), dim3(x, threads / x),
+            sizeof(T) * kPack * threads},
+           stream, p, grads, power_of_two(columns, kWarp), Floor<T>(q.min_std));
   });
 }
 

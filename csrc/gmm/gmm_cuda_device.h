@@ -58,9 +58,9 @@ inline bool is_private(const GmmProblem& p, const GmmParameter& parameter) {
 
 // ---------------------------------------------------------- sums and indices
 
-// Of the calling thread in its group of `width` lanes.
+// Of the calling thread in its group of `width` lanes, a power of two.
 __device__ inline int lane_of(int width) {
-  return (threadIdx.y * blockDim.x + threadIdx.x) % width;
+  return (threadIdx.y * blockDim.x + threadIdx.x) & (width - 1);
 }
 
 // Over the lanes that are equal modulo `width`.
@@ -98,17 +98,18 @@ __device__ T block_sum_of_groups(T value, int width, T* room) {
   return value;
 }
 
-// The first item of this group of `width` threads, and the stride to its next.
+// The first item of this group of `width` threads, of which blocks are made,
+// and the stride to its next. Divisions of 64 bits take many instructions.
 struct GroupStride {
   int64_t first, step;
 
-  __device__ explicit GroupStride(int width)
-      : first((blockIdx.x * int64_t(blockDim.x) + threadIdx.x) / width),
-        step(int64_t(gridDim.x) * blockDim.x / width) {}
+  __device__ explicit GroupStride(unsigned width)
+      : first(int64_t(blockIdx.x) * (blockDim.x / width) + threadIdx.x / width),
+        step(int64_t(gridDim.x) * (blockDim.x / width)) {}
 
   // The first item of the warp's first group: lanes that loop until this one
   // is done make the same number of rounds, so that all take part in shuffles.
-  __device__ int64_t warp_first(int width) const {
+  __device__ int64_t warp_first(unsigned width) const {
     return first - threadIdx.x % kWarp / width;
   }
 };
@@ -162,7 +163,11 @@ __device__ void load(const Scalar* from, T (&values)[kCount]) {
   }
 }
 
-template <int kCount, typename T, typename Scalar>
+// Nobody on the device will read soon what is streamed: it is the first to
+// leave the cache.
+enum class Store { kPlain, kStreamed };
+
+template <Store kStore = Store::kPlain, int kCount, typename T, typename Scalar>
 __device__ void store(Scalar* to, const T (&values)[kCount]) {
   using P = Pieces<kCount, Scalar>;
   VTADL_UNROLL
@@ -174,7 +179,12 @@ __device__ void store(Scalar* to, const T (&values)[kCount]) {
     }
     typename P::Bits bits;
     std::memcpy(&bits, static_cast<const void*>(piece), sizeof bits);
-    *reinterpret_cast<typename P::Bits*>(to + i) = bits;
+    auto* const piece_of = reinterpret_cast<typename P::Bits*>(to + i);
+    if constexpr (kStore == Store::kStreamed) {
+      __stcs(piece_of, bits);
+    } else {
+      *piece_of = bits;
+    }
   }
 }
 
@@ -231,28 +241,33 @@ __device__ const T* component_weights(const GmmBackward& p) {
   return static_cast<const T*>(given ? p.grad : p.weight);
 }
 
-// Asks for the parametrisation once, and not for every element.
+// Calls body with the parametrisation as a constant, which is asked for once
+// and not for every element.
+template <typename Body>
+__device__ void with_scale_param(ScaleParam param, const Body& body) {
+  switch (param) {
+    case ScaleParam::kLogStd:
+      return body(Constant<ScaleParam::kLogStd>());
+    case ScaleParam::kStd:
+      return body(Constant<ScaleParam::kStd>());
+    case ScaleParam::kLogVar:
+      return body(Constant<ScaleParam::kLogVar>());
+    case ScaleParam::kVar:
+      return body(Constant<ScaleParam::kVar>());
+    default:
+      return body(Constant<ScaleParam::kSoftplus>());
+  }
+}
+
 template <int kCount, typename T>
 __device__ void activate(ScaleParam param, const T (&raw)[kCount],
                          const Floor<T>& floor, Scale<T> (&scale)[kCount]) {
-  const auto activate_all = [&](auto known) {
+  with_scale_param(param, [&](auto known) {
     VTADL_UNROLL
     for (int j = 0; j < kCount; ++j) {
       scale[j] = activate<decltype(known)::value>(raw[j], floor);
     }
-  };
-  switch (param) {
-    case ScaleParam::kLogStd:
-      return activate_all(Constant<ScaleParam::kLogStd>());
-    case ScaleParam::kStd:
-      return activate_all(Constant<ScaleParam::kStd>());
-    case ScaleParam::kLogVar:
-      return activate_all(Constant<ScaleParam::kLogVar>());
-    case ScaleParam::kVar:
-      return activate_all(Constant<ScaleParam::kVar>());
-    default:
-      return activate_all(Constant<ScaleParam::kSoftplus>());
-  }
+  });
 }
 
 }  // namespace vtadl::gmm

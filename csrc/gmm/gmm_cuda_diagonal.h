@@ -17,45 +17,51 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
     const Scalar* x = sample_features<Scalar>(p, n);
     const ComponentParameter<Scalar> mu(p.mu, p.mu.rows.row(n), k);
     const ComponentParameter<Scalar> scale(p.scale, p.scale.rows.row(n), k);
-    for (int64_t d = lane * kPack; d < p.features; d += width * kPack) {
-      T value[kPack], mean[kPack], raw[kPack];
-      load(x + d, value);
-      mu.load(d, mean);
-      scale.load(d, raw);
-      Scale<T> activated[kPack];
-      activate(p.scale_param, raw, floor, activated);
-      VTADL_UNROLL
-      for (int j = 0; j < kPack; ++j) {
-        const T z = (value[j] - mean[j]) * activated[j].inverse_std;
-        distance += z * z;
-        log_det += activated[j].log_std;
+    with_scale_param(p.scale_param, [&](auto param) {
+      VTADL_UNROLL_TWICE
+      for (int64_t d = lane * kPack; d < p.features; d += width * kPack) {
+        T value[kPack], mean[kPack], raw[kPack];
+        load(x + d, value);
+        mu.load(d, mean);
+        scale.load(d, raw);
+        VTADL_UNROLL
+        for (int j = 0; j < kPack; ++j) {
+          const auto of = activate<decltype(param)::value>(raw[j], floor);
+          const T z = (value[j] - mean[j]) * of.inverse_std;
+          distance += z * z;
+          log_det += of.log_std;
+        }
       }
-    }
+    });
   }
   return T(-0.5 * kLog2Pi) * static_cast<T>(p.features) -
          warp_sum(log_det, width) - T(0.5) * warp_sum(distance, width);
 }
 
-// log N_k. A group of `width` lanes per (sample, component), kPack features per
-// lane and round. Reads mu and scale once, 2 U, and x from the cache for every
-// component; writes N·K elements. Half of the threads that a multiprocessor
-// holds, 32 bytes under way for each.
+// log N_k. A group of `width` lanes per run of components of a sample, kPack
+// features per lane and round. Reads mu and scale once, 2 U, and x from the
+// cache for every component; writes N·K elements. Half of the threads that a
+// multiprocessor holds, 32 to 64 bytes under way for each.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
-    component_kernel(GmmForward p, SampleRange samples, int width,
+    component_kernel(GmmForward p, SampleRange samples, int run, int width,
                      Floor<T> floor) {
-  const int64_t items = samples.count * p.components;
+  const int64_t runs = divide_up(p.components, run);
+  const int64_t items = samples.count * runs;
   const GroupStride group(width);
   const int64_t warp_first = group.warp_first(width);
   for (int64_t offset = 0; warp_first + offset < items; offset += group.step) {
     const int64_t item = group.first + offset;
-    const int64_t n = samples.first + item / p.components;
-    const T log_normal = group_log_normal<Scalar, kPack>(
-        p, n, item % p.components, item < items, width, floor);
-    if (item < items && lane_of(width) == 0) {
-      static_cast<T*>(
-          p.component_log_prob)[samples.first * p.components + item] =
-          log_normal;
+    const int64_t n = samples.first + item / runs;
+    const int64_t first = item % runs * run;
+    for (int64_t k = first; k < first + run; ++k) {
+      const bool in_use = item < items && k < p.components;
+      const T log_normal =
+          group_log_normal<Scalar, kPack>(p, n, k, in_use, width, floor);
+      if (in_use && lane_of(width) == 0) {
+        static_cast<T*>(p.component_log_prob)[n * p.components + k] =
+            log_normal;
+      }
     }
   }
 }
@@ -97,35 +103,39 @@ struct PrivateGrads {
 // Gradients of features d, d + 1, … of x and of private parameters: a thread
 // takes one component in blockDim.y. All threads of the block have to take
 // part.
-template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
+template <typename Scalar, int kPack, Store kStore = Store::kPlain,
+          typename T = Accumulate<Scalar>>
 __device__ void backward_of_features(const GmmBackward& p,
                                      const PrivateGrads<Scalar>& grads,
                                      int64_t n, int64_t d, bool in_use,
                                      const Floor<T>& floor) {
   const int64_t mu_row = p.mu.rows.row(n), scale_row = p.scale.rows.row(n);
-  T x[kPack], grad_x[kPack] = {};
+  T x[kPack] = {}, grad_x[kPack] = {};
   if (in_use) load(sample_features<Scalar>(p, n) + d, x);
-  for (int64_t k = threadIdx.y; in_use && k < p.components; k += blockDim.y) {
-    const int64_t at = n * p.components + k;
-    const T weight = component_weights<T>(p)[at];
-    T pull[kPack] = {}, stretch[kPack] = {};
-    if (weight != 0) {
-      T mean[kPack], raw[kPack];
-      ComponentParameter<Scalar>(p.mu, mu_row, k).load(d, mean);
-      ComponentParameter<Scalar>(p.scale, scale_row, k).load(d, raw);
-      Scale<T> scale[kPack];
-      activate(p.scale_param, raw, floor, scale);
-      VTADL_UNROLL
-      for (int j = 0; j < kPack; ++j) {
-        const T z = (x[j] - mean[j]) * scale[j].inverse_std;
-        pull[j] = weight * z * scale[j].inverse_std;
-        stretch[j] = weight * (z * z - 1) * scale[j].slope;
-        grad_x[j] -= pull[j];
+  with_scale_param(p.scale_param, [&](auto param) {
+    for (int64_t k = threadIdx.y; in_use && k < p.components; k += blockDim.y) {
+      const int64_t at = n * p.components + k;
+      const T weight = component_weights<T>(p)[at];
+      T pull[kPack] = {}, stretch[kPack] = {};
+      if (weight != 0) {
+        T mean[kPack], raw[kPack];
+        ComponentParameter<Scalar>(p.mu, mu_row, k).load(d, mean);
+        ComponentParameter<Scalar>(p.scale, scale_row, k).load(d, raw);
+        VTADL_UNROLL
+        for (int j = 0; j < kPack; ++j) {
+          const auto of = activate<decltype(param)::value>(raw[j], floor);
+          const T z = (x[j] - mean[j]) * of.inverse_std;
+          pull[j] = weight * z * of.inverse_std;
+          stretch[j] = weight * (z * z - 1) * of.slope;
+          grad_x[j] -= pull[j];
+        }
+      }
+      if (grads.mu) store<kStore>(grads.mu + at * p.features + d, pull);
+      if (grads.scale) {
+        store<kStore>(grads.scale + at * p.features + d, stretch);
       }
     }
-    if (grads.mu) store(grads.mu + at * p.features + d, pull);
-    if (grads.scale) store(grads.scale + at * p.features + d, stretch);
-  }
+  });
   if (!p.grad_x) return;
   sum_over_y(grad_x);
   if (in_use && threadIdx.y == 0) {
@@ -204,6 +214,24 @@ struct SharedParameter {
   RowMap rows;
   int64_t components;
   bool mu_is_one, scale_is_one;  // the same for all features
+  bool is_whole_mixture;  // what shares one element of both shares the other
+  RowMap::Run run;
+
+  SharedParameter(const GmmProblem& p, const GmmParameter& parameter)
+      : rows(parameter.rows),
+        components(parameter.components),
+        mu_is_one(p.mu.size == 1),
+        scale_is_one(p.scale.size == 1),
+        is_whole_mixture(p.mu.rows == p.scale.rows &&
+                         p.mu.components == p.components &&
+                         p.scale.components == p.components),
+        run(rows.repeat_run()) {}
+
+  // The i-th after `first` of those that read the row.
+  __device__ int64_t sample(int64_t row, int64_t first, int64_t i) const {
+    return run.length == rows.repeats ? first + i * run.step
+                                      : rows.sample(row, i);
+  }
 };
 
 // Sums over what shares a parameter, for one feature.
@@ -220,17 +248,26 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
                                              int64_t row, int64_t owner,
                                              int64_t d, const Floor<T>& floor) {
   ParameterSums<T> sums{T(0), T(0)};
+  if (shared.rows.repeats == 0) return sums;
+  T mean[1];
+  Scale<T> scale;
+  const auto load_parameters = [&](int64_t n, int64_t k) {
+    T raw[1];
+    ComponentParameter<Scalar>(p.mu, p.mu.rows.row(n), k).load(d, mean);
+    ComponentParameter<Scalar>(p.scale, p.scale.rows.row(n), k).load(d, raw);
+    scale = activate(p.scale_param, raw[0], floor);
+  };
+  const int64_t first = shared.rows.sample(row, 0);
+  if (shared.is_whole_mixture) load_parameters(first, owner);
   const int64_t components = p.components / shared.components;
   for (int64_t i = threadIdx.y; i < shared.rows.repeats * components;
        i += blockDim.y) {
-    const int64_t n = shared.rows.sample(row, i / components);
-    const int64_t k = owner + i % components;
+    const bool is_one = components == 1;
+    const int64_t n = shared.sample(row, first, is_one ? i : i / components);
+    const int64_t k = is_one ? owner : owner + i % components;
     const T weight = component_weights<T>(p)[n * p.components + k];
     if (weight == 0) continue;
-    T mean[1], raw[1];
-    ComponentParameter<Scalar>(p.mu, p.mu.rows.row(n), k).load(d, mean);
-    ComponentParameter<Scalar>(p.scale, p.scale.rows.row(n), k).load(d, raw);
-    const auto scale = activate(p.scale_param, raw[0], floor);
+    if (!shared.is_whole_mixture) load_parameters(n, k);
     const T x = static_cast<T>(sample_features<Scalar>(p, n)[d]);
     const T z = (x - mean[0]) * scale.inverse_std;
     sums.mean += weight * z * scale.inverse_std;
@@ -326,6 +363,17 @@ void dispatch_packs(bool packed, const Body& body) {
   body(std::integral_constant<int, 1>());
 }
 
+// Several, which share what it takes to find a sample, where they leave enough
+// for every thread of the device.
+inline int components_in_a_run(const GmmProblem& p, int64_t threads) {
+  constexpr int64_t kMost = 8;
+  const int64_t wanted_threads =
+      2 * multiprocessors() *
+      device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
+  return static_cast<int>(
+      std::clamp<int64_t>(threads * p.components / wanted_threads, 1, kMost));
+}
+
 template <typename Scalar>
 void diagonal_components(const GmmForward& p, const SampleRange& samples,
                          void* stream) {
@@ -333,10 +381,11 @@ void diagonal_components(const GmmForward& p, const SampleRange& samples,
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
     const int width = power_of_two(divide_up(p.features, kPack), kWarp);
+    const int run = components_in_a_run(p, samples.count * width);
+    const int64_t groups = samples.count * divide_up(p.components, run);
     launch("gmm component_kernel", component_kernel<Scalar, kPack>,
-           {grid_size(divide_up(samples.count * p.components * width, kBlock)),
-            kBlock},
-           stream, p, samples, width, Floor<Accumulate<Scalar>>(p.min_std));
+           {grid_size(divide_up(groups * width, kBlock)), kBlock}, stream, p,
+           samples, run, width, Floor<Accumulate<Scalar>>(p.min_std));
   });
 }
 
@@ -421,8 +470,7 @@ void parameter_backward(const GmmBackward& p, const GmmParameter& parameter,
       parameter.rows.repeats * (p.components / parameter.components);
   const int x = power_of_two(p.features, kWarp);
   const int y = power_of_two(addends, kBlock / x);
-  const SharedParameter shared{parameter.rows, parameter.components,
-                               p.mu.size == 1, p.scale.size == 1};
+  const SharedParameter shared(p, parameter);
   launch("gmm parameter_backward_kernel", parameter_backward_kernel<Scalar>,
          {grid_size(items), dim3(x, y), x * y * sizeof(T)}, stream, p, shared,
          static_cast<Scalar*>(grad_mu), static_cast<Scalar*>(grad_scale),

@@ -1,6 +1,6 @@
-// Kernels for so few features that the components' log-probabilities and
-// weights are no small part of the memory traffic: each pass is one kernel. A
-// group of lanes per sample, and a lane computes whole components.
+// A kernel for so few features, and no more components than a warp's registers
+// hold, that all of a sample is read once: a group of lanes per sample, and a
+// lane computes whole components.
 #pragma once
 
 #include "gmm/gmm_cuda_mixing.h"
@@ -9,58 +9,83 @@ namespace vtadl::gmm {
 
 constexpr int kFewFeatures = 4;
 
-// One component for one sample.
-template <typename T, int kFeatures>
-struct FewFeatures {
-  T z[kFeatures];
-  Scale<T> scale[kFeatures];
+// What a lane holds of a sample: components lane, lane + width, … of it. Where
+// there are no more, log N_k and logits_k are -inf.
+template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
+struct LaneOfSample {
+  T logit[kComponentsPerLane], log_prob[kComponentsPerLane];
+  T z[kComponentsPerLane][kFeatures];
+  Scale<T> scale[kComponentsPerLane][kFeatures];
+
+  __device__ LaneOfSample(const GmmProblem& p, int64_t n, int count, int width,
+                          const Floor<T>& floor) {
+    T x[kFeatures];
+    load(sample_features<Scalar>(p, n), x);
+    const int64_t mu_row = p.mu.rows.row(n), scale_row = p.scale.rows.row(n);
+    const Scalar* logits =
+        p.mixture == Mixture::kNone ? nullptr : sample_logits<Scalar>(p, n);
+    with_scale_param(p.scale_param, [&](auto param) {
+      VTADL_UNROLL
+      for (int i = 0; i < kComponentsPerLane; ++i) {
+        const int k = lane_of(width) + i * width;
+        logit[i] = log_prob[i] = -static_cast<T>(INFINITY);
+        if (k >= count) continue;
+        if (logits) logit[i] = static_cast<T>(logits[k]);
+        T mean[kFeatures], raw[kFeatures];
+        ComponentParameter<Scalar>(p.mu, mu_row, k).load(0, mean);
+        ComponentParameter<Scalar>(p.scale, scale_row, k).load(0, raw);
+        log_prob[i] = T(-0.5 * kLog2Pi * kFeatures);
+        VTADL_UNROLL
+        for (int d = 0; d < kFeatures; ++d) {
+          scale[i][d] = activate<decltype(param)::value>(raw[d], floor);
+          z[i][d] = (x[d] - mean[d]) * scale[i][d].inverse_std;
+          log_prob[i] -= scale[i][d].log_std + T(0.5) * z[i][d] * z[i][d];
+        }
+      }
+    });
+  }
 };
 
-template <int kFeatures, typename Scalar, typename T>
-__device__ FewFeatures<T, kFeatures> distances(
-    const GmmProblem& p, const T (&x)[kFeatures],
-    const ComponentParameter<Scalar>& mu,
-    const ComponentParameter<Scalar>& scale, const Floor<T>& floor) {
-  T mean[kFeatures], raw[kFeatures];
-  mu.load(0, mean);
-  scale.load(0, raw);
-  FewFeatures<T, kFeatures> result;
-  activate(p.scale_param, raw, floor, result.scale);
+// Over the values of a group of `width` lanes; all lanes of the warp have to
+// take part.
+template <typename T>
+__device__ LogSumExp<T> log_sum_exp_of_lanes(
+    const T (&values)[kComponentsPerLane], int width) {
+  T maximum = values[0];
   VTADL_UNROLL
-  for (int d = 0; d < kFeatures; ++d) {
-    result.z[d] = (x[d] - mean[d]) * result.scale[d].inverse_std;
+  for (int i = 1; i < kComponentsPerLane; ++i) {
+    maximum = values[i] > maximum ? values[i] : maximum;
   }
-  return result;
+  const T shift = log_sum_exp_shift(warp_max(maximum, width));
+  T sum = 0;
+  VTADL_UNROLL
+  for (int i = 0; i < kComponentsPerLane; ++i) {
+    sum += exponential(values[i] - shift);
+  }
+  return {shift, std::log(warp_sum(sum, width))};
 }
 
-// log N_k and log_prob of a sample, by a group of `width` lanes; all lanes of
-// the warp have to take part.
-template <int kFeatures, typename Scalar, typename T = Accumulate<Scalar>>
-__device__ T forward_of_sample(const GmmForward& p, int64_t n, int64_t count,
-                               int width, const T (&x)[kFeatures],
-                               const Floor<T>& floor) {
-  const int64_t mu_row = p.mu.rows.row(n), scale_row = p.scale.rows.row(n);
-  T* component = static_cast<T*>(p.component_log_prob) + n * p.components;
-  for (int64_t k = lane_of(width); k < count; k += width) {
-    const auto features = distances<kFeatures>(
-        p, x, ComponentParameter<Scalar>(p.mu, mu_row, k),
-        ComponentParameter<Scalar>(p.scale, scale_row, k), floor);
-    T log_normal = T(-0.5 * kLog2Pi * kFeatures);
+// The log-probability of the sample; adds log π_k under kLogSumExp.
+template <typename Scalar, int kFeatures, typename T>
+__device__ T mix_lanes(Mixture mixture, const LogSumExp<T>& weights,
+                       LaneOfSample<Scalar, kFeatures>& lane, int width) {
+  if (mixture == Mixture::kLogSumExp) {
     VTADL_UNROLL
-    for (int d = 0; d < kFeatures; ++d) {
-      log_normal -=
-          features.scale[d].log_std + T(0.5) * features.z[d] * features.z[d];
+    for (int i = 0; i < kComponentsPerLane; ++i) {
+      const T log_pi = weights.normalize(lane.logit[i]);
+      lane.log_prob[i] =
+          log_pi == -INFINITY ? log_pi : lane.log_prob[i] + log_pi;
     }
-    component[k] = log_normal;
+    return log_sum_exp_of_lanes(lane.log_prob, width).total();
   }
-  if (p.mixture == Mixture::kNone) return 0;
-  // Each lane reads back only what it wrote itself.
-  const T log_prob = mix_sample(p.mixture, sample_logits<Scalar>(p, n),
-                                component, count, width);
-  if (count > 0 && lane_of(width) == 0) {
-    static_cast<T*>(p.log_prob)[n] = log_prob;
+  T sum = 0;
+  VTADL_UNROLL
+  for (int i = 0; i < kComponentsPerLane; ++i) {
+    const T pi = weights.share(lane.logit[i]);
+    sum += pi == 0 ? T(0) : pi * lane.log_prob[i];
   }
-  return log_prob;
+  sum = warp_sum(sum, width);
+  return weights.log_sum == -INFINITY ? weights.log_sum : sum;  // all masked
 }
 
 // The gradient of a parameter of one component, which may be the same for all
@@ -92,31 +117,36 @@ struct FewFeaturesGrads {
         keeps_weights(mu != p.grad_mu || scale != p.grad_scale) {}
 };
 
-// All gradients that have a row for each sample, as forward_of_sample.
-template <int kFeatures, typename Scalar, typename T = Accumulate<Scalar>>
-__device__ void backward_of_sample(const GmmBackward& p,
-                                   const FewFeaturesGrads<Scalar>& grads,
-                                   int64_t n, int64_t count, int width,
-                                   const T (&x)[kFeatures], T log_prob,
-                                   const Floor<T>& floor) {
-  const int64_t mu_row = p.mu.rows.row(n), scale_row = p.scale.rows.row(n);
-  const SampleGrad<Scalar> sample(p, n, count, width, log_prob);
+// All gradients that have a row for each sample; all lanes of the warp have to
+// take part.
+template <typename Scalar, int kFeatures, typename T>
+__device__ void backward_of_lanes(const GmmBackward& p,
+                                  const FewFeaturesGrads<Scalar>& grads,
+                                  int64_t n, int count, int width,
+                                  const LaneOfSample<Scalar, kFeatures>& lane,
+                                  const LogSumExp<T>& weights, T log_prob) {
+  const T sample_grad = p.grad ? static_cast<const T*>(p.grad)[n]
+                               : static_cast<T>(p.constant_grad);
   T grad_x[kFeatures] = {};
-  for (int64_t k = lane_of(width); k < count; k += width) {
+  VTADL_UNROLL
+  for (int i = 0; i < kComponentsPerLane; ++i) {
+    const int k = lane_of(width) + i * width;
+    if (k >= count) continue;
     const int64_t at = n * p.components + k;
-    const auto grad = sample.of(p.mixture, k);
-    if (grads.keeps_weights) static_cast<T*>(p.weight)[at] = grad.weight;
-    if (p.grad_logits) static_cast<T*>(p.grad_logits)[at] = grad.logit;
+    const auto part = component_grad(p.mixture, weights.share(lane.logit[i]),
+                                     lane.log_prob[i], log_prob);
+    const T weight = sample_grad * part.weight;
+    if (grads.keeps_weights) static_cast<T*>(p.weight)[at] = weight;
+    if (p.grad_logits) {
+      static_cast<T*>(p.grad_logits)[at] = sample_grad * part.logit;
+    }
     T pull[kFeatures] = {}, stretch[kFeatures] = {};
-    if (grad.weight != 0) {
-      const auto features = distances<kFeatures>(
-          p, x, ComponentParameter<Scalar>(p.mu, mu_row, k),
-          ComponentParameter<Scalar>(p.scale, scale_row, k), floor);
+    if (weight != 0) {
       VTADL_UNROLL
       for (int d = 0; d < kFeatures; ++d) {
-        const T z = features.z[d];
-        pull[d] = grad.weight * z * features.scale[d].inverse_std;
-        stretch[d] = grad.weight * (z * z - 1) * features.scale[d].slope;
+        const T z = lane.z[i][d];
+        pull[d] = weight * z * lane.scale[i][d].inverse_std;
+        stretch[d] = weight * (z * z - 1) * lane.scale[i][d].slope;
         grad_x[d] -= pull[d];
       }
     }
@@ -130,64 +160,47 @@ __device__ void backward_of_sample(const GmmBackward& p,
   }
 }
 
-// Calls body with every sample of the calling group, its number of components
-// and its features; to fill the warp, the first again, with no components.
-template <typename Scalar, int kFeatures, typename Body>
-__device__ void for_samples_of_group(const GmmProblem& p, int width,
-                                     const Body& body) {
-  const GroupStride group(width);
-  const int64_t warp_first = group.warp_first(width);
-  for (int64_t offset = 0; warp_first + offset < p.samples;
-       offset += group.step) {
-    const bool in_use = group.first + offset < p.samples;
-    const int64_t n = in_use ? group.first + offset : 0;
-    Accumulate<Scalar> x[kFeatures];
-    load(sample_features<Scalar>(p, n), x);
-    body(n, in_use ? p.components : 0, x);
-  }
-}
-
-// Reads logits, mu, scale and x and writes the log N_k once, 2 U + 2 N·K + N·D
-// elements; the log N_k come back from the cache. Some 50 registers: half of
-// the threads that a multiprocessor holds.
-template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
-__global__ void few_features_forward_kernel(GmmForward p, int width,
-                                            Floor<T> floor) {
-  for_samples_of_group<Scalar, kFeatures>(
-      p, width, [&](int64_t n, int64_t count, const T(&x)[kFeatures]) {
-        forward_of_sample<kFeatures, Scalar>(p, n, count, width, x, floor);
-      });
-}
-
-// Reads logits, log N_k, mu, scale and x and writes the gradients once, 4 U +
-// 3 N·K + 2 N·D elements, and N·K more where other kernels need the weights.
-// Some 70 registers: 3/8 of the threads that a multiprocessor holds.
-template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
-__global__ void few_features_backward_kernel(GmmBackward p,
-                                             FewFeaturesGrads<Scalar> grads,
-                                             int width, Floor<T> floor) {
-  for_samples_of_group<Scalar, kFeatures>(
-      p, width, [&](int64_t n, int64_t count, const T(&x)[kFeatures]) {
-        backward_of_sample<kFeatures>(p, grads, n, count, width, x,
-                                      static_cast<const T*>(p.log_prob)[n],
-                                      floor);
-      });
-}
-
-// Both passes of one sample after the other: the second finds what it reads in
-// the cache. Moves 4 U + 3 N·K + 2 N·D elements. Some 70 registers: 3/8 of the
-// threads that a multiprocessor holds.
-template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
+// What is asked for of log_prob and component_log_prob, and with kGradients the
+// gradients. Reads logits, mu, scale and x once, 2 U + N·K + N·D elements, and
+// writes what is asked for once. A quarter of the threads that a multiprocessor
+// holds with the gradients of 4 features, half with those of 1.
+template <typename Scalar, int kFeatures, bool kGradients,
+          typename T = Accumulate<Scalar>>
 __global__ void few_features_kernel(GmmForwardBackward p,
                                     FewFeaturesGrads<Scalar> grads, int width,
                                     Floor<T> floor) {
-  for_samples_of_group<Scalar, kFeatures>(
-      p.forward, width, [&](int64_t n, int64_t count, const T(&x)[kFeatures]) {
-        const T log_prob = forward_of_sample<kFeatures, Scalar>(
-            p.forward, n, count, width, x, floor);
-        backward_of_sample<kFeatures>(p.backward, grads, n, count, width, x,
-                                      log_prob, floor);
-      });
+  const GmmForward& f = p.forward;
+  const GroupStride group(width);
+  const int64_t warp_first = group.warp_first(width);
+  for (int64_t offset = 0; warp_first + offset < f.samples;
+       offset += group.step) {
+    const bool in_use = group.first + offset < f.samples;
+    const int64_t n = in_use ? group.first + offset : 0;
+    const int count = in_use ? static_cast<int>(f.components) : 0;
+    LaneOfSample<Scalar, kFeatures> lane(f, n, count, width, floor);
+    LogSumExp<T> weights{};
+    T log_prob = 0;
+    if (f.mixture != Mixture::kNone) {
+      weights = log_sum_exp_of_lanes(lane.logit, width);
+      log_prob = mix_lanes(f.mixture, weights, lane, width);
+      if (f.log_prob && count > 0 && lane_of(width) == 0) {
+        static_cast<T*>(f.log_prob)[n] = log_prob;
+      }
+    }
+    if (f.keeps_components) {
+      VTADL_UNROLL
+      for (int i = 0; i < kComponentsPerLane; ++i) {
+        const int k = lane_of(width) + i * width;
+        if (k >= count) break;
+        static_cast<T*>(f.component_log_prob)[n * f.components + k] =
+            lane.log_prob[i];
+      }
+    }
+    if constexpr (kGradients) {
+      backward_of_lanes(p.backward, grads, n, count, width, lane, weights,
+                        log_prob);
+    }
+  }
 }
 
 // ----------------------------------------------------------------- launchers
@@ -210,49 +223,49 @@ void dispatch_few_features(int64_t features, const Body& body) {
   }
 }
 
-inline bool has_few_features(const GmmForward& p) {
+inline bool is_few_features(const GmmProblem& p) {
   return p.dtype != DType::kFloat64 && p.features <= kFewFeatures &&
+         p.components <= kComponentsPerLane * kWarp &&
          aligned({p.x, p.mu.data, p.scale.data});
 }
 
+inline bool has_few_features(const GmmForward& p) { return is_few_features(p); }
+
 inline bool has_few_features(const GmmBackward& p) {
-  return p.dtype != DType::kFloat64 && p.features <= kFewFeatures &&
-         p.mixture != Mixture::kNone &&
-         aligned(
-             {p.x, p.mu.data, p.scale.data, p.grad_x, p.grad_mu, p.grad_scale});
+  return is_few_features(p) && p.mixture != Mixture::kNone &&
+         aligned({p.grad_x, p.grad_mu, p.grad_scale});
+}
+
+template <typename Scalar, bool kGradients>
+void launch_few_features(const GmmForwardBackward& p, void* stream) {
+  const GmmForward& f = p.forward;
+  const MixingShape shape = mixing_shape(f, f.samples);
+  dispatch_few_features<Scalar>(f.features, [&](auto features) {
+    launch("gmm few_features_kernel",
+           few_features_kernel<Scalar, decltype(features)::value, kGradients>,
+           shape.launch, stream, p, FewFeaturesGrads<Scalar>(p.backward),
+           shape.width, Floor<Accumulate<Scalar>>(f.min_std));
+  });
 }
 
 template <typename Scalar>
 void few_features_forward(const GmmForward& p, void* stream) {
-  const MixingShape shape = mixing_shape(p, p.samples);
-  dispatch_few_features<Scalar>(p.features, [&](auto features) {
-    launch("gmm few_features_forward_kernel",
-           few_features_forward_kernel<Scalar, decltype(features)::value>,
-           shape.launch, stream, p, shape.width,
-           Floor<Accumulate<Scalar>>(p.min_std));
-  });
+  launch_few_features<Scalar, false>({p, {}}, stream);
 }
 
+// What the forward pass found is found again.
 template <typename Scalar>
 void few_features_backward(const GmmBackward& p, void* stream) {
-  const MixingShape shape = mixing_shape(p, p.samples);
-  dispatch_few_features<Scalar>(p.features, [&](auto features) {
-    launch("gmm few_features_backward_kernel",
-           few_features_backward_kernel<Scalar, decltype(features)::value>,
-           shape.launch, stream, p, FewFeaturesGrads<Scalar>(p), shape.width,
-           Floor<Accumulate<Scalar>>(p.min_std));
-  });
+  GmmForwardBackward both{};
+  static_cast<GmmProblem&>(both.forward) = p;
+  both.forward.keeps_components = false;
+  both.backward = p;
+  launch_few_features<Scalar, true>(both, stream);
 }
 
 template <typename Scalar>
 void few_features_forward_backward(const GmmForwardBackward& p, void* stream) {
-  const MixingShape shape = mixing_shape(p.forward, p.forward.samples);
-  dispatch_few_features<Scalar>(p.forward.features, [&](auto features) {
-    launch("gmm few_features_kernel",
-           few_features_kernel<Scalar, decltype(features)::value>, shape.launch,
-           stream, p, FewFeaturesGrads<Scalar>(p.backward), shape.width,
-           Floor<Accumulate<Scalar>>(p.forward.min_std));
-  });
+  launch_few_features<Scalar, true>(p, stream);
 }
 
 }  // namespace vtadl::gmm

@@ -6,6 +6,9 @@
 
 namespace vtadl::gmm {
 
+// At most, where a warp suffices for a sample.
+constexpr int kComponentsPerLane = 4;
+
 // Over a group of `width` lanes; all lanes of the warp have to take part.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ LogSumExp<T> group_log_sum_exp(const Scalar* values, int64_t count,
@@ -24,12 +27,12 @@ __device__ LogSumExp<T> group_log_sum_exp(const Scalar* values, int64_t count,
   return {shift, std::log(warp_sum(sum, width))};
 }
 
-// The log-probability of a sample from its logits and the log N_k, to which it
-// adds log π_k under kLogSumExp.
+// The log-probability of a sample from its logits, log Σ exp of these, and the
+// log N_k, to which it adds log π_k under kLogSumExp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__device__ T mix_sample(Mixture mixture, const Scalar* logits, T* component,
+__device__ T mix_sample(Mixture mixture, const Scalar* logits,
+                        const LogSumExp<T>& weights, T* component,
                         int64_t count, int width) {
-  const auto weights = group_log_sum_exp(logits, count, width);
   T sum = 0;
   for (int64_t k = lane_of(width); k < count; k += width) {
     const T logit = static_cast<T>(logits[k]);
@@ -62,10 +65,11 @@ __global__ void mix_kernel(GmmForward p, SampleRange samples, int width) {
     const int64_t i = group.first + offset;
     const bool in_use = i < samples.count;
     const int64_t n = samples.first + (in_use ? i : 0);
-    const T log_prob =
-        mix_sample(p.mixture, sample_logits<Scalar>(p, n),
-                   static_cast<T*>(p.component_log_prob) + n * p.components,
-                   in_use ? p.components : 0, width);
+    const int64_t count = in_use ? p.components : 0;
+    const Scalar* logits = sample_logits<Scalar>(p, n);
+    const T log_prob = mix_sample(
+        p.mixture, logits, group_log_sum_exp(logits, count, width),
+        static_cast<T*>(p.component_log_prob) + n * p.components, count, width);
     if (in_use && lane_of(width) == 0) {
       static_cast<T*>(p.log_prob)[n] = log_prob;
     }
@@ -80,14 +84,13 @@ struct SampleGrad {
   LogSumExp<T> weights;
   T grad, log_prob;
 
-  // For a group of `width` lanes; all lanes of the warp have to take part. Its
-  // sample has `count` components to weigh: all, or none.
-  __device__ SampleGrad(const GmmBackward& p, int64_t n, int64_t count,
-                        int width, T log_prob)
+  // `weights`: log Σ exp of the logits.
+  __device__ SampleGrad(const GmmBackward& p, int64_t n,
+                        const LogSumExp<T>& weights, T log_prob)
       : logits(sample_logits<Scalar>(p, n)),
         component(static_cast<const T*>(p.component_log_prob) +
                   n * p.components),
-        weights(group_log_sum_exp(logits, count, width)),
+        weights(weights),
         grad(p.grad ? static_cast<const T*>(p.grad)[n]
                     : static_cast<T>(p.constant_grad)),
         log_prob(log_prob) {}
@@ -125,10 +128,26 @@ __global__ void weigh_kernel(GmmBackward p, SampleRange samples, int width) {
     const bool in_use = i < samples.count;
     const int64_t n = samples.first + (in_use ? i : 0);
     const int64_t count = in_use ? p.components : 0;
-    const SampleGrad<Scalar> sample(p, n, count, width,
-                                    static_cast<const T*>(p.log_prob)[n]);
+    const SampleGrad<Scalar> sample(
+        p, n, group_log_sum_exp(sample_logits<Scalar>(p, n), count, width),
+        static_cast<const T*>(p.log_prob)[n]);
     weigh_sample(sample, p, n, count, width);
   }
+}
+
+// log_prob of a sample and the weights of its components, by one warp.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ void mix_and_weigh(const GmmForwardBackward& p, int64_t n) {
+  const GmmForward& forward = p.forward;
+  const int64_t count = forward.components;
+  const Scalar* logits = sample_logits<Scalar>(forward, n);
+  const auto weights = group_log_sum_exp(logits, count, kWarp);
+  const T log_prob = mix_sample(
+      forward.mixture, logits, weights,
+      static_cast<T*>(forward.component_log_prob) + n * count, count, kWarp);
+  if (lane_of(kWarp) == 0) static_cast<T*>(forward.log_prob)[n] = log_prob;
+  weigh_sample(SampleGrad<Scalar>(p.backward, n, weights, log_prob), p.backward,
+               n, count, kWarp);
 }
 
 // ----------------------------------------------------------------- launchers
@@ -140,7 +159,6 @@ struct MixingShape {
 };
 
 inline MixingShape mixing_shape(const GmmProblem& p, int64_t samples) {
-  constexpr int64_t kComponentsPerLane = 4;
   const int width =
       power_of_two(divide_up(p.components, kComponentsPerLane), kWarp);
   return {width, {grid_size(divide_up(samples * width, kBlock)), kBlock}};

@@ -11,9 +11,10 @@ namespace {
 using std::int64_t;
 
 constexpr int kBlock = 256;
-constexpr int64_t kMostBlocks = 4096;
+constexpr int64_t kResidentBlocks = 8;  // of a multiprocessor
 
-// Moves 2 · count elements, or none where the factor is 1. Full occupancy.
+// Moves 2 · count elements, or none where the factor is 1: nothing but to start
+// and end then, which takes longer the more blocks there are. Full occupancy.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void scale_kernel(ScaleProblem p) {
   const T factor = *static_cast<const T*>(p.factor);
@@ -30,7 +31,8 @@ __global__ void scale_kernel(ScaleProblem p) {
 
 void scale_cuda(const ScaleProblem& p, void* stream) {
   if (p.count == 0) return;
-  const int64_t blocks = std::min(divide_up(p.count, kBlock), kMostBlocks);
+  const int64_t blocks =
+      std::min(divide_up(p.count, kBlock), kResidentBlocks * multiprocessors());
   dispatch(p.dtype, [&](auto zero) {
     launch("scale_kernel", scale_kernel<decltype(zero)>,
            {static_cast<unsigned>(blocks), kBlock}, stream, p);
