@@ -82,7 +82,9 @@ def ms_ssim_of(
 
 def halve(image: Tensor) -> Tensor:
     """Means of 2 x 2 pixels. An odd size gets a zero before the first pixel, as in pytorch-msssim."""
-    return F.avg_pool2d(image, 2, padding=(image.shape[-2] % 2, image.shape[-1] % 2))
+    # Not by avg_pool2d's own padding, with which it takes wrong gradients of channels-last images on GPUs:
+    # https://github.com/pytorch/pytorch/issues/188344
+    return F.avg_pool2d(F.pad(image, (image.shape[-1] % 2, 0, image.shape[-2] % 2, 0)), 2)
 
 
 class ReconstructionTerms(NamedTuple):
@@ -136,13 +138,20 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
     """The image with the border that `padding` asks for: none, or zeros or its reflection, then widened."""
     if padding == "valid":
         return image
-    dims = spatial_dims(image)
-    # Planes, because F.pad reflects no images without channels; wide, because gradients of a pixel and of
-    # its reflections add up.
-    planes = widen(image).reshape(-1, 1, *image.shape[-dims:])
-    border = [window_size // 2] * (2 * dims)
-    planes = F.pad(planes, border, mode="constant" if padding == "same" else "reflect")
-    return planes.reshape(*image.shape[:-dims], *planes.shape[-dims:])
+    image = widen(image)  # gradients of a pixel and of its reflections add up
+    dims, width = spatial_dims(image), window_size // 2
+    if padding == "same":
+        return F.pad(image, [width] * (2 * dims))
+    for dim in range(-dims, 0):
+        image = _reflect(image, width, dim)
+    return image
+
+
+def _reflect(image: Tensor, width: int, dim: int) -> Tensor:
+    """Not by F.pad, which on a GPU adds its gradients in any order."""
+    before = image.narrow(dim, 1, width).flip(dim)
+    after = image.narrow(dim, image.shape[dim] - 1 - width, width).flip(dim)
+    return torch.cat((before, image, after), dim)
 
 
 def pad_mask(mask: Tensor, shape: Sequence[int], window_size: int, padding: str) -> Tensor:
