@@ -241,7 +241,7 @@ class GMMLoss(torch.autograd.Function):
         )
         ctx.save_for_backward(*inputs, *grads)
         ctx.divisor, ctx.options, ctx.grads_are_taken = divisor, options, False
-        return -(log_prob.sum() / divisor)  # type: ignore[no-any-return]
+        return log_prob.sum() / -divisor  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,5 +1,6 @@
 """The operators of SSIM: fake kernels, vmap rules and autograd functions."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from vtadl_ext import _binary
 from vtadl_ext._autograd import (
     backward_operator,
     claim_grads,
+    functorch_is_active,
     needs_autograd,
     takes_gradients_along,
     where_needed,
@@ -35,6 +37,16 @@ def _(
     grown = 2 * border - len(window) + 1
     last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (SUMS,)
     return x.new_empty((*x.shape[:-2], *last), dtype=accumulate_dtype(x.dtype))
+
+
+@torch.library.register_fake("vtadl_ext::ssim_total")
+def _(weights: Sequence[float], x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    return _empty_totals(x)
+
+
+def _empty_totals(x: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = accumulate_dtype(x.dtype)
+    return x.new_empty((), dtype=dtype), x.new_empty((SUMS,), dtype=dtype)
 
 
 @torch.library.register_fake("vtadl_ext::ssim_backward")
@@ -71,8 +83,7 @@ def _(
     errors: bool,
     *needs: bool,
 ) -> tuple[Tensor, ...]:
-    sums = x.new_empty((*x.shape[:-2], SUMS), dtype=accumulate_dtype(x.dtype))
-    return sums, *_empty_ssim_grads(x, y, needs)
+    return *_empty_totals(x), *_empty_ssim_grads(x, y, needs)
 
 
 def _empty_ssim_grads(x: Tensor, y: Tensor, needs: Sequence[bool]) -> tuple[Tensor, ...]:
@@ -134,20 +145,31 @@ def _ssim(*arguments: Any) -> Tensor:
 def ssim_total(
     weights: Sequence[float], divisors: Sequence[int], *arguments: Any, errors: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Σ weight · sum / divisor over the sums of all planes; and the sums, `[N, C, 4]`, without gradients."""
+    """Σ weight · sum / divisor over the sums of all planes; and these sums, ``[4]``, without gradients."""
     if takes_gradients_along(arguments[:2]):
         return SSIMTotal.apply(weights, divisors, *arguments, errors)  # type: ignore[no-any-return]
-    sums = ssim_sums(*arguments, errors=errors)
-    return _weighted_total(sums, weights, divisors), sums.detach()
-
-
-def _weighted_total(sums: Tensor, weights: Sequence[float], divisors: Sequence[int]) -> Tensor:
+    if _is_plain(arguments[:2]):
+        return _binary.ops.ssim_total(_quotients(weights, divisors), *arguments, errors)  # type: ignore[no-any-return]
+    sums = ssim_sums(*arguments, errors=errors).sum((0, 1))
     terms = [
-        weight * (sums[..., i].sum() / divisor)
+        weight * (sums[i] / divisor)
         for i, (weight, divisor) in enumerate(zip(weights, divisors, strict=True))
         if weight != 0
     ]
-    return sum(terms[1:], terms[0]) if terms else sums.new_zeros(())
+    return sum(terms[1:], terms[0]) if terms else sums.new_zeros(()), sums.detach()
+
+
+def _is_plain(images: Sequence[Tensor]) -> bool:
+    """Without gradients, and in eager mode: in exported programs the number of images is no constant."""
+    return not (torch.compiler.is_compiling() or needs_autograd(images) or functorch_is_active())
+
+
+def _quotients(weights: Sequence[float], divisors: Sequence[int]) -> list[float]:
+    """NaN, as of a mean, where a weight has a divisor of 0."""
+    return [
+        weight / n if n else weight * math.nan if weight else 0.0
+        for weight, n in zip(weights, divisors, strict=True)
+    ]
 
 
 class SSIM(torch.autograd.Function):
@@ -179,13 +201,15 @@ class SSIMTotal(torch.autograd.Function):
         ctx: Any, weights: Sequence[float], divisors: Sequence[int], *arguments: Any
     ) -> tuple[Tensor, Tensor]:
         images_and_mask, options = arguments[:3], arguments[3:]
-        grad_of_sums = [weight / max(n, 1) for weight, n in zip(weights, divisors, strict=True)]
-        sums, *grads = _binary.ops.ssim_forward_backward(grad_of_sums, *arguments, *ctx.needs_input_grad[2:4])
+        grad_of_sums = _quotients(weights, divisors)
+        total, sums, *grads = _binary.ops.ssim_forward_backward(
+            grad_of_sums, *arguments, *ctx.needs_input_grad[2:4]
+        )
         ctx.save_for_backward(*images_and_mask, *grads)
         ctx.grad_of_sums, ctx.options, ctx.grads_are_taken = grad_of_sums, options, False
         ctx.mark_non_differentiable(sums)
         ctx.set_materialize_grads(False)  # zeros for the sums
-        return _weighted_total(sums, weights, divisors), sums
+        return total, sums
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:

@@ -229,9 +229,7 @@ def reconstruction_loss(
     loss = ssim + total
     if not return_terms:
         return loss
-    mean, _, squared, absolute = (
-        total / count for total, count in zip(sums.sum((0, 1)).unbind(), counts, strict=True)
-    )
+    mean, _, squared, absolute = (total / count for total, count in zip(sums.unbind(), counts, strict=True))
     return loss, ReconstructionTerms(squared, absolute, mean)
 
 
@@ -336,7 +334,7 @@ def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
     if arguments[2] is None:
         return _ssim_ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
     total, sums = _ssim_ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
-    return mean_over_windows(total, sums[..., _binary.WINDOWS].sum())
+    return mean_over_windows(total, sums[_binary.WINDOWS])
 
 
 def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:

@@ -11,7 +11,7 @@ namespace vtadl::gmm {
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
                               bool in_use, int width, const Floor<T>& floor) {
-  const int lane = lane_of(width);
+  const int features = static_cast<int>(p.features);
   T log_det = 0, distance = 0;
   if (in_use) {
     const Scalar* x = sample_features<Scalar>(p, n);
@@ -19,7 +19,7 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
     const ComponentParameter<Scalar> scale(p.scale, p.scale.rows.row(n), k);
     with_scale_param(p.scale_param, [&](auto param) {
       VTADL_UNROLL_TWICE
-      for (int64_t d = lane * kPack; d < p.features; d += width * kPack) {
+      for (int d = lane_of(width) * kPack; d < features; d += width * kPack) {
         T value[kPack], mean[kPack], raw[kPack];
         load(x + d, value);
         mu.load(d, mean);
@@ -112,10 +112,15 @@ __device__ void backward_of_features(const GmmBackward& p,
   const int64_t mu_row = p.mu.rows.row(n), scale_row = p.scale.rows.row(n);
   T x[kPack] = {}, grad_x[kPack] = {};
   if (in_use) load(sample_features<Scalar>(p, n) + d, x);
+  // Each weight is on its way before it is asked for: without one there is
+  // nothing to read.
+  const T* weights = component_weights<T>(p) + n * p.components;
+  T next = in_use && threadIdx.y < p.components ? weights[threadIdx.y] : T(0);
   with_scale_param(p.scale_param, [&](auto param) {
     for (int64_t k = threadIdx.y; in_use && k < p.components; k += blockDim.y) {
       const int64_t at = n * p.components + k;
-      const T weight = component_weights<T>(p)[at];
+      const T weight = next;
+      if (k + blockDim.y < p.components) next = weights[k + blockDim.y];
       T pull[kPack] = {}, stretch[kPack] = {};
       if (weight != 0) {
         T mean[kPack], raw[kPack];

@@ -143,7 +143,7 @@ bool fits_pipeline(const GmmProblem& p) {
 inline Pipeline make_pipeline(const GmmProblem& p, int64_t columns, int x,
                               int width, int64_t blocks) {
   // Rounds that pass while the last part of a sample is mixed.
-  constexpr int64_t kMixing = 8;
+  constexpr int64_t kMixing = 20;
   Pipeline pipeline{};
   pipeline.samples = p.samples;
   pipeline.components = kBlock / width;

@@ -78,6 +78,9 @@ struct Inputs {
 };
 
 void check_parameters(const GmmProblem& p) {
+  constexpr std::int64_t kMost = 0x7fffffff;
+  STD_TORCH_CHECK(p.components <= kMost && p.features <= kMost,
+                  "so many components or features are not supported");
   STD_TORCH_CHECK(p.components > 0 && p.features > 0,
                   "at least one component and one feature are needed");
   for (const GmmParameter* parameter : {&p.mu, &p.scale}) {

@@ -87,16 +87,28 @@ struct SsimForwardBackward {
   SsimBackward backward;
 };
 
+// What the parts of all planes add up to, and Σ weights · sums.
+struct SsimTotal {
+  DType dtype;           // of the images
+  std::int64_t parts;    // of all planes
+  const void* of_parts;  // [parts, SsimSums::kCount], Accumulate
+  double weights[SsimSums::kCount];
+  void* total;  // one number, Accumulate
+  void* sums;   // [SsimSums::kCount], Accumulate
+};
+
 struct SsimCpuKernels {
   std::int64_t (*parts)(const SsimProblem&);
   void (*forward)(const SsimForward&);
   void (*backward)(const SsimBackward&);
   void (*forward_backward)(const SsimForwardBackward&);
+  void (*total)(const SsimTotal&);
 };
 
 std::int64_t ssim_parts_cuda(const SsimProblem&);
 void ssim_forward_cuda(const SsimForward&, void* stream);
 void ssim_backward_cuda(const SsimBackward&, void* stream);
 void ssim_forward_backward_cuda(const SsimForwardBackward&, void* stream);
+void ssim_total_cuda(const SsimTotal&, void* stream);
 
 }  // namespace vtadl

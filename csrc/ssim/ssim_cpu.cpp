@@ -62,9 +62,26 @@ void forward_backward(const SsimForwardBackward& p) {
   run(p.forward, &p.forward, &p.backward);
 }
 
+void total(const SsimTotal& p) {
+  dispatch(p.dtype, [&](auto zero) {
+    using T = Accumulate<decltype(zero)>;
+    const T* of_parts = static_cast<const T*>(p.of_parts);
+    double total = 0;
+    for (int s = 0; s < SsimSums::kCount; ++s) {
+      double sum = 0;
+      for (int64_t part = 0; part < p.parts; ++part) {
+        sum += of_parts[part * SsimSums::kCount + s];
+      }
+      static_cast<T*>(p.sums)[s] = static_cast<T>(sum);
+      if (p.weights[s] != 0) total += p.weights[s] * sum;
+    }
+    *static_cast<T*>(p.total) = static_cast<T>(total);
+  });
+}
+
 }  // namespace
 
 extern const SsimCpuKernels ssim_cpu_kernels = {&parts, &forward, &backward,
-                                                &forward_backward};
+                                                &forward_backward, &total};
 
 }  // namespace vtadl::VTADL_CPU_CAPABILITY

@@ -2,6 +2,7 @@
 #include "ssim/ssim_cuda_strip_backward.h"
 #include "ssim/ssim_cuda_strip_forward.h"
 #include "ssim/ssim_cuda_tiles.h"
+#include "ssim/ssim_cuda_total.h"
 
 namespace vtadl {
 namespace {
@@ -66,6 +67,13 @@ void ssim_forward_backward_cuda(const SsimForwardBackward& p, void* stream) {
                                              ssim_parts_cuda(f), stream);
       },
       [](auto) {});
+}
+
+void ssim_total_cuda(const SsimTotal& p, void* stream) {
+  dispatch(p.dtype, [&](auto zero) {
+    launch("ssim total_kernel", ssim::total_kernel<Accumulate<decltype(zero)>>,
+           {1, ssim::kTotalThreads}, stream, p);
+  });
 }
 
 }  // namespace vtadl

@@ -5,8 +5,10 @@
 
 namespace vtadl::ssim {
 
-// Blocks that the registers of a multiprocessor suffice for.
-constexpr int kBackwardBlocks = 2;
+// Blocks of so many threads that the registers of a multiprocessor suffice for.
+VTADL_INLINE constexpr int backward_blocks(int threads) {
+  return threads > 64 ? 2 : threads > 32 ? 4 : 8;
+}
 
 // How many derivatives go through shared memory: those by the mean of y only
 // where both images need a gradient.
@@ -48,9 +50,8 @@ class OwnWindows {
     const bool row_is_inside = inside.holds_row(i);
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
-      exists_[k] = row_is_inside && is_inside_[k];
       grads_[k] = scale_;
-      if (exists_[k] && is_map_) grads_[k] *= from_[k];
+      if (row_is_inside && is_inside_[k] && is_map_) grads_[k] *= from_[k];
     }
     if (is_map_) from_ += map_width_;
   }
@@ -61,13 +62,15 @@ class OwnWindows {
   __device__ float differentiate(int i, const WindowMeans& windows,
                                  const Constants<float>& constants,
                                  float* maps) const {
+    const bool row_is_inside = inside.holds_row(i);
     float sum = 0, by[kMaps<kBoth>][kColumns];
     VTADL_UNROLL
     for (int k = 0; k < kColumns; ++k) {
       const Similarity<float> index = windows.similarity(k, constants);
       VTADL_UNROLL
       for (int m = 0; m < kMaps<kBoth>; ++m) {
-        by[m][k] = exists_[k] ? grads_[k] * index.grad[m] : 0.0f;
+        by[m][k] =
+            row_is_inside && is_inside_[k] ? grads_[k] * index.grad[m] : 0.0f;
       }
       sum += is_owned_[k] ? index.value : 0.0f;
     }
@@ -84,8 +87,7 @@ class OwnWindows {
   float scale_;  // in units of the data range
   const float* from_ = nullptr;
   bool is_inside_[kColumns], is_owned_[kColumns];
-  bool exists_[kColumns];  // the window in the row that came last
-  float grads_[kColumns];
+  float grads_[kColumns];  // of the windows in the row that came last
 };
 
 // Sums over the windows that hold the pixels of a thread's columns, as row
@@ -186,18 +188,19 @@ class OwnPixels {
 };
 
 // Moves 3 elements per pixel, 4 for both images, and the gradients of the
-// windows if each has its own; of shared memory 140 bytes, or 168. An eighth of
+// windows if each has its own; of shared memory 196 bytes, or 224. An eighth of
 // the threads that a multiprocessor holds, with some 250 registers each.
 template <typename Scalar, bool kBoth>
-__global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
+__global__ void __launch_bounds__(kMaxThreads, backward_blocks(kMaxThreads))
     strip_backward_kernel(SsimBackward p,
                           const __grid_constant__ Window<float> window,
                           const __grid_constant__ Scale<float> scale,
                           Tiling tiling, void* sums_of_tiles, bool errors,
                           int64_t parts) {
   const int room = row_room(blockDim.x);
-  float* rows = shared_memory<float>();     // [2, kImages, room]
-  float* maps = rows + 2 * kImages * room;  // [2, kMaps, room]
+  float4* rows = shared_memory<float4>();  // of pixels, 2
+  float* maps =                            // [2, kMaps, room]
+      reinterpret_cast<float*>(rows + 2 * PixelRow::room(blockDim.x));
   // Here they are in no thread's registers, which are few.
   auto& units =
       *reinterpret_cast<Units<float>*>(maps + 2 * kMaps<kBoth> * room);
@@ -221,7 +224,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
     share.load(region, begin);
     for (int i = begin; i <= height; ++i) {
       const int odd = i & 1, last = i - kHalo, done = last - 1;
-      float* row = rows + odd * kImages * room;
+      const PixelRow row(rows + odd * PixelRow::room(blockDim.x));
       float* last_maps = maps + odd * kMaps<kBoth> * room;
       const float* done_maps = maps + (1 - odd) * kMaps<kBoth> * room;
       share.store(units, row);
@@ -238,7 +241,7 @@ __global__ void __launch_bounds__(kMaxThreads, kBackwardBlocks)
       }
     }
     if (sums_of_tiles) {
-      block_sums(sums, rows);
+      block_sums(sums, maps);
       sums[SsimSums::kWindows] =
           static_cast<float>(windows.owned.rows() * windows.owned.columns());
       if (!errors) {
@@ -258,8 +261,8 @@ inline int backward_threads(const SsimProblem& p) {
 
 inline Tiling backward_tiling(const SsimProblem& p) {
   return strip_tiling(p.planes(), p.height, p.width,
-                      backward_threads(p) * kColumns - kHalo, kBackwardBlocks,
-                      2 * kHalo);
+                      backward_threads(p) * kColumns - kHalo,
+                      backward_blocks(backward_threads(p)), 2 * kHalo);
 }
 
 template <typename Scalar, bool kBoth>
@@ -267,10 +270,11 @@ void strip_backward_of(const SsimBackward& p, void* sums, bool errors,
                        int64_t parts, void* stream) {
   const int threads = backward_threads(p);
   const Tiling tiling = backward_tiling(p);
-  const std::size_t rows = kImages + kMaps<kBoth>;
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
          {grid_size(tiling), threads,
-          2 * rows * row_room(threads) * sizeof(float) + sizeof(Units<float>)},
+          2 * (PixelRow::room(threads) * sizeof(float4) +
+               kMaps<kBoth> * row_room(threads) * sizeof(float)) +
+              sizeof(Units<float>)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, sums, errors,
          parts);
 }

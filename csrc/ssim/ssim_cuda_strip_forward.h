@@ -5,19 +5,19 @@
 
 namespace vtadl::ssim {
 
-// Blocks that the registers of a multiprocessor suffice for.
-constexpr int kForwardBlocks = 4;
+// Threads that the registers of a multiprocessor suffice for.
+constexpr int kForwardThreads = 4 * kMaxThreads;
 
 // The map, sums over its tiles, or both. Moves 2 elements per pixel, and of
-// shared memory 56 bytes; a quarter of the threads that a multiprocessor holds.
+// shared memory 112 bytes; a quarter of the threads that a multiprocessor
+// holds.
 template <typename Scalar>
-__global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
+__global__ void __launch_bounds__(kMaxThreads, kForwardThreads / kMaxThreads)
     strip_forward_kernel(SsimForward p,
                          const __grid_constant__ Window<float> window,
                          const __grid_constant__ Scale<float> scale,
                          Tiling tiling, int64_t parts) {
-  const int room = row_room(blockDim.x);
-  float* rows = shared_memory<float>();  // [2, kImages, room]
+  float4* rows = shared_memory<float4>();  // of pixels, 2
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
     RowShare<Scalar> share(region);
     share.load(region, 0);
     for (int i = 0; i < height + kHalo; ++i) {
-      float* row = rows + (i & 1) * kImages * room;
+      const PixelRow row(rows + (i & 1) * PixelRow::room(blockDim.x));
       share.store(units, row);
       if (i < error_rows) share.add_errors(is_last_column, sums);
       __syncthreads();
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardBlocks)
       }
     }
     if (p.sums) {
-      block_sums(sums, rows);
+      block_sums(sums, reinterpret_cast<float*>(rows));
       sums[SsimSums::kWindows] = static_cast<float>(height * width);
       store_sums(p.sums, parts, tiling, tile, sums);
     }
@@ -74,7 +74,8 @@ inline int forward_threads(const SsimProblem& p) {
 
 inline Tiling forward_tiling(const SsimProblem& p) {
   return strip_tiling(p.planes(), p.map_height(), p.map_width(),
-                      forward_threads(p) * kColumns, kForwardBlocks, kHalo);
+                      forward_threads(p) * kColumns,
+                      kForwardThreads / forward_threads(p), kHalo);
 }
 
 template <typename Scalar>
@@ -83,7 +84,7 @@ void strip_forward(const SsimForward& p, int64_t parts, void* stream) {
   const int threads = forward_threads(p);
   launch("ssim strip_forward_kernel", strip_forward_kernel<Scalar>,
          {grid_size(tiling), threads,
-          2 * kImages * row_room(threads) * sizeof(float)},
+          2 * PixelRow::room(threads) * sizeof(float4)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, parts);
 }
 

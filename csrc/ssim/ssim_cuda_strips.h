@@ -11,7 +11,6 @@ constexpr int kHalo = kTaps - 1;
 constexpr int kColumns = 2;               // of a thread, side by side
 constexpr int kReach = kColumns + kHalo;  // values of a row that they sum
 constexpr int kMaxThreads = 128;
-constexpr int kImages = 2;
 
 // Whether these kernels can work on the problem. Within a wider border would
 // be windows that touch no tile.
@@ -22,6 +21,32 @@ inline bool fits_strips(const SsimProblem& p) {
 
 // Values of a row in shared memory: the threads' columns and a halo.
 VTADL_INLINE int row_room(int threads) { return threads * kColumns + kHalo; }
+
+// What the statistics are the means of: x', d, x'² + y'², d². Even columns of a
+// row, then odd ones: then a warp reads neighbours, from all banks.
+class PixelRow {
+ public:
+  __device__ explicit PixelRow(float4* values) : values_(values) {}
+
+  VTADL_INLINE static int room(int threads) { return row_room(threads); }
+
+  // Pixel j of the thread's reach, or j - kColumns of the halo beyond the last
+  // thread's.
+  __device__ float4 at(int j) const { return values_[index(threadIdx.x, j)]; }
+
+  __device__ void store(int thread, int j, float x, float difference) {
+    const float y = x - difference;
+    values_[index(thread, j)] =
+        make_float4(x, difference, x * x + y * y, difference * difference);
+  }
+
+ private:
+  __device__ static int index(int thread, int j) {
+    return (j % 2) * row_room(blockDim.x) / 2 + thread + j / 2;
+  }
+
+  float4* values_;
+};
 
 // -------------------------------------------------------------------- pixels
 
@@ -132,20 +157,17 @@ class RowShare {
     from_y_ += region.y.row_stride;
   }
 
-  __device__ void store(const Units<float>& units, float* row) const {
-    float* differences = row + row_room(blockDim.x);
-    float x[kCount], difference[kCount];
+  __device__ void store(const Units<float>& units, PixelRow row) const {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      const float raw_x = static_cast<float>(x_[k]);
-      x[k] = units.x(raw_x);
-      difference[k] = units.difference(raw_x, static_cast<float>(y_[k]));
-    }
-    store_pair(row, x[0], x[1]);
-    store_pair(differences, difference[0], difference[1]);
-    if (has_halo()) {
-      row[column(kColumns)] = x[kColumns];
-      differences[column(kColumns)] = difference[kColumns];
+      if (k == kColumns && !has_halo()) break;
+      const float x = static_cast<float>(x_[k]);
+      const float difference = units.difference(x, static_cast<float>(y_[k]));
+      if (k < kColumns) {
+        row.store(threadIdx.x, k, units.x(x), difference);
+      } else {
+        row.store(blockDim.x, threadIdx.x, units.x(x), difference);
+      }
     }
   }
 
@@ -216,17 +238,23 @@ struct WindowMeans {
   RunningSum running[kStatistics][kColumns] = {};
   float means[kStatistics][kColumns];
 
-  __device__ void push(const Window<float>& window, const float* row) {
-    float x[kReach], d[kReach];
-    load_reach(row, x);
-    load_reach(row + row_room(blockDim.x), d);
-    push(window, kMean, [&](int j) { return x[j]; });
-    push(window, kMeanDifference, [&](int j) { return d[j]; });
-    push(window, kSquares, [&](int j) {
-      const float y = x[j] - d[j];
-      return x[j] * x[j] + y * y;
-    });
-    push(window, kSquaredDifference, [&](int j) { return d[j] * d[j]; });
+  __device__ void push(const Window<float>& window, const PixelRow& row) {
+    float sums[kStatistics][kColumns] = {};
+    VTADL_UNROLL
+    for (int j = 0; j < kReach; ++j) {
+      const float4 pixel = row.at(j);
+      add_weighted(window, j, pixel.x, sums[kMean]);
+      add_weighted(window, j, pixel.y, sums[kMeanDifference]);
+      add_weighted(window, j, pixel.z, sums[kSquares]);
+      add_weighted(window, j, pixel.w, sums[kSquaredDifference]);
+    }
+    VTADL_UNROLL
+    for (int s = 0; s < kStatistics; ++s) {
+      VTADL_UNROLL
+      for (int k = 0; k < kColumns; ++k) {
+        means[s][k] = running[s][k].push(window, sums[s][k]);
+      }
+    }
   }
 
   // Of the windows that end with the row that came last.
@@ -236,18 +264,6 @@ struct WindowMeans {
         means[kMean][k], means[kMeanDifference][k], means[kSquares][k],
         means[kSquaredDifference][k]};
     return ssim::similarity(statistics, c);
-  }
-
- private:
-  template <typename Value>
-  __device__ void push(const Window<float>& window, int s, const Value& value) {
-    float sums[kColumns] = {};
-    VTADL_UNROLL
-    for (int j = 0; j < kReach; ++j) add_weighted(window, j, value(j), sums);
-    VTADL_UNROLL
-    for (int k = 0; k < kColumns; ++k) {
-      means[s][k] = running[s][k].push(window, sums[k]);
-    }
   }
 };
 

@@ -108,6 +108,28 @@ Tensor sum_of_parts(const Tensor& parts) {
   return torch::stable::sum(parts, Shape{2});
 }
 
+// Σ weights · sums over all planes, and the sums.
+std::tuple<Tensor, Tensor> total_of_parts(const Tensor& x, const Tensor& parts,
+                                          const std::vector<double>& weights) {
+  const Tensor total = empty(x, {}, accumulate_type(x));
+  const Tensor sums = empty(x, {SsimSums::kCount}, accumulate_type(x));
+  SsimTotal p{};
+  p.dtype = dtype_of(x);
+  p.parts = parts.numel() / SsimSums::kCount;
+  p.of_parts = parts.const_data_ptr();
+  std::copy(weights.begin(), weights.end(), p.weights);
+  p.total = total.mutable_data_ptr();
+  p.sums = sums.mutable_data_ptr();
+  run_kernel(x, p, ssim_cpu_kernels_in_use().total,
+             VTADL_CUDA_KERNEL(ssim_total_cuda));
+  return {total, sums};
+}
+
+void check_weights(const std::vector<double>& weights, const char* name) {
+  STD_TORCH_CHECK(weights.size() == SsimSums::kCount, name,
+                  " must have a number for each of the sums");
+}
+
 // The gradients' memory: laid out like the images.
 struct Grads {
   Tensor x, y;
@@ -179,14 +201,30 @@ std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
   return {grads.x, grads.y};
 }
 
-// The sums, and the gradients of Σ grad · sums over all planes.
-std::tuple<Tensor, Tensor, Tensor> ssim_forward_backward(
+// Σ weights · sums over all planes, and the sums.
+std::tuple<Tensor, Tensor> ssim_total(std::vector<double> weights, Tensor x,
+                                      Tensor y, MaybeTensor mask,
+                                      std::vector<double> window,
+                                      double data_range, double k1, double k2,
+                                      std::int64_t border, bool luminance,
+                                      bool errors) {
+  check_weights(weights, "weights");
+  const SsimProblem p =
+      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  const Tensor parts = empty_parts(x, p);
+  run_kernel(x, SsimForward{p, nullptr, parts.mutable_data_ptr(), errors},
+             ssim_cpu_kernels_in_use().forward,
+             VTADL_CUDA_KERNEL(ssim_forward_cuda));
+  return total_of_parts(x, parts, weights);
+}
+
+// The same with weights `grad`, and the gradients.
+std::tuple<Tensor, Tensor, Tensor, Tensor> ssim_forward_backward(
     std::vector<double> grad, Tensor x, Tensor y, MaybeTensor mask,
     std::vector<double> window, double data_range, double k1, double k2,
     std::int64_t border, bool luminance, bool errors, bool needs_x,
     bool needs_y) {
-  STD_TORCH_CHECK(grad.size() == SsimSums::kCount,
-                  "grad must have a number for each of the sums");
+  check_weights(grad, "grad");
   const SsimProblem p =
       problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
   const Tensor parts = empty_parts(x, p);
@@ -199,7 +237,8 @@ std::tuple<Tensor, Tensor, Tensor> ssim_forward_backward(
           SsimForward{p, nullptr, parts.mutable_data_ptr(), errors}, backward},
       ssim_cpu_kernels_in_use().forward_backward,
       VTADL_CUDA_KERNEL(ssim_forward_backward_cuda));
-  return {sum_of_parts(parts), grads.x, grads.y};
+  const auto [total, sums] = total_of_parts(x, parts, grad);
+  return {total, sums, grads.x, grads.y};
 }
 
 }  // namespace
@@ -211,6 +250,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
       "float data_range, float k1, float k2, int border, bool luminance, "
       "bool map, bool errors) -> Tensor");
   m.def(
+      "ssim_total(float[] weights, Tensor x, Tensor y, Tensor? mask, "
+      "float[] window, float data_range, float k1, float k2, int border, "
+      "bool luminance, bool errors) -> (Tensor total, Tensor sums)");
+  m.def(
       "ssim_backward(Tensor grad, Tensor x, Tensor y, Tensor? mask, "
       "float[] window, float data_range, float k1, float k2, int border, "
       "bool luminance, bool map, bool errors, bool needs_x, bool needs_y) -> "
@@ -219,11 +262,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
       "ssim_forward_backward(float[] grad, Tensor x, Tensor y, Tensor? mask, "
       "float[] window, float data_range, float k1, float k2, int border, "
       "bool luminance, bool errors, bool needs_x, bool needs_y) -> "
-      "(Tensor sums, Tensor, Tensor)");
+      "(Tensor total, Tensor sums, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {
   m.impl("ssim_forward", TORCH_BOX(&vtadl::ssim_forward));
+  m.impl("ssim_total", TORCH_BOX(&vtadl::ssim_total));
   m.impl("ssim_backward", TORCH_BOX(&vtadl::ssim_backward));
   m.impl("ssim_forward_backward", TORCH_BOX(&vtadl::ssim_forward_backward));
 }
@@ -231,6 +275,7 @@ STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {
 #ifdef VTADL_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CUDA, m) {
   m.impl("ssim_forward", TORCH_BOX(&vtadl::ssim_forward));
+  m.impl("ssim_total", TORCH_BOX(&vtadl::ssim_total));
   m.impl("ssim_backward", TORCH_BOX(&vtadl::ssim_backward));
   m.impl("ssim_forward_backward", TORCH_BOX(&vtadl::ssim_forward_backward));
 }

@@ -24,7 +24,8 @@ extern const SsimCpuKernels ssim_cpu_kernels = {
     [](const SsimBackward& p) { ssim_backward_cuda(p, nullptr); },
     [](const SsimForwardBackward& p) {
       ssim_forward_backward_cuda(p, nullptr);
-    }};
+    },
+    [](const SsimTotal& p) { ssim_total_cuda(p, nullptr); }};
 
 }  // namespace baseline
 }  // namespace vtadl

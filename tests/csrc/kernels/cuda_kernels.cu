@@ -208,6 +208,16 @@ void ssim_forward_backward(const SsimForwardBackward& problem) {
   memory.take_back();
 }
 
+void ssim_total(const SsimTotal& problem) {
+  SsimTotal p = problem;
+  DeviceMemory memory(p.dtype);
+  memory.copy_given_sums(p.of_parts, p.parts * SsimSums::kCount);
+  memory.copy_sums(p.total, 1);
+  memory.copy_sums(p.sums, SsimSums::kCount);
+  ssim_total_cuda(p, nullptr);
+  memory.take_back();
+}
+
 }  // namespace
 
 namespace baseline {
@@ -216,7 +226,8 @@ extern const GmmCpuKernels gmm_cpu_kernels = {&gmm_forward, &gmm_backward,
                                               &gmm_forward_backward};
 extern const ScaleCpuKernels scale_cpu_kernels = {&scale};
 extern const SsimCpuKernels ssim_cpu_kernels = {
-    &ssim_parts_cuda, &ssim_forward, &ssim_backward, &ssim_forward_backward};
+    &ssim_parts_cuda, &ssim_forward, &ssim_backward, &ssim_forward_backward,
+    &ssim_total};
 
 }  // namespace baseline
 }  // namespace vtadl
