@@ -100,6 +100,7 @@ def cases() -> list[Case]:
     return [
         _per_sample("wide head", 512, 150, 512),
         _per_sample("wide head, bfloat16", 512, 150, 512, dtype=torch.bfloat16),
+        _per_sample("wide head, 2048 patches", 2048, 150, 512, devices=("cuda",)),
         _per_sample("narrow head", 512, 10, 512, level="quick"),
         _per_sample("world model", 65536, 5, 1, level="quick"),
         _per_sample("handwriting", 65536, 20, 2),

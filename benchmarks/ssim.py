@@ -78,6 +78,7 @@ def cases() -> list[Case]:
         _case("one image", 1, 3, 256, 256, level="quick"),
         _case("one small image", 1, 1, 64, 64),
         _case("HD frame", 1, 3, 1080, 1920, providers=FOR_LARGE_IMAGES),
+        _case("HD frames", 5, 5, 1080, 1920, providers=FOR_LARGE_IMAGES, devices=("cuda",)),
         *_sweeps(),
         _case("smoke", 1, 2, 16, 19, modes=(FORWARD, FIRST_GRADIENT, GRADIENTS), level="smoke"),
     ]

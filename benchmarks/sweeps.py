@@ -9,6 +9,8 @@ from benchmarks.case import thread_counts
 
 THREADS = "threads"
 _BITS = "bits per number"
+# For a GPU such sizes are all the same: too small.
+_ON_CPU: dict[str, Any] = {"devices": ("cpu",)}
 
 
 class Point(NamedTuple):
@@ -22,16 +24,18 @@ class Point(NamedTuple):
 def around(sizes: Mapping[str, int], others: Mapping[str, Sequence[int]]) -> Iterator[Point]:
     """The base of these sizes, then with `others` for each of them."""
     base = dict(sizes)
-    yield Point("base of the sweeps", base, {"sweep": base | {_BITS: 32, THREADS: torch.get_num_threads()}})
+    yield Point(
+        "base of the sweeps", base, {**_ON_CPU, "sweep": base | {_BITS: 32, THREADS: torch.get_num_threads()}}
+    )
     for name, values in others.items():
         for value in values:
-            yield Point(f"{name} = {value}", base | {name: value}, {"sweep": {name: value}})
+            yield Point(f"{name} = {value}", base | {name: value}, {**_ON_CPU, "sweep": {name: value}})
 
 
 def around_types_and_threads(sizes: Mapping[str, int]) -> Iterator[Point]:
     """The same base in bfloat16, and with fewer threads."""
     base = dict(sizes)
-    yield Point(f"{_BITS} = 16", base, {"sweep": {_BITS: 16}, "dtype": torch.bfloat16})
+    yield Point(f"{_BITS} = 16", base, {**_ON_CPU, "sweep": {_BITS: 16}, "dtype": torch.bfloat16})
     for threads in thread_counts()[:-1]:
-        options = {"sweep": {THREADS: threads}, "threads": threads, "devices": ("cpu",)}
+        options = {**_ON_CPU, "sweep": {THREADS: threads}, "threads": threads}
         yield Point(f"{THREADS} = {threads}", base, options)

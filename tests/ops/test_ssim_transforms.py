@@ -73,7 +73,9 @@ def test_the_raw_operators_pass_pytorchs_checks(compiled_device, masked, needs):
         torch.library.opcheck(operators.ssim_forward, (*arguments, map, errors))
         upstream = torch.ones_like(operators.ssim_forward(*arguments, map, errors))
         torch.library.opcheck(operators.ssim_backward, (upstream, *arguments, map, errors, *needs))
-    torch.library.opcheck(operators.ssim_forward_backward, ([0.5, 0.0, 2.0, 3.0], *arguments, True, *needs))
+    weights = [0.5, 0.0, 2.0, 3.0]
+    torch.library.opcheck(operators.ssim_total, (weights, *arguments, True))
+    torch.library.opcheck(operators.ssim_forward_backward, (weights, *arguments, True, *needs))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
