@@ -256,14 +256,15 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
   if (shared.rows.repeats == 0) return sums;
   T mean[1];
   Scale<T> scale;
-  const auto load_parameters = [&](int64_t n, int64_t k) {
+  const auto load_parameters = [&](int64_t mu_row, int64_t scale_row,
+                                   int64_t k) {
     T raw[1];
-    ComponentParameter<Scalar>(p.mu, p.mu.rows.row(n), k).load(d, mean);
-    ComponentParameter<Scalar>(p.scale, p.scale.rows.row(n), k).load(d, raw);
+    ComponentParameter<Scalar>(p.mu, mu_row, k).load(d, mean);
+    ComponentParameter<Scalar>(p.scale, scale_row, k).load(d, raw);
     scale = activate(p.scale_param, raw[0], floor);
   };
   const int64_t first = shared.rows.sample(row, 0);
-  if (shared.is_whole_mixture) load_parameters(first, owner);
+  if (shared.is_whole_mixture) load_parameters(row, row, owner);
   const int64_t components = p.components / shared.components;
   for (int64_t i = threadIdx.y; i < shared.rows.repeats * components;
        i += blockDim.y) {
@@ -272,7 +273,9 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
     const int64_t k = is_one ? owner : owner + i % components;
     const T weight = component_weights<T>(p)[n * p.components + k];
     if (weight == 0) continue;
-    if (!shared.is_whole_mixture) load_parameters(n, k);
+    if (!shared.is_whole_mixture) {
+      load_parameters(p.mu.rows.row(n), p.scale.rows.row(n), k);
+    }
     const T x = static_cast<T>(sample_features<Scalar>(p, n)[d]);
     const T z = (x - mean[0]) * scale.inverse_std;
     sums.mean += weight * z * scale.inverse_std;
@@ -473,8 +476,9 @@ void parameter_backward(const GmmBackward& p, const GmmParameter& parameter,
   if (items == 0) return;
   const int64_t addends =
       parameter.rows.repeats * (p.components / parameter.components);
-  const int x = power_of_two(p.features, kWarp);
-  const int y = power_of_two(addends, kBlock / x);
+  constexpr int64_t kAddendsOfThread = 8;
+  const int x = power_of_two(p.features, kBlock / 2);
+  const int y = power_of_two(divide_up(addends, kAddendsOfThread), kBlock / x);
   const SharedParameter shared(p, parameter);
   launch("gmm parameter_backward_kernel", parameter_backward_kernel<Scalar>,
          {grid_size(items), dim3(x, y), x * y * sizeof(T)}, stream, p, shared,

@@ -26,8 +26,8 @@ void dispatch_kernels(const SsimProblem& p, const Strips& strips,
 // Both kernels for strips write as many.
 int64_t ssim_parts_cuda(const SsimProblem& p) {
   if (!ssim::fits_strips(p)) return ssim::tile_forward_tiling(p).parts();
-  return std::max(ssim::forward_tiling(p).parts(),
-                  ssim::backward_tiling(p).parts());
+  return std::max(ssim::forward_plan(p).tiling.parts(),
+                  ssim::backward_plan(p).tiling.parts());
 }
 
 void ssim_forward_cuda(const SsimForward& p, void* stream) {

@@ -188,7 +188,7 @@ class OwnPixels {
 };
 
 // Moves 3 elements per pixel, 4 for both images, and the gradients of the
-// windows if each has its own; of shared memory 196 bytes, or 224. An eighth of
+// windows if each has its own; of shared memory 140 bytes, or 168. An eighth of
 // the threads that a multiprocessor holds, with some 250 registers each.
 template <typename Scalar, bool kBoth>
 __global__ void __launch_bounds__(kMaxThreads, backward_blocks(kMaxThreads))
@@ -198,9 +198,9 @@ __global__ void __launch_bounds__(kMaxThreads, backward_blocks(kMaxThreads))
                           Tiling tiling, void* sums_of_tiles, bool errors,
                           int64_t parts) {
   const int room = row_room(blockDim.x);
-  float4* rows = shared_memory<float4>();  // of pixels, 2
+  float2* rows = shared_memory<float2>();  // [2, room]
   float* maps =                            // [2, kMaps, room]
-      reinterpret_cast<float*>(rows + 2 * PixelRow::room(blockDim.x));
+      reinterpret_cast<float*>(rows + 2 * room);
   // Here they are in no thread's registers, which are few.
   auto& units =
       *reinterpret_cast<Units<float>*>(maps + 2 * kMaps<kBoth> * room);
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kMaxThreads, backward_blocks(kMaxThreads))
     share.load(region, begin);
     for (int i = begin; i <= height; ++i) {
       const int odd = i & 1, last = i - kHalo, done = last - 1;
-      const PixelRow row(rows + odd * PixelRow::room(blockDim.x));
+      const PixelRow<float2> row(rows + odd * room);
       float* last_maps = maps + odd * kMaps<kBoth> * room;
       const float* done_maps = maps + (1 - odd) * kMaps<kBoth> * room;
       share.store(units, row);
@@ -255,24 +255,18 @@ __global__ void __launch_bounds__(kMaxThreads, backward_blocks(kMaxThreads))
 
 // ------------------------------------------------------------------ launcher
 
-inline int backward_threads(const SsimProblem& p) {
-  return strip_threads(p.width, kHalo);
-}
-
-inline Tiling backward_tiling(const SsimProblem& p) {
-  return strip_tiling(p.planes(), p.height, p.width,
-                      backward_threads(p) * kColumns - kHalo,
-                      backward_blocks(backward_threads(p)), 2 * kHalo);
+inline StripPlan backward_plan(const SsimProblem& p) {
+  return strip_plan(p.planes(), p.height, p.width, 2 * kHalo, kHalo,
+                    &backward_blocks);
 }
 
 template <typename Scalar, bool kBoth>
 void strip_backward_of(const SsimBackward& p, void* sums, bool errors,
                        int64_t parts, void* stream) {
-  const int threads = backward_threads(p);
-  const Tiling tiling = backward_tiling(p);
+  const auto [tiling, threads] = backward_plan(p);
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
          {grid_size(tiling), threads,
-          2 * (PixelRow::room(threads) * sizeof(float4) +
+          2 * (row_room(threads) * sizeof(float2) +
                kMaps<kBoth> * row_room(threads) * sizeof(float)) +
               sizeof(Units<float>)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, sums, errors,

@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardThreads / kMaxThreads)
                          const __grid_constant__ Window<float> window,
                          const __grid_constant__ Scale<float> scale,
                          Tiling tiling, int64_t parts) {
-  float4* rows = shared_memory<float4>();  // of pixels, 2
+  const int room = row_room(blockDim.x);
+  float4* rows = shared_memory<float4>();  // [2, room]
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
@@ -37,7 +38,7 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardThreads / kMaxThreads)
     RowShare<Scalar> share(region);
     share.load(region, 0);
     for (int i = 0; i < height + kHalo; ++i) {
-      const PixelRow row(rows + (i & 1) * PixelRow::room(blockDim.x));
+      const PixelRow<float4> row(rows + (i & 1) * room);
       share.store(units, row);
       if (i < error_rows) share.add_errors(is_last_column, sums);
       __syncthreads();
@@ -68,23 +69,16 @@ __global__ void __launch_bounds__(kMaxThreads, kForwardThreads / kMaxThreads)
 
 // ------------------------------------------------------------------ launcher
 
-inline int forward_threads(const SsimProblem& p) {
-  return strip_threads(p.map_width(), 0);
-}
-
-inline Tiling forward_tiling(const SsimProblem& p) {
-  return strip_tiling(p.planes(), p.map_height(), p.map_width(),
-                      forward_threads(p) * kColumns,
-                      kForwardThreads / forward_threads(p), kHalo);
+inline StripPlan forward_plan(const SsimProblem& p) {
+  return strip_plan(p.planes(), p.map_height(), p.map_width(), kHalo, 0,
+                    [](int threads) { return kForwardThreads / threads; });
 }
 
 template <typename Scalar>
 void strip_forward(const SsimForward& p, int64_t parts, void* stream) {
-  const Tiling tiling = forward_tiling(p);
-  const int threads = forward_threads(p);
+  const auto [tiling, threads] = forward_plan(p);
   launch("ssim strip_forward_kernel", strip_forward_kernel<Scalar>,
-         {grid_size(tiling), threads,
-          2 * PixelRow::room(threads) * sizeof(float4)},
+         {grid_size(tiling), threads, 2 * row_room(threads) * sizeof(float4)},
          stream, p, Window<float>(p), Scale<float>(p), tiling, parts);
 }
 

@@ -2,6 +2,8 @@
 // and goes down a band of rows. What both passes have in common.
 #pragma once
 
+#include <type_traits>
+
 #include "ssim/ssim_cuda_device.h"
 
 namespace vtadl::ssim {
@@ -22,30 +24,45 @@ inline bool fits_strips(const SsimProblem& p) {
 // Values of a row in shared memory: the threads' columns and a halo.
 VTADL_INLINE int row_room(int threads) { return threads * kColumns + kHalo; }
 
-// What the statistics are the means of: x', d, x'² + y'², d². Even columns of a
-// row, then odd ones: then a warp reads neighbours, from all banks.
+// What the statistics are the means of: x', d, x'² + y'², d².
+__device__ inline float4 terms_of(float x, float difference) {
+  const float y = x - difference;
+  return make_float4(x, difference, x * x + y * y, difference * difference);
+}
+
+// Pixels of a row in shared memory: even columns, then odd ones, so that a warp
+// reads neighbours, from all banks. As float4 the terms of the statistics, as
+// float2 what they are made of: less to read, but more to compute.
+template <typename Stored>
 class PixelRow {
  public:
-  __device__ explicit PixelRow(float4* values) : values_(values) {}
+  __device__ explicit PixelRow(Stored* pixels) : pixels_(pixels) {}
 
-  VTADL_INLINE static int room(int threads) { return row_room(threads); }
+  // Pixel j of the thread's reach.
+  __device__ float4 terms(int j) const {
+    const Stored pixel = pixels_[index(threadIdx.x, j)];
+    if constexpr (std::is_same_v<Stored, float4>) {
+      return pixel;
+    } else {
+      return terms_of(pixel.x, pixel.y);
+    }
+  }
 
-  // Pixel j of the thread's reach, or j - kColumns of the halo beyond the last
-  // thread's.
-  __device__ float4 at(int j) const { return values_[index(threadIdx.x, j)]; }
-
+  // Pixel j of what is the reach of `thread`, or would be.
   __device__ void store(int thread, int j, float x, float difference) {
-    const float y = x - difference;
-    values_[index(thread, j)] =
-        make_float4(x, difference, x * x + y * y, difference * difference);
+    if constexpr (std::is_same_v<Stored, float4>) {
+      pixels_[index(thread, j)] = terms_of(x, difference);
+    } else {
+      pixels_[index(thread, j)] = make_float2(x, difference);
+    }
   }
 
  private:
   __device__ static int index(int thread, int j) {
-    return (j % 2) * row_room(blockDim.x) / 2 + thread + j / 2;
+    return (j % 2) * (row_room(blockDim.x) / 2) + thread + j / 2;
   }
 
-  float4* values_;
+  Stored* pixels_;
 };
 
 // -------------------------------------------------------------------- pixels
@@ -157,7 +174,8 @@ class RowShare {
     from_y_ += region.y.row_stride;
   }
 
-  __device__ void store(const Units<float>& units, PixelRow row) const {
+  template <typename Stored>
+  __device__ void store(const Units<float>& units, PixelRow<Stored> row) const {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
       if (k == kColumns && !has_halo()) break;
@@ -238,15 +256,17 @@ struct WindowMeans {
   RunningSum running[kStatistics][kColumns] = {};
   float means[kStatistics][kColumns];
 
-  __device__ void push(const Window<float>& window, const PixelRow& row) {
+  template <typename Stored>
+  __device__ void push(const Window<float>& window,
+                       const PixelRow<Stored>& row) {
     float sums[kStatistics][kColumns] = {};
     VTADL_UNROLL
     for (int j = 0; j < kReach; ++j) {
-      const float4 pixel = row.at(j);
-      add_weighted(window, j, pixel.x, sums[kMean]);
-      add_weighted(window, j, pixel.y, sums[kMeanDifference]);
-      add_weighted(window, j, pixel.z, sums[kSquares]);
-      add_weighted(window, j, pixel.w, sums[kSquaredDifference]);
+      const float4 terms = row.terms(j);
+      add_weighted(window, j, terms.x, sums[kMean]);
+      add_weighted(window, j, terms.y, sums[kMeanDifference]);
+      add_weighted(window, j, terms.z, sums[kSquares]);
+      add_weighted(window, j, terms.w, sums[kSquaredDifference]);
     }
     VTADL_UNROLL
     for (int s = 0; s < kStatistics; ++s) {
@@ -269,29 +289,34 @@ struct WindowMeans {
 
 // ------------------------------------------------------------------- tilings
 
-// Strips of equal width, of which `overlap` of the threads' columns are no
-// part.
-inline int strip_threads(int64_t width, int overlap) {
-  const int64_t strips = divide_up(width, kMaxThreads * kColumns - overlap);
-  const int64_t columns = divide_up(width, strips) + overlap;
-  return static_cast<int>(divide_up(columns, kColumns * kWarp)) * kWarp;
-}
+// How planes are cut, and the threads of a block.
+struct StripPlan {
+  Tiling tiling;
+  int threads;
+};
 
-// Bands of the height that ends first, where each multiprocessor works on
-// `resident` blocks at a time, and a band costs `overlap` rows more than it
-// has.
-inline Tiling strip_tiling(int64_t planes, int64_t height, int64_t width,
-                           int tile_width, int resident, int overlap) {
+// Strips, of which `lost_columns` of the threads' columns are no part, and
+// bands of the height: those that end first, where a multiprocessor works on
+// resident(threads) blocks at a time, a row takes all blocks as long, and a
+// band costs `lost_rows` more than it has.
+template <typename Resident>
+StripPlan strip_plan(int64_t planes, int64_t height, int64_t width,
+                     int lost_rows, int lost_columns,
+                     const Resident& resident) {
   constexpr int kLeastRows = 16, kMostRows = 256, kStep = 8;
-  const int64_t slots = multiprocessors() * resident;
-  Tiling best{};
+  StripPlan best{};
   int64_t best_cost = 0;
-  for (int rows = kLeastRows; rows <= kMostRows; rows += kStep) {
-    const Tiling tiling{planes, height, width, rows, tile_width};
-    const int64_t cost = divide_up(tiling.count(), slots) * (rows + overlap);
-    if (rows == kLeastRows || cost < best_cost) {
-      best = tiling;
-      best_cost = cost;
+  for (int threads = kMaxThreads; threads > 0; threads -= kWarp) {
+    const int tile_width = threads * kColumns - lost_columns;
+    const int64_t slots = multiprocessors() * resident(threads);
+    for (int rows = kLeastRows; rows <= kMostRows; rows += kStep) {
+      const Tiling tiling{planes, height, width, rows, tile_width};
+      const int64_t cost =
+          divide_up(tiling.count(), slots) * (rows + lost_rows);
+      if (best.threads == 0 || cost < best_cost) {
+        best = {tiling, threads};
+        best_cost = cost;
+      }
     }
   }
   return best;
