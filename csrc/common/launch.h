@@ -17,6 +17,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;  // dynamic shared memory of a block
+  unsigned cluster = 1;          // blocks that run at the same time
 };
 
 // What the user can do about it, where that is known.
@@ -75,6 +76,11 @@ void launch(const char* name, void (*kernel)(Params...),
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = static_cast<cudaStream_t>(stream);
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, args...), name);
 }
 

@@ -75,7 +75,6 @@ struct GmmBackward : GmmProblem {
 struct GmmForwardBackward {
   GmmForward forward;
   GmmBackward backward;
-  std::int64_t* counters = nullptr;  // [N + 1]: room for the GPU to work in
 };
 
 struct GmmCpuKernels {

@@ -3,7 +3,7 @@
 #include "gmm/gmm_cuda_diagonal.h"
 #include "gmm/gmm_cuda_few_features.h"
 #include "gmm/gmm_cuda_mixing.h"
-#include "gmm/gmm_cuda_pipeline.h"
+#include "gmm/gmm_cuda_resident.h"
 #include "gmm/gmm_cuda_shared.h"
 #include "gmm/gmm_cuda_shared_parameters.h"
 #include "gmm/gmm_cuda_tril.h"
@@ -105,16 +105,6 @@ void backward_of_shared(const GmmBackward& p, void* stream) {
   }
 }
 
-// As many samples as the cache holds, if each has its own mixture.
-template <typename Scalar>
-int64_t samples_in_cache(const GmmForward& p) {
-  const Regime regime = regime_of(p);
-  if (regime != Regime::kTril && regime != Regime::kAny) return p.samples;
-  if (!is_private(p, p.mu) && !is_private(p, p.scale)) return p.samples;
-  return std::clamp<int64_t>(
-      usable_cache_bytes() / bytes_of_sample(p, sizeof(Scalar)), 1, p.samples);
-}
-
 template <typename Scalar>
 void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
   const int64_t samples = p.forward.samples;
@@ -122,20 +112,14 @@ void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
   if (regime_of(p.backward) == Regime::kFewFeatures) {
     return few_features_forward_backward<Scalar>(p, stream);
   }
-  if (regime_of(p.forward) == Regime::kAny) {
+  if (regime_of(p.backward) == Regime::kAny) {
     if (fits_both_passes<Scalar>(p.forward)) {
       return both_passes<Scalar>(p, stream);
     }
-    if (fits_pipeline<Scalar>(p.forward)) {
-      return pipelined_passes<Scalar>(p, stream);
-    }
+    if (fits_resident<Scalar>(p)) return resident_passes<Scalar>(p, stream);
   }
-  const int64_t chunk = samples_in_cache<Scalar>(p.forward);
-  for (int64_t first = 0; first < samples; first += chunk) {
-    const SampleRange range{first, std::min(chunk, samples - first)};
-    forward<Scalar>(p.forward, range, stream);
-    backward_by_sample<Scalar>(p.backward, range, stream);
-  }
+  forward<Scalar>(p.forward, {0, samples}, stream);
+  backward_by_sample<Scalar>(p.backward, {0, samples}, stream);
 }
 
 }  // namespace

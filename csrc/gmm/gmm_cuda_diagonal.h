@@ -67,11 +67,11 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
 }
 
 // Sums kPack values over the block's y, for the threads with threadIdx.y == 0.
-// blockDim.y is a power of two; the order of the additions is fixed.
+// blockDim.y is a power of two; the order of the additions is fixed. `room`
+// holds kPack numbers for each thread.
 template <int kPack, typename T>
-__device__ void sum_over_y(T (&values)[kPack]) {
+__device__ void sum_over_y(T (&values)[kPack], T* room) {
   if (blockDim.y == 1) return;
-  T* room = shared_memory<T>();
   const int row = blockDim.x, plane = row * blockDim.y,
             block = plane * blockDim.z;
   const int own = threadIdx.z * plane + threadIdx.y * row + threadIdx.x;
@@ -103,8 +103,7 @@ struct PrivateGrads {
 // Gradients of features d, d + 1, … of x and of private parameters: a thread
 // takes one component in blockDim.y. All threads of the block have to take
 // part.
-template <typename Scalar, int kPack, Store kStore = Store::kPlain,
-          typename T = Accumulate<Scalar>>
+template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __device__ void backward_of_features(const GmmBackward& p,
                                      const PrivateGrads<Scalar>& grads,
                                      int64_t n, int64_t d, bool in_use,
@@ -135,14 +134,12 @@ __device__ void backward_of_features(const GmmBackward& p,
           grad_x[j] -= pull[j];
         }
       }
-      if (grads.mu) store<kStore>(grads.mu + at * p.features + d, pull);
-      if (grads.scale) {
-        store<kStore>(grads.scale + at * p.features + d, stretch);
-      }
+      if (grads.mu) store(grads.mu + at * p.features + d, pull);
+      if (grads.scale) store(grads.scale + at * p.features + d, stretch);
     }
   });
   if (!p.grad_x) return;
-  sum_over_y(grad_x);
+  sum_over_y(grad_x, shared_memory<T>());
   if (in_use && threadIdx.y == 0) {
     store(static_cast<T*>(p.grad_x) + n * p.features + d, grad_x);
   }

@@ -9,22 +9,44 @@ namespace vtadl::gmm {
 // At most, where a warp suffices for a sample.
 constexpr int kComponentsPerLane = 4;
 
-// Over a group of `width` lanes; all lanes of the warp have to take part.
-template <typename Scalar, typename T = Accumulate<Scalar>>
-__device__ LogSumExp<T> group_log_sum_exp(const Scalar* values, int64_t count,
-                                          int width) {
+// Over value(0), value(1), …, by a group of `width` lanes; all lanes of the
+// warp have to take part.
+template <typename Value, typename T = decltype(std::declval<Value>()(0))>
+__device__ LogSumExp<T> group_log_sum_exp(int64_t count, int width,
+                                          const Value& value) {
   const int lane = lane_of(width);
   T maximum = -static_cast<T>(INFINITY);
   for (int64_t i = lane; i < count; i += width) {
-    const T value = static_cast<T>(values[i]);
-    maximum = value > maximum ? value : maximum;
+    const T other = value(i);
+    maximum = other > maximum ? other : maximum;
   }
   const T shift = log_sum_exp_shift(warp_max(maximum, width));
   T sum = 0;
   for (int64_t i = lane; i < count; i += width) {
-    sum += exponential(static_cast<T>(values[i]) - shift);
+    sum += exponential(value(i) - shift);
   }
   return {shift, std::log(warp_sum(sum, width))};
+}
+
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ LogSumExp<T> group_log_sum_exp(const Scalar* values, int64_t count,
+                                          int width) {
+  return group_log_sum_exp(
+      count, width, [&](int64_t i) { return static_cast<T>(values[i]); });
+}
+
+// The mean of log N_k under the weights that `pi` makes of the logits; -inf
+// where all are masked.
+template <typename Scalar, typename T>
+__device__ T group_mean(const Scalar* logits, const LogSumExp<T>& pi,
+                        const T* log_normal, int64_t count, int width) {
+  T sum = 0;
+  for (int64_t k = lane_of(width); k < count; k += width) {
+    const T share = pi.share(static_cast<T>(logits[k]));
+    sum += share == 0 ? T(0) : share * log_normal[k];
+  }
+  sum = warp_sum(sum, width);
+  return pi.log_sum == -INFINITY ? pi.log_sum : sum;
 }
 
 // The log-probability of a sample from its logits, log Σ exp of these, and the
@@ -33,24 +55,15 @@ template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ T mix_sample(Mixture mixture, const Scalar* logits,
                         const LogSumExp<T>& weights, T* component,
                         int64_t count, int width) {
-  T sum = 0;
+  if (mixture == Mixture::kWeighted) {
+    return group_mean(logits, weights, component, count, width);
+  }
   for (int64_t k = lane_of(width); k < count; k += width) {
-    const T logit = static_cast<T>(logits[k]);
-    if (mixture == Mixture::kWeighted) {
-      const T pi = weights.share(logit);
-      sum += pi == 0 ? T(0) : pi * component[k];
-    } else {
-      const T log_pi = weights.normalize(logit);
-      component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
-    }
+    const T log_pi = weights.normalize(static_cast<T>(logits[k]));
+    component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
   }
-  if (mixture == Mixture::kLogSumExp) {
-    // Each lane reads back only what it wrote itself.
-    return group_log_sum_exp(component, count, width).total();
-  }
-  const T weighted = warp_sum(sum, width);
-  return weights.log_sum == -INFINITY ? weights.log_sum
-                                      : weighted;  // all masked
+  // Each lane reads back only what it wrote itself.
+  return group_log_sum_exp(component, count, width).total();
 }
 
 // log_prob. Moves 3 N·K elements, and finds again what it has just read in the

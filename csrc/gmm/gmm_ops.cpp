@@ -194,10 +194,6 @@ std::tuple<Tensor, Tensor> empty_results(const Inputs& in) {
           empty(in.x, with(in.samples, in.problem.components), dtype)};
 }
 
-Tensor empty_counters(const Inputs& in) {
-  return empty(in.x, {in.problem.samples + 1}, ScalarType::Long);
-}
-
 GmmForward forward_problem(const Inputs& in, const Tensor& log_prob,
                            const Tensor& component_log_prob,
                            bool keeps_components) {
@@ -254,13 +250,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gmm_forward_backward(
   const Needs needs{needs_x, needs_logits, needs_mu, needs_scale};
   const auto [log_prob, component_log_prob] = empty_results(in);
   const Grads grads(in, needs);
-  const Tensor counters = empty_counters(in);
   run_kernel(x,
              GmmForwardBackward{
                  forward_problem(in, log_prob, component_log_prob, false),
                  backward_problem(in, nullptr, grad, log_prob,
-                                  component_log_prob, grads, needs),
-                 counters.mutable_data_ptr<std::int64_t>()},
+                                  component_log_prob, grads, needs)},
              gmm_cpu_kernels_in_use().forward_backward,
              VTADL_CUDA_KERNEL(gmm_forward_backward_cuda));
   return {log_prob, grads.x, grads.logits, grads.mu, grads.scale};
@@ -300,13 +294,12 @@ std::tuple<Tensor, Tensor, Tensor> gmm_forward_backward_in_place(
                                           {needs_x, true, false, false});
   backward.grad_mu = mu.mutable_data_ptr();
   backward.grad_scale = scale.mutable_data_ptr();
-  const Tensor counters = empty_counters(in);
-  run_kernel(x,
-             GmmForwardBackward{
-                 forward_problem(in, log_prob, component_log_prob, false),
-                 backward, counters.mutable_data_ptr<std::int64_t>()},
-             gmm_cpu_kernels_in_use().forward_backward,
-             VTADL_CUDA_KERNEL(gmm_forward_backward_cuda));
+  run_kernel(
+      x,
+      GmmForwardBackward{
+          forward_problem(in, log_prob, component_log_prob, false), backward},
+      gmm_cpu_kernels_in_use().forward_backward,
+      VTADL_CUDA_KERNEL(gmm_forward_backward_cuda));
   return {log_prob, grads.x, grads.logits};
 }
 

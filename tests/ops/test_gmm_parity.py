@@ -95,6 +95,16 @@ TRIL_BROADCASTS = {
 }
 
 
+# On a GPU these take 1, 2, 4 and 8 blocks of a cluster, and more than a cluster has.
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
+@pytest.mark.parametrize("components", [20, 50, 101, 150, 900])
+def test_large_mixtures_of_a_sample_agree(real_device, components, mixture, dtype):
+    inputs = per_sample(5, components, 512, dtype=dtype, device=real_device)
+    inputs["mu"] *= 0.1  # all components shall have weight
+    check_gmm(inputs, mixture=mixture, for_rounding=True)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "N{}-K{}-D{}".format(*size))
 def test_sizes_agree_with_the_reference(device, size, dtype):

@@ -51,15 +51,30 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMinor = 76,
   cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrClusterLaunch = 120,
 };
 
 using cudaStream_t = struct CUstream_st*;
+
+// Clusters are not emulated: a launch with this attribute is an error.
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
+  } val;
+};
 
 struct cudaLaunchConfig_t {
   dim3 gridDim;
   dim3 blockDim;
   std::size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
 };
 
 namespace cuda_emulator {
@@ -96,12 +111,6 @@ inline cudaError_t cudaFree(void* pointer) {
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes,
                               cudaMemcpyKind) {
   std::memcpy(to, from, bytes);
-  return cudaSuccess;
-}
-
-inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes,
-                                   cudaStream_t) {
-  std::memset(to, value, bytes);
   return cudaSuccess;
 }
 

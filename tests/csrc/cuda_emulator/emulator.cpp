@@ -456,6 +456,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
       {cudaDevAttrMaxSharedMemoryPerMultiprocessor,
        kSharedBytesOfMultiprocessor},
       {cudaDevAttrMaxSharedMemoryPerBlockOptin, kSharedBytesOfBlock},
+      {cudaDevAttrClusterLaunch, 0},
   };
   *value = values.at(attribute);
   return cudaSuccess;

@@ -48,15 +48,6 @@ class DeviceMemory {
     array = add(array, count * sum_bytes_, true);
   }
 
-  // So many integers that nobody fetches.
-  std::int64_t* room(std::int64_t count) {
-    void* device = nullptr;
-    const std::size_t bytes = count * sizeof(std::int64_t);
-    check_cuda(cudaMalloc(&device, bytes), "cudaMalloc");
-    copies_.push_back({nullptr, device, bytes, false});
-    return static_cast<std::int64_t*>(device);
-  }
-
   void take_back() const {
     for (const Copy& copy : copies_) {
       if (!copy.is_result) continue;
@@ -136,7 +127,6 @@ void gmm_forward_backward(const GmmForwardBackward& problem) {
   DeviceMemory memory(p.forward.dtype);
   copy_inputs(p.forward, memory);
   copy_results(p.forward, memory);
-  p.counters = memory.room(p.forward.samples + 1);
   static_cast<GmmProblem&>(p.backward) = p.forward;
   p.backward.log_prob = p.forward.log_prob;
   p.backward.component_log_prob = p.forward.component_log_prob;

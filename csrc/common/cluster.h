@@ -1,0 +1,50 @@
+// Clusters: blocks of one grid that run at the same time, wait for each other
+// and see each other's shared memory. From compute capability 9.0 on;
+// elsewhere, and in the emulator, each block is a cluster of its own.
+#pragma once
+
+#include "common/launch.h"
+
+namespace vtadl {
+
+constexpr int kMaxCluster = 8;  // that every device with clusters has
+
+inline bool has_clusters() {
+  return device_attribute(cudaDevAttrClusterLaunch) != 0;
+}
+
+__device__ inline int cluster_rank() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+#else
+  return 0;
+#endif
+}
+
+// For all threads of all blocks, which then see what any of them wrote.
+__device__ inline void cluster_sync() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;" ::
+          : "memory");
+#else
+  __syncthreads();
+#endif
+}
+
+// Where in the shared memory of another block is what lies there in this one's.
+template <typename T>
+__device__ T* in_block(T* here, [[maybe_unused]] int rank) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  T* there;
+  asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(here), "r"(rank));
+  return there;
+#else
+  return here;
+#endif
+}
+
+}  // namespace vtadl

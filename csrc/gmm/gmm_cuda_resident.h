@@ -1,0 +1,275 @@
+// Both passes at once, for samples with mixtures of their own that the shared
+// memory of a block holds, or that of a cluster of blocks: mu and scale are
+// read once.
+#pragma once
+
+#include "common/cluster.h"
+#include "gmm/gmm_cuda_both_passes.h"
+
+namespace vtadl::gmm {
+
+// The blocks of a cluster, and what each holds of a sample.
+struct ResidentPlan {
+  int ranks;
+  int components;  // of a block; the last may have fewer, or none
+  int features;
+
+  VTADL_INLINE int elements() const { return components * features; }
+
+  // In shared memory: mu and scale of the block's components, their weights,
+  // two rows of sums over its components, and a number for each thread and
+  // element of its packs.
+  template <typename Scalar, typename T = Accumulate<Scalar>>
+  VTADL_INLINE std::size_t bytes() const {
+    return 2 * elements() * sizeof(Scalar) +
+           (components + 2 * features + kPackSize<Scalar> * kBlock) * sizeof(T);
+  }
+};
+
+template <typename Scalar, typename T = Accumulate<Scalar>>
+struct ResidentRoom {
+  Scalar* mean;
+  Scalar* raw_scale;
+  T* room;
+  T* sums;
+  T* weights;
+
+  __device__ explicit ResidentRoom(const ResidentPlan& plan)
+      : mean(shared_memory<Scalar>()),
+        raw_scale(mean + plan.elements()),
+        room(reinterpret_cast<T*>(raw_scale + plan.elements())),
+        sums(room + kPackSize<Scalar> * kBlock),
+        weights(sums + 2 * plan.features) {}
+
+  __device__ T* sums_of(int round, int features) const {
+    return sums + (round & 1) * features;
+  }
+};
+
+// log N_k of components first to first + count, a warp each, whose parameters
+// stay in shared memory.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ void load_components(const GmmForward& p, int64_t n, int first,
+                                int count, const Floor<T>& floor,
+                                const ResidentRoom<Scalar>& room) {
+  constexpr int kPack = kPackSize<Scalar>;
+  const int features = static_cast<int>(p.features);
+  const int warps = blockDim.x * blockDim.y / kWarp;
+  const int64_t begin = (n * p.components + first) * features;
+  const Scalar* x = sample_features<Scalar>(p, n);
+  const Scalar* mu = static_cast<const Scalar*>(p.mu.data) + begin;
+  const Scalar* scale = static_cast<const Scalar*>(p.scale.data) + begin;
+  for (int k = thread_of_block() / kWarp; k < count; k += warps) {
+    T log_det = 0, distance = 0;
+    with_scale_param(p.scale_param, [&](auto param) {
+      VTADL_UNROLL_TWICE
+      for (int d = lane_of(kWarp) * kPack; d < features; d += kWarp * kPack) {
+        const int at = k * features + d;
+        T value[kPack], mean[kPack], raw[kPack];
+        load(x + d, value);
+        load(mu + at, mean);
+        load(scale + at, raw);
+        store(room.mean + at, mean);
+        store(room.raw_scale + at, raw);
+        VTADL_UNROLL
+        for (int j = 0; j < kPack; ++j) {
+          const auto of = activate<decltype(param)::value>(raw[j], floor);
+          const T z = (value[j] - mean[j]) * of.inverse_std;
+          distance += z * z;
+          log_det += of.log_std;
+        }
+      }
+    });
+    const T log_normal = T(-0.5 * kLog2Pi) * static_cast<T>(features) -
+                         warp_sum(log_det) - T(0.5) * warp_sum(distance);
+    if (lane_of(kWarp) == 0) {
+      static_cast<T*>(p.component_log_prob)[n * p.components + first + k] =
+          log_normal;
+    }
+  }
+}
+
+// log_prob of the sample, and what its components first to first + count weigh
+// in the gradients; by one warp, which reads the log N_k of all components.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ void weigh_components(const GmmForwardBackward& p, int64_t n,
+                                 int first, int count, T* weights) {
+  const GmmForward& f = p.forward;
+  const Scalar* logits = sample_logits<Scalar>(f, n);
+  const T* log_normal =
+      static_cast<const T*>(f.component_log_prob) + n * f.components;
+  const auto pi = group_log_sum_exp(f.components, kWarp, [&](int64_t k) {
+    return static_cast<T>(logits[k]);
+  });
+  const bool is_weighted = f.mixture == Mixture::kWeighted;
+  // What component_grad() wants to know of a component.
+  const auto log_prob_of = [&](int64_t k) {
+    if (is_weighted) return log_normal[k];
+    const T log_pi = pi.normalize(static_cast<T>(logits[k]));
+    return log_pi == -INFINITY ? log_pi : log_normal[k] + log_pi;
+  };
+  const T log_prob =
+      is_weighted ? group_mean(logits, pi, log_normal, f.components, kWarp)
+                  : group_log_sum_exp(f.components, kWarp, log_prob_of).total();
+  if (first == 0 && lane_of(kWarp) == 0) {
+    static_cast<T*>(f.log_prob)[n] = log_prob;
+  }
+  const GmmBackward& b = p.backward;
+  const T grad = b.grad ? static_cast<const T*>(b.grad)[n]
+                        : static_cast<T>(b.constant_grad);
+  for (int i = lane_of(kWarp); i < count; i += kWarp) {
+    const int64_t k = first + i;
+    const auto part =
+        component_grad(f.mixture, pi.share(static_cast<T>(logits[k])),
+                       log_prob_of(k), log_prob);
+    weights[i] = grad * part.weight;
+    if (b.grad_logits) {
+      static_cast<T*>(b.grad_logits)[n * f.components + k] = grad * part.logit;
+    }
+  }
+}
+
+// The gradients of the block's components, and for threads with threadIdx.y ==
+// 0 its part of that of x: store_sums(d, sums of features d, d + 1, …).
+template <typename Scalar, typename T = Accumulate<Scalar>, typename StoreSums>
+__device__ void backward_of_components(const GmmBackward& p,
+                                       const PrivateGrads<Scalar>& grads,
+                                       int64_t n, int first, int count,
+                                       const Floor<T>& floor,
+                                       const ResidentRoom<Scalar>& room,
+                                       const StoreSums& store_sums) {
+  constexpr int kPack = kPackSize<Scalar>;
+  const int features = static_cast<int>(p.features);
+  const int64_t begin = (n * p.components + first) * features;
+  for (int first_d = 0; first_d < features; first_d += blockDim.x * kPack) {
+    const int d = first_d + threadIdx.x * kPack;
+    const bool in_use = d < features;
+    T x[kPack] = {}, grad_x[kPack] = {};
+    if (in_use) load(sample_features<Scalar>(p, n) + d, x);
+    with_scale_param(p.scale_param, [&](auto param) {
+      for (int k = threadIdx.y; in_use && k < count; k += blockDim.y) {
+        const int at = k * features + d;
+        const T weight = room.weights[k];
+        T pull[kPack] = {}, stretch[kPack] = {};
+        if (weight != 0) {
+          T mean[kPack], raw[kPack];
+          load(room.mean + at, mean);
+          load(room.raw_scale + at, raw);
+          VTADL_UNROLL
+          for (int j = 0; j < kPack; ++j) {
+            const auto of = activate<decltype(param)::value>(raw[j], floor);
+            const T z = (x[j] - mean[j]) * of.inverse_std;
+            pull[j] = weight * z * of.inverse_std;
+            stretch[j] = weight * (z * z - 1) * of.slope;
+            grad_x[j] -= pull[j];
+          }
+        }
+        if (grads.mu) store<Store::kStreamed>(grads.mu + begin + at, pull);
+        if (grads.scale) {
+          store<Store::kStreamed>(grads.scale + begin + at, stretch);
+        }
+      }
+    });
+    if (!p.grad_x) continue;
+    sum_over_y(grad_x, room.room);
+    if (in_use && threadIdx.y == 0) store_sums(d, grad_x);
+  }
+}
+
+// A cluster per sample, whose blocks share its components: each finds log N_k
+// of its own, then the weights of these from those of all, then the gradients.
+// Moves 4 U + 4 N·K elements. Shared memory for at least two blocks, so that
+// one loads while another stores.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__global__ void __launch_bounds__(kBlock, kBothPassesBlocks<Scalar>)
+    resident_kernel(GmmForwardBackward p, PrivateGrads<Scalar> grads,
+                    ResidentPlan plan, Floor<T> floor) {
+  const GmmBackward& b = p.backward;
+  const ResidentRoom<Scalar> room(plan);
+  const int rank = cluster_rank(), components = int(b.components);
+  const int first = min(rank * plan.components, components);
+  const int count = min(plan.components, components - first);
+  T* const grad_x = static_cast<T*>(b.grad_x);
+  int round = 0;
+  for (int64_t n = blockIdx.x / plan.ranks; n < b.samples;
+       n += gridDim.x / plan.ranks, ++round) {
+    T* const sums = room.sums_of(round, plan.features);
+    load_components(p.forward, n, first, count, floor, room);
+    cluster_sync();
+    if (thread_of_block() < kWarp) {
+      weigh_components<Scalar>(p, n, first, count, room.weights);
+    }
+    __syncthreads();
+    backward_of_components(
+        b, grads, n, first, count, floor, room,
+        [&](int d, const T(&of_block)[kPackSize<Scalar>]) {
+          store(plan.ranks == 1 ? grad_x + n * b.features + d : sums + d,
+                of_block);
+        });
+    if (plan.ranks == 1) {
+      __syncthreads();  // the next round writes where this one reads
+      continue;
+    }
+    // The sums of the round after the next will be written when all blocks have
+    // left the next one's first barrier.
+    cluster_sync();
+    for (int d = thread_of_block(); rank == 0 && grad_x && d < plan.features;
+         d += blockDim.x * blockDim.y) {
+      T total = 0;
+      for (int i = 0; i < plan.ranks; ++i) total += in_block(sums, i)[d];
+      grad_x[n * b.features + d] = total;
+    }
+  }
+  cluster_sync();  // no block leaves whose memory another reads
+}
+
+// ----------------------------------------------------------------- launchers
+
+// No ranks where the samples do not fit.
+template <typename Scalar>
+ResidentPlan resident_plan(const GmmProblem& p) {
+  const int most = has_clusters() ? kMaxCluster : 1;
+  for (const std::size_t blocks : {2, 1}) {
+    for (int ranks = 1; ranks <= most; ranks *= 2) {
+      const ResidentPlan plan{ranks,
+                              static_cast<int>(divide_up(p.components, ranks)),
+                              static_cast<int>(p.features)};
+      // A block's reserved shared memory is 1 KiB.
+      if (blocks * (plan.bytes<Scalar>() + 1024) <= max_shared_bytes() + 1024) {
+        return plan;
+      }
+    }
+  }
+  return {};
+}
+
+template <typename Scalar>
+bool fits_resident(const GmmForwardBackward& p) {
+  const GmmBackward& q = p.backward;
+  const PrivateGrads<Scalar> grads(q);
+  return sizeof(Scalar) < sizeof(double) && q.mixture != Mixture::kNone &&
+         is_private(q, q.mu) && is_private(q, q.scale) &&
+         packs<Scalar>(q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu,
+                           grads.scale}) &&
+         resident_plan<Scalar>(q).ranks > 0;
+}
+
+template <typename Scalar>
+void resident_passes(const GmmForwardBackward& p, void* stream) {
+  if constexpr (sizeof(Scalar) < sizeof(double)) {
+    const GmmBackward& q = p.backward;
+    const ResidentPlan plan = resident_plan<Scalar>(q);
+    const int x = power_of_two(q.features / kPackSize<Scalar>, kBlock / 2);
+    // More clusters than run at a time: which of them is done first takes the
+    // next sample.
+    const int64_t clusters = std::min<int64_t>(
+        q.samples, divide_up(8 * multiprocessors(), plan.ranks));
+    LaunchShape shape{grid_size(clusters * plan.ranks), dim3(x, kBlock / x),
+                      plan.bytes<Scalar>()};
+    shape.cluster = plan.ranks;
+    launch("gmm resident_kernel", resident_kernel<Scalar>, shape, stream, p,
+           PrivateGrads<Scalar>(q), plan, Floor<Accumulate<Scalar>>(q.min_std));
+  }
+}
+
+}  // namespace vtadl::gmm
