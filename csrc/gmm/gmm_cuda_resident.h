@@ -8,6 +8,11 @@
 
 namespace vtadl::gmm {
 
+// Half of the threads that a multiprocessor holds, or a quarter where a thread
+// works on 8 elements, in two blocks.
+template <typename Scalar>
+constexpr int kResidentThreads = sizeof(Scalar) == 4 ? 512 : 256;
+
 // The blocks of a cluster, and what each holds of a sample.
 struct ResidentPlan {
   int ranks;
@@ -22,7 +27,8 @@ struct ResidentPlan {
   template <typename Scalar, typename T = Accumulate<Scalar>>
   VTADL_INLINE std::size_t bytes() const {
     return 2 * elements() * sizeof(Scalar) +
-           (components + 2 * features + kPackSize<Scalar> * kBlock) * sizeof(T);
+           (components + 2 * features +
+            kPackSize<Scalar> * kResidentThreads<Scalar>)*sizeof(T);
   }
 };
 
@@ -38,7 +44,7 @@ struct ResidentRoom {
       : mean(shared_memory<Scalar>()),
         raw_scale(mean + plan.elements()),
         room(reinterpret_cast<T*>(raw_scale + plan.elements())),
-        sums(room + kPackSize<Scalar> * kBlock),
+        sums(room + kPackSize<Scalar> * kResidentThreads<Scalar>),
         weights(sums + 2 * plan.features) {}
 
   __device__ T* sums_of(int round, int features) const {
@@ -91,16 +97,15 @@ __device__ void load_components(const GmmForward& p, int64_t n, int first,
 
 // log_prob of the sample, and what its components first to first + count weigh
 // in the gradients; by one warp, which reads the log N_k of all components.
+// `pi`: log Σ exp of the logits.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void weigh_components(const GmmForwardBackward& p, int64_t n,
-                                 int first, int count, T* weights) {
+                                 int first, int count, const LogSumExp<T>& pi,
+                                 T* weights) {
   const GmmForward& f = p.forward;
   const Scalar* logits = sample_logits<Scalar>(f, n);
   const T* log_normal =
       static_cast<const T*>(f.component_log_prob) + n * f.components;
-  const auto pi = group_log_sum_exp(f.components, kWarp, [&](int64_t k) {
-    return static_cast<T>(logits[k]);
-  });
   const bool is_weighted = f.mixture == Mixture::kWeighted;
   // What component_grad() wants to know of a component.
   const auto log_prob_of = [&](int64_t k) {
@@ -181,7 +186,7 @@ __device__ void backward_of_components(const GmmBackward& p,
 // Moves 4 U + 4 N·K elements. Shared memory for at least two blocks, so that
 // one loads while another stores.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void __launch_bounds__(kBlock, kBothPassesBlocks<Scalar>)
+__global__ void __launch_bounds__(kResidentThreads<Scalar>, 2)
     resident_kernel(GmmForwardBackward p, PrivateGrads<Scalar> grads,
                     ResidentPlan plan, Floor<T> floor) {
   const GmmBackward& b = p.backward;
@@ -190,14 +195,21 @@ __global__ void __launch_bounds__(kBlock, kBothPassesBlocks<Scalar>)
   const int first = min(rank * plan.components, components);
   const int count = min(plan.components, components - first);
   T* const grad_x = static_cast<T*>(b.grad_x);
+  // The last warp, which may have a component less to load.
+  const bool mixes = thread_of_block() >= int(blockDim.x * blockDim.y) - kWarp;
   int round = 0;
   for (int64_t n = blockIdx.x / plan.ranks; n < b.samples;
        n += gridDim.x / plan.ranks, ++round) {
     T* const sums = room.sums_of(round, plan.features);
+    LogSumExp<T> pi{};
+    if (mixes) {
+      pi = group_log_sum_exp(sample_logits<Scalar>(p.forward, n), components,
+                             kWarp);
+    }
     load_components(p.forward, n, first, count, floor, room);
     cluster_sync();
-    if (thread_of_block() < kWarp) {
-      weigh_components<Scalar>(p, n, first, count, room.weights);
+    if (mixes) {
+      weigh_components<Scalar>(p, n, first, count, pi, room.weights);
     }
     __syncthreads();
     backward_of_components(
@@ -259,12 +271,13 @@ void resident_passes(const GmmForwardBackward& p, void* stream) {
   if constexpr (sizeof(Scalar) < sizeof(double)) {
     const GmmBackward& q = p.backward;
     const ResidentPlan plan = resident_plan<Scalar>(q);
-    const int x = power_of_two(q.features / kPackSize<Scalar>, kBlock / 2);
+    constexpr int kThreads = kResidentThreads<Scalar>;
+    const int x = power_of_two(q.features / kPackSize<Scalar>, kThreads / 2);
     // More clusters than run at a time: which of them is done first takes the
     // next sample.
     const int64_t clusters = std::min<int64_t>(
         q.samples, divide_up(8 * multiprocessors(), plan.ranks));
-    LaunchShape shape{grid_size(clusters * plan.ranks), dim3(x, kBlock / x),
+    LaunchShape shape{grid_size(clusters * plan.ranks), dim3(x, kThreads / x),
                       plan.bytes<Scalar>()};
     shape.cluster = plan.ranks;
     launch("gmm resident_kernel", resident_kernel<Scalar>, shape, stream, p,
