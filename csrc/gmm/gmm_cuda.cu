@@ -22,14 +22,12 @@ Regime regime_of(const Problem& p) {
   return has_few_features(p) ? Regime::kFewFeatures : Regime::kAny;
 }
 
-// Only the regimes kTril and kAny, whose mixtures may be large, ask which
-// samples.
 template <typename Scalar>
-void forward(const GmmForward& p, const SampleRange& samples, void* stream) {
-  if (samples.count == 0) return;
+void forward(const GmmForward& p, void* stream) {
+  if (p.samples == 0) return;
   switch (regime_of(p)) {
     case Regime::kTril:
-      tril_components<Scalar>(p, samples, stream);
+      tril_components<Scalar>(p, stream);
       break;
     case Regime::kOneMixtureForMany:
       shared_components<Scalar>(p, stream);
@@ -37,28 +35,27 @@ void forward(const GmmForward& p, const SampleRange& samples, void* stream) {
     case Regime::kFewFeatures:
       return few_features_forward<Scalar>(p, stream);
     case Regime::kAny:
-      diagonal_components<Scalar>(p, samples, stream);
+      diagonal_components<Scalar>(p, stream);
   }
-  mix<Scalar>(p, samples, stream);
+  mix<Scalar>(p, stream);
 }
 
 // The weights of the components, and the gradients that have a row for each
 // sample.
 template <typename Scalar>
-void backward_by_sample(const GmmBackward& p, const SampleRange& samples,
-                        void* stream) {
-  if (samples.count == 0) return;
+void backward_by_sample(const GmmBackward& p, void* stream) {
+  if (p.samples == 0) return;
   const Regime regime = regime_of(p);
   if (regime == Regime::kFewFeatures) {
     return few_features_backward<Scalar>(p, stream);
   }
-  weigh<Scalar>(p, samples, stream);
+  weigh<Scalar>(p, stream);
   if (regime == Regime::kTril) {
-    tril_sample_backward<Scalar>(p, samples, stream);
+    tril_sample_backward<Scalar>(p, stream);
   } else if (regime == Regime::kOneMixtureForMany) {
     shared_x_backward<Scalar>(p, stream);
   } else {
-    sample_backward<Scalar>(p, samples, stream);
+    sample_backward<Scalar>(p, stream);
   }
 }
 
@@ -107,8 +104,7 @@ void backward_of_shared(const GmmBackward& p, void* stream) {
 
 template <typename Scalar>
 void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
-  const int64_t samples = p.forward.samples;
-  if (samples == 0) return;
+  if (p.forward.samples == 0) return;
   if (regime_of(p.backward) == Regime::kFewFeatures) {
     return few_features_forward_backward<Scalar>(p, stream);
   }
@@ -118,21 +114,20 @@ void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
     }
     if (fits_resident<Scalar>(p)) return resident_passes<Scalar>(p, stream);
   }
-  forward<Scalar>(p.forward, {0, samples}, stream);
-  backward_by_sample<Scalar>(p.backward, {0, samples}, stream);
+  forward<Scalar>(p.forward, stream);
+  backward_by_sample<Scalar>(p.backward, stream);
 }
 
 }  // namespace
 
 void gmm_forward_cuda(const GmmForward& p, void* stream) {
-  vtadl::dispatch(p.dtype, [&](auto zero) {
-    forward<decltype(zero)>(p, {0, p.samples}, stream);
-  });
+  vtadl::dispatch(p.dtype,
+                  [&](auto zero) { forward<decltype(zero)>(p, stream); });
 }
 
 void gmm_backward_cuda(const GmmBackward& p, void* stream) {
   vtadl::dispatch(p.dtype, [&](auto zero) {
-    backward_by_sample<decltype(zero)>(p, {0, p.samples}, stream);
+    backward_by_sample<decltype(zero)>(p, stream);
     backward_of_shared<decltype(zero)>(p, stream);
   });
 }

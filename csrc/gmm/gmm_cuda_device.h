@@ -29,11 +29,6 @@ constexpr int kResidentBlocks = sizeof(Scalar) == 4   ? 4
 
 // ------------------------------------------------------------ for the launch
 
-// Samples first, first + 1, … are worked on.
-struct SampleRange {
-  int64_t first, count;
-};
-
 inline unsigned grid_size(int64_t blocks) {
   return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, kMaxBlocks));
 }

@@ -44,15 +44,14 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
 // multiprocessor holds, 32 to 64 bytes under way for each.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
-    component_kernel(GmmForward p, SampleRange samples, int run, int width,
-                     Floor<T> floor) {
+    component_kernel(GmmForward p, int run, int width, Floor<T> floor) {
   const int64_t runs = divide_up(p.components, run);
-  const int64_t items = samples.count * runs;
+  const int64_t items = p.samples * runs;
   const GroupStride group(width);
   const int64_t warp_first = group.warp_first(width);
   for (int64_t offset = 0; warp_first + offset < items; offset += group.step) {
     const int64_t item = group.first + offset;
-    const int64_t n = samples.first + item / runs;
+    const int64_t n = item / runs;
     const int64_t first = item % runs * run;
     for (int64_t k = first; k < first + run; ++k) {
       const bool in_use = item < items && k < p.components;
@@ -152,16 +151,15 @@ __device__ void backward_of_features(const GmmBackward& p,
 // of the threads that a multiprocessor holds.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
-    sample_backward_kernel(GmmBackward p, SampleRange samples, int64_t tiles,
+    sample_backward_kernel(GmmBackward p, int64_t tiles,
                            PrivateGrads<Scalar> grads, Floor<T> floor) {
-  const int64_t items = samples.count * tiles;
+  const int64_t items = p.samples * tiles;
   for (int64_t first = int64_t(blockIdx.x) * blockDim.z; first < items;
        first += int64_t(gridDim.x) * blockDim.z) {
     const int64_t item = first + threadIdx.z;
     const int64_t d = (item % tiles * blockDim.x + threadIdx.x) * kPack;
-    backward_of_features<Scalar, kPack>(p, grads, samples.first + item / tiles,
-                                        d, item < items && d < p.features,
-                                        floor);
+    backward_of_features<Scalar, kPack>(p, grads, item / tiles, d,
+                                        item < items && d < p.features, floor);
   }
 }
 
@@ -380,17 +378,16 @@ inline int components_in_a_run(const GmmProblem& p, int64_t threads) {
 }
 
 template <typename Scalar>
-void diagonal_components(const GmmForward& p, const SampleRange& samples,
-                         void* stream) {
+void diagonal_components(const GmmForward& p, void* stream) {
   const bool packed = packs<Scalar>(p, {p.x, p.mu.data, p.scale.data});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
     const int width = power_of_two(divide_up(p.features, kPack), kWarp);
-    const int run = components_in_a_run(p, samples.count * width);
-    const int64_t groups = samples.count * divide_up(p.components, run);
+    const int run = components_in_a_run(p, p.samples * width);
+    const int64_t groups = p.samples * divide_up(p.components, run);
     launch("gmm component_kernel", component_kernel<Scalar, kPack>,
            {grid_size(divide_up(groups * width, kBlock)), kBlock}, stream, p,
-           samples, run, width, Floor<Accumulate<Scalar>>(p.min_std));
+           run, width, Floor<Accumulate<Scalar>>(p.min_std));
   });
 }
 
@@ -427,8 +424,7 @@ inline SampleBackwardShape sample_backward_shape(const GmmProblem& p,
 }
 
 template <typename Scalar>
-void sample_backward(const GmmBackward& p, const SampleRange& samples,
-                     void* stream) {
+void sample_backward(const GmmBackward& p, void* stream) {
   using T = Accumulate<Scalar>;
   const PrivateGrads<Scalar> grads(p);
   if (!p.grad_x && !grads.mu && !grads.scale) return;
@@ -436,14 +432,14 @@ void sample_backward(const GmmBackward& p, const SampleRange& samples,
       p, {p.x, p.mu.data, p.scale.data, p.grad_x, grads.mu, grads.scale});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
-    const auto shape = sample_backward_shape(p, samples.count, kPack);
+    const auto shape = sample_backward_shape(p, p.samples, kPack);
     const dim3 block = shape.block;
     const std::size_t room =
         block.y == 1 ? 0 : sizeof(T) * kPack * block.x * block.y * block.z;
-    launch("gmm sample_backward_kernel", sample_backward_kernel<Scalar, kPack>,
-           {grid_size(divide_up(samples.count * shape.tiles, block.z)), block,
-            room},
-           stream, p, samples, shape.tiles, grads, Floor<T>(p.min_std));
+    launch(
+        "gmm sample_backward_kernel", sample_backward_kernel<Scalar, kPack>,
+        {grid_size(divide_up(p.samples * shape.tiles, block.z)), block, room},
+        stream, p, shape.tiles, grads, Floor<T>(p.min_std));
   });
 }
 

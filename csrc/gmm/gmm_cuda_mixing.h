@@ -70,14 +70,14 @@ __device__ T mix_sample(Mixture mixture, const Scalar* logits,
 // cache. Few registers: at least half of the threads that a multiprocessor
 // holds.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void mix_kernel(GmmForward p, SampleRange samples, int width) {
+__global__ void mix_kernel(GmmForward p, int width) {
   const GroupStride group(width);
   const int64_t warp_first = group.warp_first(width);
-  for (int64_t offset = 0; warp_first + offset < samples.count;
+  for (int64_t offset = 0; warp_first + offset < p.samples;
        offset += group.step) {
     const int64_t i = group.first + offset;
-    const bool in_use = i < samples.count;
-    const int64_t n = samples.first + (in_use ? i : 0);
+    const bool in_use = i < p.samples;
+    const int64_t n = in_use ? i : 0;
     const int64_t count = in_use ? p.components : 0;
     const Scalar* logits = sample_logits<Scalar>(p, n);
     const T log_prob = mix_sample(
@@ -132,14 +132,14 @@ __device__ void weigh_sample(const SampleGrad<Scalar>& sample,
 // Moves at most 4 N·K elements. Few registers: at least half of the threads
 // that a multiprocessor holds.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void weigh_kernel(GmmBackward p, SampleRange samples, int width) {
+__global__ void weigh_kernel(GmmBackward p, int width) {
   const GroupStride group(width);
   const int64_t warp_first = group.warp_first(width);
-  for (int64_t offset = 0; warp_first + offset < samples.count;
+  for (int64_t offset = 0; warp_first + offset < p.samples;
        offset += group.step) {
     const int64_t i = group.first + offset;
-    const bool in_use = i < samples.count;
-    const int64_t n = samples.first + (in_use ? i : 0);
+    const bool in_use = i < p.samples;
+    const int64_t n = in_use ? i : 0;
     const int64_t count = in_use ? p.components : 0;
     const SampleGrad<Scalar> sample(
         p, n, group_log_sum_exp(sample_logits<Scalar>(p, n), count, width),
@@ -178,19 +178,19 @@ inline MixingShape mixing_shape(const GmmProblem& p, int64_t samples) {
 }
 
 template <typename Scalar>
-void mix(const GmmForward& p, const SampleRange& samples, void* stream) {
+void mix(const GmmForward& p, void* stream) {
   if (p.mixture == Mixture::kNone) return;
-  const MixingShape shape = mixing_shape(p, samples.count);
-  launch("gmm mix_kernel", mix_kernel<Scalar>, shape.launch, stream, p, samples,
+  const MixingShape shape = mixing_shape(p, p.samples);
+  launch("gmm mix_kernel", mix_kernel<Scalar>, shape.launch, stream, p,
          shape.width);
 }
 
 template <typename Scalar>
-void weigh(const GmmBackward& p, const SampleRange& samples, void* stream) {
+void weigh(const GmmBackward& p, void* stream) {
   if (p.mixture == Mixture::kNone) return;
-  const MixingShape shape = mixing_shape(p, samples.count);
+  const MixingShape shape = mixing_shape(p, p.samples);
   launch("gmm weigh_kernel", weigh_kernel<Scalar>, shape.launch, stream, p,
-         samples, shape.width);
+         shape.width);
 }
 
 }  // namespace vtadl::gmm

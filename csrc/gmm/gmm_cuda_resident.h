@@ -1,17 +1,16 @@
-// Both passes at once, for samples with mixtures of their own that the shared
-// memory of a block holds, or that of a cluster of blocks: mu and scale are
-// read once.
+// Both passes at once, for samples with mixtures of their own, in float32, that
+// the shared memory of a block holds, or that of a cluster of blocks: mu and
+// scale are read once. Half precision takes longer here than in two passes.
 #pragma once
+
+#include <type_traits>
 
 #include "common/cluster.h"
 #include "gmm/gmm_cuda_both_passes.h"
 
 namespace vtadl::gmm {
 
-// Half of the threads that a multiprocessor holds, or a quarter where a thread
-// works on 8 elements, in two blocks.
-template <typename Scalar>
-constexpr int kResidentThreads = sizeof(Scalar) == 4 ? 512 : 256;
+constexpr int kResidentThreads = 512;
 
 // The blocks of a cluster, and what each holds of a sample.
 struct ResidentPlan {
@@ -27,8 +26,8 @@ struct ResidentPlan {
   template <typename Scalar, typename T = Accumulate<Scalar>>
   VTADL_INLINE std::size_t bytes() const {
     return 2 * elements() * sizeof(Scalar) +
-           (components + 2 * features +
-            kPackSize<Scalar> * kResidentThreads<Scalar>)*sizeof(T);
+           (components + 2 * features + kPackSize<Scalar> * kResidentThreads) *
+               sizeof(T);
   }
 };
 
@@ -44,7 +43,7 @@ struct ResidentRoom {
       : mean(shared_memory<Scalar>()),
         raw_scale(mean + plan.elements()),
         room(reinterpret_cast<T*>(raw_scale + plan.elements())),
-        sums(room + kPackSize<Scalar> * kResidentThreads<Scalar>),
+        sums(room + kPackSize<Scalar> * kResidentThreads),
         weights(sums + 2 * plan.features) {}
 
   __device__ T* sums_of(int round, int features) const {
@@ -183,10 +182,11 @@ __device__ void backward_of_components(const GmmBackward& p,
 
 // A cluster per sample, whose blocks share its components: each finds log N_k
 // of its own, then the weights of these from those of all, then the gradients.
-// Moves 4 U + 4 N·K elements. Shared memory for at least two blocks, so that
-// one loads while another stores.
+// Moves 4 U + 4 N·K elements. Half of the threads that a multiprocessor holds,
+// in two blocks where the cluster is large enough: one loads while the other
+// stores.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void __launch_bounds__(kResidentThreads<Scalar>, 2)
+__global__ void __launch_bounds__(kResidentThreads, 2)
     resident_kernel(GmmForwardBackward p, PrivateGrads<Scalar> grads,
                     ResidentPlan plan, Floor<T> floor) {
   const GmmBackward& b = p.backward;
@@ -259,7 +259,7 @@ template <typename Scalar>
 bool fits_resident(const GmmForwardBackward& p) {
   const GmmBackward& q = p.backward;
   const PrivateGrads<Scalar> grads(q);
-  return sizeof(Scalar) < sizeof(double) && q.mixture != Mixture::kNone &&
+  return std::is_same_v<Scalar, float> && q.mixture != Mixture::kNone &&
          is_private(q, q.mu) && is_private(q, q.scale) &&
          packs<Scalar>(q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu,
                            grads.scale}) &&
@@ -268,17 +268,17 @@ bool fits_resident(const GmmForwardBackward& p) {
 
 template <typename Scalar>
 void resident_passes(const GmmForwardBackward& p, void* stream) {
-  if constexpr (sizeof(Scalar) < sizeof(double)) {
+  if constexpr (std::is_same_v<Scalar, float>) {
     const GmmBackward& q = p.backward;
     const ResidentPlan plan = resident_plan<Scalar>(q);
-    constexpr int kThreads = kResidentThreads<Scalar>;
-    const int x = power_of_two(q.features / kPackSize<Scalar>, kThreads / 2);
+    const int x =
+        power_of_two(q.features / kPackSize<Scalar>, kResidentThreads / 2);
     // More clusters than run at a time: which of them is done first takes the
     // next sample.
     const int64_t clusters = std::min<int64_t>(
         q.samples, divide_up(8 * multiprocessors(), plan.ranks));
-    LaunchShape shape{grid_size(clusters * plan.ranks), dim3(x, kThreads / x),
-                      plan.bytes<Scalar>()};
+    LaunchShape shape{grid_size(clusters * plan.ranks),
+                      dim3(x, kResidentThreads / x), plan.bytes<Scalar>()};
     shape.cluster = plan.ranks;
     launch("gmm resident_kernel", resident_kernel<Scalar>, shape, stream, p,
            PrivateGrads<Scalar>(q), plan, Floor<Accumulate<Scalar>>(q.min_std));

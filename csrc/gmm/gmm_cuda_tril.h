@@ -73,17 +73,15 @@ inline int tril_width(const GmmProblem& p) {
 // are N·K·(D + D²) elements, and writes N·K. Half of the threads that a
 // multiprocessor holds.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void tril_component_kernel(GmmForward p, SampleRange samples,
-                                      int width) {
-  const int64_t items = samples.count * p.components;
+__global__ void tril_component_kernel(GmmForward p, int width) {
+  const int64_t items = p.samples * p.components;
   const GroupStride group(width);
   const int i = lane_of(width);
   const int64_t warp_first = group.warp_first(width);
   for (int64_t offset = 0; warp_first + offset < items; offset += group.step) {
     const int64_t item = group.first + offset;
-    const auto solution =
-        solve_tril<false, Scalar>(p, samples.first + item / p.components,
-                                  item % p.components, item < items, width);
+    const auto solution = solve_tril<false, Scalar>(
+        p, item / p.components, item % p.components, item < items, width);
     const bool has_row = i < p.features;
     const T square = has_row ? solution.y * solution.y : T(0);
     const T log_det = has_row ? solution.log_diagonal : T(0);
@@ -91,9 +89,7 @@ __global__ void tril_component_kernel(GmmForward p, SampleRange samples,
                          warp_sum(log_det, width) -
                          T(0.5) * warp_sum(square, width);
     if (item < items && i == 0) {
-      static_cast<T*>(
-          p.component_log_prob)[samples.first * p.components + item] =
-          log_normal;
+      static_cast<T*>(p.component_log_prob)[item] = log_normal;
     }
   }
 }
@@ -129,13 +125,13 @@ __device__ void store_tril_grad(Scalar* grad, int64_t features, int i,
 // are 2·N·K·(D + D²) elements; the gradient of x stays in registers. Half of
 // the threads that a multiprocessor holds.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-__global__ void tril_sample_backward_kernel(GmmBackward p, SampleRange samples,
-                                            int width, Scalar* grad_mu,
+__global__ void tril_sample_backward_kernel(GmmBackward p, int width,
+                                            Scalar* grad_mu,
                                             Scalar* grad_scale) {
   const GroupStride warp(kWarp);
   const int lane = threadIdx.x % kWarp, i = lane % width;
-  for (int64_t index = warp.first; index < samples.count; index += warp.step) {
-    const int64_t n = samples.first + index;
+  for (int64_t index = warp.first; index < p.samples; index += warp.step) {
+    const int64_t n = index;
     T grad_x = 0;
     for (int64_t first = 0; first < p.components; first += kWarp / width) {
       const int64_t k = first + lane / width, at = n * p.components + k;
@@ -214,24 +210,22 @@ __global__ void tril_parameter_backward_kernel(GmmBackward p, RowMap rows,
 // ----------------------------------------------------------------- launchers
 
 template <typename Scalar>
-void tril_components(const GmmForward& p, const SampleRange& samples,
-                     void* stream) {
+void tril_components(const GmmForward& p, void* stream) {
   const int width = tril_width(p);
-  launch("gmm tril_component_kernel", tril_component_kernel<Scalar>,
-         {grid_size(divide_up(samples.count * p.components * width, kBlock)),
-          kBlock},
-         stream, p, samples, width);
+  launch(
+      "gmm tril_component_kernel", tril_component_kernel<Scalar>,
+      {grid_size(divide_up(p.samples * p.components * width, kBlock)), kBlock},
+      stream, p, width);
 }
 
 template <typename Scalar>
-void tril_sample_backward(const GmmBackward& p, const SampleRange& samples,
-                          void* stream) {
+void tril_sample_backward(const GmmBackward& p, void* stream) {
   void* const grad_mu = is_private(p, p.mu) ? p.grad_mu : nullptr;
   void* const grad_scale = is_private(p, p.scale) ? p.grad_scale : nullptr;
   if (!p.grad_x && !grad_mu && !grad_scale) return;
   launch("gmm tril_sample_backward_kernel", tril_sample_backward_kernel<Scalar>,
-         {grid_size(divide_up(samples.count * kWarp, kBlock)), kBlock}, stream,
-         p, samples, tril_width(p), static_cast<Scalar*>(grad_mu),
+         {grid_size(divide_up(p.samples * kWarp, kBlock)), kBlock}, stream, p,
+         tril_width(p), static_cast<Scalar*>(grad_mu),
          static_cast<Scalar*>(grad_scale));
 }
 
