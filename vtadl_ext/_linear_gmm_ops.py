@@ -15,10 +15,11 @@ from vtadl_ext._binary import accumulate_dtype
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 # Without a budget of the caller's: this share of what all rows would need, but no less than these. Each chunk
-# reads the whole weight, and reads and writes its whole gradient.
+# reads the whole weight, and reads and writes its whole gradient; with a small one a GPU is done before the
+# next has been launched.
 _CHUNKS = 16
 _LEAST_ROWS = 192
-_LEAST_BYTES = 1 << 24
+_LEAST_BYTES = {"cpu": 1 << 24, "cuda": 1 << 27}
 
 # Elements of a half-precision product on its way to a sum in float32.
 _PIECE = 1 << 22
@@ -48,7 +49,8 @@ class _Head:
     def chunks(self, samples: int, memory_budget: int | None) -> Iterator[slice]:
         """The samples in chunks of about the same size, the largest first."""
         if memory_budget is None:
-            most = max(_divide_up(samples, _CHUNKS), _LEAST_ROWS, _LEAST_BYTES // self.bytes_of_sample())
+            least_bytes = _LEAST_BYTES[self.weights[0].device.type]
+            most = max(_divide_up(samples, _CHUNKS), _LEAST_ROWS, least_bytes // self.bytes_of_sample())
         else:
             most = max(1, memory_budget // self.bytes_of_sample())
         size = max(1, _divide_up(samples, max(1, _divide_up(samples, most))))

@@ -54,8 +54,8 @@ def linear_gmm_nll(
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
         memory_budget: bytes that the mixtures of a chunk of rows may take, though it has at least one row. By
-            default a sixteenth of what all rows would take, or 192 rows or 16 MiB if that is more. Small
-            budgets cost time: each chunk reads the whole weight, and adds to its whole gradient.
+            default a sixteenth of what all rows would take, or 192 rows or 16 MiB (on a GPU 128) if that is
+            more. Small budgets cost time: each chunk reads the whole weight, and adds to its whole gradient.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
 
     Returns:

@@ -122,7 +122,7 @@ def test_chunks_are_as_large_as_the_budget_allows_and_alike(monkeypatch, samples
     ],
 )
 def test_without_a_budget_chunks_are_a_sixteenth_or_192_rows(monkeypatch, samples, chunks):
-    monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", {"cpu": 0, "cuda": 0})
     tensors, options = random_head(samples, 3, 5)
     assert rows_in_chunks(monkeypatch, tensors, **options) == chunks
 
