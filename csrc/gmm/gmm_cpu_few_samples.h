@@ -9,25 +9,6 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// Fewer do not keep all threads busy.
-constexpr int64_t kLeastMixtures = 16;
-
-// For more samples vectors of them are faster, whose lanes gradients have to
-// add up.
-constexpr int64_t fewest_for_lanes(bool grads) {
-  return grads ? 2 * kManySamples : kManySamples;
-}
-
-bool is_of_few_samples(const GmmProblem& p, bool grads) {
-  const auto is_whole = [&](const GmmParameter& parameter) {
-    return parameter.components == p.components && parameter.size == p.features;
-  };
-  const RowMap& map = p.mu.rows;
-  return p.features >= kManyFeatures && is_whole(p.mu) && is_whole(p.scale) &&
-         map == p.scale.rows && map.repeats > 1 &&
-         map.repeats < fewest_for_lanes(grads) && map.rows >= kLeastMixtures;
-}
-
 // The pass over one mixture after another.
 template <typename Scalar, ScaleParam kParam>
 class FewSamplesPass {
