@@ -14,7 +14,9 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 
-# Without build isolation an old one fails in a way of its own.
+# Without build isolation old ones fail in ways of their own.
+if sys.version_info < (3, 10):  # noqa: UP036
+    raise SystemExit(f"vtadl-ext needs Python 3.10 or newer, but this is {sys.version.split()[0]}")
 if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1):
     raise SystemExit(
         f"setuptools 70.1 or newer is needed to build vtadl-ext, but this is {setuptools.__version__}: "

@@ -167,8 +167,12 @@ exec(open(__file__).read())
             "import setuptools; setuptools.__version__ = '65.5.0'",
             "setuptools 70.1 or newer is needed to build vtadl-ext, but this is 65.5.0: pip install",
         ),
+        (
+            "import setuptools.command.build_ext; sys.version_info, sys.version = (3, 9, 18), '3.9.18 (main)'",
+            "vtadl-ext needs Python 3.10 or newer, but this is 3.9.18",
+        ),
     ],
-    ids=["cmake", "ninja", "setuptools"],
+    ids=["cmake", "ninja", "setuptools", "python"],
 )
 def test_what_the_build_lacks_is_one_sentence(statement, message, tmp_path):
     code = RUN_SETUP.format(statement=statement)
