@@ -168,7 +168,7 @@ exec(open(__file__).read())
             "setuptools 70.1 or newer is needed to build vtadl-ext, but this is 65.5.0: pip install",
         ),
         (
-            "import setuptools.command.build_ext; sys.version_info, sys.version = (3, 9, 18), '3.9.18 (main)'",
+            "import setuptools.command.build_ext; sys.version_info, sys.version = (3, 9, 18), '3.9.18 (x)'",
             "vtadl-ext needs Python 3.10 or newer, but this is 3.9.18",
         ),
     ],
