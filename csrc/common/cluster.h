@@ -9,8 +9,14 @@ namespace vtadl {
 
 constexpr int kMaxCluster = 8;  // that every device with clusters has
 
-inline bool has_clusters() {
-  return device_attribute(cudaDevAttrClusterLaunch) != 0;
+// Whether the device has them, and the kernel's code, which may be PTX of an
+// older one, knows them.
+template <typename... Params>
+bool has_clusters(void (*kernel)(Params...)) {
+  if (device_attribute(cudaDevAttrClusterLaunch) == 0) return false;
+  cudaFuncAttributes attributes{};
+  check_cuda(cudaFuncGetAttributes(&attributes, kernel), "cluster");
+  return attributes.ptxVersion >= 90;
 }
 
 __device__ inline int cluster_rank() {
@@ -27,8 +33,8 @@ __device__ inline int cluster_rank() {
 __device__ inline void cluster_sync() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
           : "memory");
 #else
   __syncthreads();

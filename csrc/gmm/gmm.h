@@ -70,7 +70,7 @@ struct GmmBackward : GmmProblem {
   void* grad_scale;                // as scale
 };
 
-// Both passes at once, while what the first has read is in the cache. The
+// Both passes at once, while what the first has read is near. The
 // backward pass reads what the forward pass writes.
 struct GmmForwardBackward {
   GmmForward forward;

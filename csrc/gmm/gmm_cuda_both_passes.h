@@ -15,18 +15,18 @@ __device__ inline int thread_of_block() {
   return threadIdx.y * blockDim.x + threadIdx.x;
 }
 
-// log N_k of components begin to end of a sample, by groups of `width` lanes.
+// log N_k of a sample, by groups of `width` lanes.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
-__device__ void log_normals_of_block(const GmmForward& p, int64_t n,
-                                     int64_t begin, int64_t end, int width,
+__device__ void log_normals_of_block(const GmmForward& p, int64_t n, int width,
                                      const Floor<T>& floor) {
   const int threads = blockDim.x * blockDim.y;
   T* component = static_cast<T*>(p.component_log_prob) + n * p.components;
-  for (int64_t first = begin; first < end; first += threads / width) {
+  for (int64_t first = 0; first < p.components; first += threads / width) {
     const int64_t k = first + thread_of_block() / width;
+    const bool in_use = k < p.components;
     const T log_normal =
-        group_log_normal<Scalar, kPack>(p, n, k, k < end, width, floor);
-    if (k < end && lane_of(width) == 0) component[k] = log_normal;
+        group_log_normal<Scalar, kPack>(p, n, k, in_use, width, floor);
+    if (in_use && lane_of(width) == 0) component[k] = log_normal;
   }
 }
 
@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(kBlock, kBothPassesBlocks<Scalar>)
     both_passes_kernel(GmmForwardBackward p, PrivateGrads<Scalar> grads,
                        int width, Floor<T> floor) {
   for (int64_t n = blockIdx.x; n < p.forward.samples; n += gridDim.x) {
-    log_normals_of_block<Scalar, kPack>(p.forward, n, 0, p.forward.components,
-                                        width, floor);
+    log_normals_of_block<Scalar, kPack>(p.forward, n, width, floor);
     __syncthreads();
     if (thread_of_block() < kWarp) mix_and_weigh<Scalar>(p, n);
     __syncthreads();

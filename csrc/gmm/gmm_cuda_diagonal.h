@@ -305,7 +305,7 @@ __device__ T block_sum(T value, bool all) {
 
 // Gradients of shared parameters. A block per (row, component) of the
 // parameter: x walks over the features, y over the samples. Reads the weights
-// once for every 32 features and x once for every component, U elements, and
+// once for every 128 features and x once for every component, U elements, and
 // the parameters from the cache. Half of the threads that a multiprocessor
 // holds. No atomics, so that the result is the same on every run.
 template <typename Scalar, typename T = Accumulate<Scalar>>
@@ -401,7 +401,7 @@ struct SampleBackwardShape {
 // device. Else narrow tiles, no less than 128 bytes, and the components side
 // by side.
 inline SampleBackwardShape sample_backward_shape(const GmmProblem& p,
-                                                 int64_t samples, int pack) {
+                                                 int pack) {
   constexpr int kMinColumns = 8, kMaxColumns = 128;
   const int64_t columns = divide_up(p.features, pack);
   const int64_t wanted_threads =
@@ -409,14 +409,14 @@ inline SampleBackwardShape sample_backward_shape(const GmmProblem& p,
       device_attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
   int64_t x = kMaxColumns;
   while (x > kMinColumns &&
-         samples * divide_up(columns, x) * kBlock < wanted_threads) {
+         p.samples * divide_up(columns, x) * kBlock < wanted_threads) {
     x /= 2;
   }
   const int64_t tiles = divide_up(columns, x);
   x = divide_up(columns, tiles);
   int y = 1;
   while (y < p.components && x * y * 2 <= kBlock &&
-         (x * y < kWarp || samples * tiles * x * y < wanted_threads)) {
+         (x * y < kWarp || p.samples * tiles * x * y < wanted_threads)) {
     y *= 2;
   }
   const auto z = std::min<int64_t>(std::max<int64_t>(kBlock / (x * y), 1), 64);
@@ -432,7 +432,7 @@ void sample_backward(const GmmBackward& p, void* stream) {
       p, {p.x, p.mu.data, p.scale.data, p.grad_x, grads.mu, grads.scale});
   dispatch_packs<Scalar>(packed, [&](auto pack) {
     constexpr int kPack = decltype(pack)::value;
-    const auto shape = sample_backward_shape(p, p.samples, kPack);
+    const auto shape = sample_backward_shape(p, kPack);
     const dim3 block = shape.block;
     const std::size_t room =
         block.y == 1 ? 0 : sizeof(T) * kPack * block.x * block.y * block.z;

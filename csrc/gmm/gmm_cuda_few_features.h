@@ -239,7 +239,7 @@ inline bool has_few_features(const GmmBackward& p) {
 template <typename Scalar, bool kGradients>
 void launch_few_features(const GmmForwardBackward& p, void* stream) {
   const GmmForward& f = p.forward;
-  const MixingShape shape = mixing_shape(f, f.samples);
+  const MixingShape shape = mixing_shape(f);
   dispatch_few_features<Scalar>(f.features, [&](auto features) {
     launch("gmm few_features_kernel",
            few_features_kernel<Scalar, decltype(features)::value, kGradients>,

@@ -171,16 +171,16 @@ struct MixingShape {
   LaunchShape launch;
 };
 
-inline MixingShape mixing_shape(const GmmProblem& p, int64_t samples) {
+inline MixingShape mixing_shape(const GmmProblem& p) {
   const int width =
       power_of_two(divide_up(p.components, kComponentsPerLane), kWarp);
-  return {width, {grid_size(divide_up(samples * width, kBlock)), kBlock}};
+  return {width, {grid_size(divide_up(p.samples * width, kBlock)), kBlock}};
 }
 
 template <typename Scalar>
 void mix(const GmmForward& p, void* stream) {
   if (p.mixture == Mixture::kNone) return;
-  const MixingShape shape = mixing_shape(p, p.samples);
+  const MixingShape shape = mixing_shape(p);
   launch("gmm mix_kernel", mix_kernel<Scalar>, shape.launch, stream, p,
          shape.width);
 }
@@ -188,7 +188,7 @@ void mix(const GmmForward& p, void* stream) {
 template <typename Scalar>
 void weigh(const GmmBackward& p, void* stream) {
   if (p.mixture == Mixture::kNone) return;
-  const MixingShape shape = mixing_shape(p, p.samples);
+  const MixingShape shape = mixing_shape(p);
   launch("gmm weigh_kernel", weigh_kernel<Scalar>, shape.launch, stream, p,
          shape.width);
 }

@@ -18,15 +18,18 @@ struct ResidentPlan {
   int components;  // of a block; the last may have fewer, or none
   int features;
 
-  VTADL_INLINE int elements() const { return components * features; }
+  VTADL_INLINE std::size_t elements() const {
+    return std::size_t(components) * features;
+  }
 
-  // In shared memory: mu and scale of the block's components, their weights,
-  // two rows of sums over its components, and a number for each thread and
-  // element of its packs.
+  // In shared memory: mu and scale of the block's components, their weights, a
+  // number for each thread and element of its packs and, where the cluster has
+  // other blocks, a row of sums over the block's components.
   template <typename Scalar, typename T = Accumulate<Scalar>>
   VTADL_INLINE std::size_t bytes() const {
+    const std::size_t sums = ranks == 1 ? 0 : features;
     return 2 * elements() * sizeof(Scalar) +
-           (components + 2 * features + kPackSize<Scalar> * kResidentThreads) *
+           (components + sums + kPackSize<Scalar> * kResidentThreads) *
                sizeof(T);
   }
 };
@@ -44,11 +47,7 @@ struct ResidentRoom {
         raw_scale(mean + plan.elements()),
         room(reinterpret_cast<T*>(raw_scale + plan.elements())),
         sums(room + kPackSize<Scalar> * kResidentThreads),
-        weights(sums + 2 * plan.features) {}
-
-  __device__ T* sums_of(int round, int features) const {
-    return sums + (round & 1) * features;
-  }
+        weights(sums + (plan.ranks == 1 ? 0 : plan.features)) {}
 };
 
 // log N_k of components first to first + count, a warp each, whose parameters
@@ -197,10 +196,8 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
   T* const grad_x = static_cast<T*>(b.grad_x);
   // The last warp, which may have a component less to load.
   const bool mixes = thread_of_block() >= int(blockDim.x * blockDim.y) - kWarp;
-  int round = 0;
   for (int64_t n = blockIdx.x / plan.ranks; n < b.samples;
-       n += gridDim.x / plan.ranks, ++round) {
-    T* const sums = room.sums_of(round, plan.features);
+       n += gridDim.x / plan.ranks) {
     LogSumExp<T> pi{};
     if (mixes) {
       pi = group_log_sum_exp(sample_logits<Scalar>(p.forward, n), components,
@@ -215,20 +212,19 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
     backward_of_components(
         b, grads, n, first, count, floor, room,
         [&](int d, const T(&of_block)[kPackSize<Scalar>]) {
-          store(plan.ranks == 1 ? grad_x + n * b.features + d : sums + d,
+          store(plan.ranks == 1 ? grad_x + n * b.features + d : room.sums + d,
                 of_block);
         });
     if (plan.ranks == 1) {
       __syncthreads();  // the next round writes where this one reads
       continue;
     }
-    // The sums of the round after the next will be written when all blocks have
-    // left the next one's first barrier.
+    // The next sums are written behind the next round's first barrier.
     cluster_sync();
     for (int d = thread_of_block(); rank == 0 && grad_x && d < plan.features;
          d += blockDim.x * blockDim.y) {
       T total = 0;
-      for (int i = 0; i < plan.ranks; ++i) total += in_block(sums, i)[d];
+      for (int i = 0; i < plan.ranks; ++i) total += in_block(room.sums, i)[d];
       grad_x[n * b.features + d] = total;
     }
   }
@@ -240,7 +236,7 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
 // No ranks where the samples do not fit.
 template <typename Scalar>
 ResidentPlan resident_plan(const GmmProblem& p) {
-  const int most = has_clusters() ? kMaxCluster : 1;
+  const int most = has_clusters(resident_kernel<Scalar>) ? kMaxCluster : 1;
   for (const std::size_t blocks : {2, 1}) {
     for (int ranks = 1; ranks <= most; ranks *= 2) {
       const ResidentPlan plan{ranks,
@@ -259,8 +255,9 @@ template <typename Scalar>
 bool fits_resident(const GmmForwardBackward& p) {
   const GmmBackward& q = p.backward;
   const PrivateGrads<Scalar> grads(q);
-  return std::is_same_v<Scalar, float> && q.mixture != Mixture::kNone &&
-         is_private(q, q.mu) && is_private(q, q.scale) &&
+  return std::is_same_v<Scalar, float> && !p.forward.keeps_components &&
+         q.mixture != Mixture::kNone && is_private(q, q.mu) &&
+         is_private(q, q.scale) &&
          packs<Scalar>(q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu,
                            grads.scale}) &&
          resident_plan<Scalar>(q).ranks > 0;

@@ -130,8 +130,7 @@ __global__ void tril_sample_backward_kernel(GmmBackward p, int width,
                                             Scalar* grad_scale) {
   const GroupStride warp(kWarp);
   const int lane = threadIdx.x % kWarp, i = lane % width;
-  for (int64_t index = warp.first; index < p.samples; index += warp.step) {
-    const int64_t n = index;
+  for (int64_t n = warp.first; n < p.samples; n += warp.step) {
     T grad_x = 0;
     for (int64_t first = 0; first < p.components; first += kWarp / width) {
       const int64_t k = first + lane / width, at = n * p.components + k;

@@ -78,7 +78,7 @@ struct Inputs {
 };
 
 void check_parameters(const GmmProblem& p) {
-  constexpr std::int64_t kMost = 0x7fffffff;
+  constexpr std::int64_t kMost = 1 << 30;
   STD_TORCH_CHECK(p.components <= kMost && p.features <= kMost,
                   "so many components or features are not supported");
   STD_TORCH_CHECK(p.components > 0 && p.features > 0,

@@ -91,7 +91,10 @@ Shape sums_shape(const SsimProblem& p) {
 
 std::int64_t parts_of_a_plane(const Tensor& x, const SsimProblem& p) {
 #ifdef VTADL_WITH_CUDA
-  if (!x.is_cpu()) return ssim_parts_cuda(p);
+  if (!x.is_cpu()) {
+    const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+    return ssim_parts_cuda(p);  // what suits the current device
+  }
 #endif
   (void)x;
   return ssim_cpu_kernels_in_use().parts(p);

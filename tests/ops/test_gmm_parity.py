@@ -41,6 +41,7 @@ SIZES = [
     (2, 5, 512),
     (1, 3, 700),
     (2, 150, 33),
+    (40, 12, 16),
 ]
 
 # Shapes of x, logits, mu and scale.
@@ -95,10 +96,11 @@ TRIL_BROADCASTS = {
 }
 
 
-# On a GPU these take 1, 2, 4 and 8 blocks of a cluster, and more than a cluster has.
+# On a GPU these take 1, 2, 4 and 8 blocks of a cluster, two on a multiprocessor; 8 that are alone on one; and more than
+# a cluster has.
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
-@pytest.mark.parametrize("components", [20, 50, 101, 150, 900])
+@pytest.mark.parametrize("components", [20, 50, 100, 150, 300, 900])
 def test_large_mixtures_of_a_sample_agree(real_device, components, mixture, dtype):
     inputs = per_sample(5, components, 512, dtype=dtype, device=real_device)
     inputs["mu"] *= 0.1  # all components shall have weight

@@ -123,6 +123,17 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
       [&params, kernel] { std::apply(kernel, params); });
 }
 
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+
+template <typename... Params>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes,
+                                  void (*)(Params...)) {
+  attributes->ptxVersion = 0;  // not of any GPU
+  return cudaSuccess;
+}
+
 template <typename... Params>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...),
                                  cudaFuncAttribute attribute, int value) {

@@ -1,6 +1,8 @@
 // The SSIM kernels against the formulas written out in double precision.
 #include "ssim/ssim.h"
 
+#include <algorithm>
+
 #include "check.h"
 #include "common/cpu_dispatch.h"
 
@@ -394,9 +396,39 @@ class Test {
   Forward wanted_;
 };
 
+// Parts around the number of threads; a sum without weight may be anything.
+template <typename T>
+void test_total(DType dtype) {
+  for (const int parts : {0, 1, 511, 513, 1500}) {
+    std::vector<T> of_parts(parts * SsimSums::kCount), total(1), sums(4);
+    std::vector<double> expected(SsimSums::kCount);
+    for (int i = 0; i < parts * SsimSums::kCount; ++i) {
+      const int which = i % SsimSums::kCount;
+      of_parts[i] = which == 1 ? T(NAN) : static_cast<T>(std::cos(i));
+      expected[which] += of_parts[i];
+    }
+    SsimTotal p{};
+    p.dtype = dtype;
+    p.parts = parts;
+    p.of_parts = of_parts.data();
+    p.total = total.data();
+    p.sums = sums.data();
+    const double weights[SsimSums::kCount] = {0.5, 0, -2, 1};
+    std::copy_n(weights, SsimSums::kCount, p.weights);
+    ssim_cpu_kernels_in_use().total(p);
+    const std::string name = "total of " + std::to_string(parts) + " parts";
+    const double wanted = 0.5 * expected[0] - 2 * expected[2] + expected[3];
+    expect_close(name, total, std::vector<double>{wanted});
+    expect_close(name + ", sums", std::vector<T>{sums[0], sums[2], sums[3]},
+                 std::vector<double>{expected[0], expected[2], expected[3]});
+  }
+}
+
 }  // namespace
 
 void test_ssim() {
+  test_total<float>(DType::kBFloat16);
+  test_total<double>(DType::kFloat64);
   const Layout last = Layout::kChannelsLast;
   const Case cases[] = {
       {"one window", 1, 1, 11, 11, 11},
