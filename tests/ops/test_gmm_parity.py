@@ -96,8 +96,8 @@ TRIL_BROADCASTS = {
 }
 
 
-# On a GPU these take 1, 2, 4 and 8 blocks of a cluster, two on a multiprocessor; 8 that are alone on one; and more than
-# a cluster has.
+# On a GPU these take 1, 2, 4 and 8 blocks of a cluster, two on a multiprocessor; 8 that are alone on one; and
+# more than a cluster has.
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
 @pytest.mark.parametrize("components", [20, 50, 100, 150, 300, 900])
