@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
 // No ranks where the samples do not fit.
 template <typename Scalar>
 ResidentPlan resident_plan(const GmmProblem& p) {
-  const int most = has_clusters(resident_kernel<Scalar>) ? kMaxCluster : 1;
+  const int most = has_clusters(resident_kernel<float>) ? kMaxCluster : 1;
   for (const std::size_t blocks : {2, 1}) {
     for (int ranks = 1; ranks <= most; ranks *= 2) {
       const ResidentPlan plan{ranks,
