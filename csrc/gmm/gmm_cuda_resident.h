@@ -18,17 +18,16 @@ struct ResidentPlan {
   int components;  // of a block; the last may have fewer, or none
   int features;
 
-  VTADL_INLINE std::size_t elements() const {
-    return std::size_t(components) * features;
-  }
+  VTADL_INLINE int elements() const { return components * features; }
 
   // In shared memory: mu and scale of the block's components, their weights, a
   // number for each thread and element of its packs and, where the cluster has
   // other blocks, a row of sums over the block's components.
   template <typename Scalar, typename T = Accumulate<Scalar>>
   VTADL_INLINE std::size_t bytes() const {
+    const std::size_t elements = std::size_t(components) * features;
     const std::size_t sums = ranks == 1 ? 0 : features;
-    return 2 * elements() * sizeof(Scalar) +
+    return 2 * elements * sizeof(Scalar) +
            (components + sums + kPackSize<Scalar> * kResidentThreads) *
                sizeof(T);
   }
