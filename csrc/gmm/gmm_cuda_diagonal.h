@@ -99,6 +99,23 @@ struct PrivateGrads {
                                                           : nullptr)) {}
 };
 
+// Of some features of a component that weighs so much: the gradients of its
+// parameters, and what is subtracted from that of x.
+template <ScaleParam kParam, int kPack, typename T>
+__device__ void differentiate_pack(const T (&x)[kPack], const T (&mean)[kPack],
+                                   const T (&raw)[kPack], T weight,
+                                   const Floor<T>& floor, T (&pull)[kPack],
+                                   T (&stretch)[kPack], T (&grad_x)[kPack]) {
+  VTADL_UNROLL
+  for (int j = 0; j < kPack; ++j) {
+    const auto of = activate<kParam>(raw[j], floor);
+    const T z = (x[j] - mean[j]) * of.inverse_std;
+    pull[j] = weight * z * of.inverse_std;
+    stretch[j] = weight * (z * z - 1) * of.slope;
+    grad_x[j] -= pull[j];
+  }
+}
+
 // Gradients of features d, d + 1, … of x and of private parameters: a thread
 // takes one component in blockDim.y. All threads of the block have to take
 // part.
@@ -124,14 +141,8 @@ __device__ void backward_of_features(const GmmBackward& p,
         T mean[kPack], raw[kPack];
         ComponentParameter<Scalar>(p.mu, mu_row, k).load(d, mean);
         ComponentParameter<Scalar>(p.scale, scale_row, k).load(d, raw);
-        VTADL_UNROLL
-        for (int j = 0; j < kPack; ++j) {
-          const auto of = activate<decltype(param)::value>(raw[j], floor);
-          const T z = (x[j] - mean[j]) * of.inverse_std;
-          pull[j] = weight * z * of.inverse_std;
-          stretch[j] = weight * (z * z - 1) * of.slope;
-          grad_x[j] -= pull[j];
-        }
+        differentiate_pack<decltype(param)::value>(x, mean, raw, weight, floor,
+                                                   pull, stretch, grad_x);
       }
       if (grads.mu) store(grads.mu + at * p.features + d, pull);
       if (grads.scale) store(grads.scale + at * p.features + d, stretch);

@@ -157,14 +157,8 @@ __device__ void backward_of_components(const GmmBackward& p,
           T mean[kPack], raw[kPack];
           load(room.mean + at, mean);
           load(room.raw_scale + at, raw);
-          VTADL_UNROLL
-          for (int j = 0; j < kPack; ++j) {
-            const auto of = activate<decltype(param)::value>(raw[j], floor);
-            const T z = (x[j] - mean[j]) * of.inverse_std;
-            pull[j] = weight * z * of.inverse_std;
-            stretch[j] = weight * (z * z - 1) * of.slope;
-            grad_x[j] -= pull[j];
-          }
+          differentiate_pack<decltype(param)::value>(
+              x, mean, raw, weight, floor, pull, stretch, grad_x);
         }
         if (grads.mu) store<Store::kStreamed>(grads.mu + begin + at, pull);
         if (grads.scale) {
