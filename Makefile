@@ -16,23 +16,34 @@ build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implement
 emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cores := $(shell nproc)
-# A process for each core, of one thread each; tests of threads ask for more.
-pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8
+# A process for each core, of one thread each; tests of threads ask for more. Some tests take minutes: an idle process
+# takes over what others have queued behind those.
+pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8 --dist worksteal
 python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
-.PHONY: demo test lint test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage tidy
+.PHONY: demo test lint ruff mypy-strict mypy clang-format test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage tidy
 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
 
 test: lint test-cpp test-python bench-smoke
 
+# Side by side: mypy keeps one core busy.
 lint: $(installed)
+	$(MAKE) --no-print-directory --jobs --output-sync ruff mypy-strict mypy clang-format
+
+ruff:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy --strict vtadl_ext tests/install/typed_use.py
-	$(PYTHON) -m mypy python/vtadl benchmarks
+
+mypy-strict:
+	$(PYTHON) -m mypy --strict --cache-dir build/mypy-strict vtadl_ext tests/install/typed_use.py
+
+mypy:
+	$(PYTHON) -m mypy --cache-dir build/mypy python/vtadl benchmarks
+
+clang-format:
 	clang-format --dry-run --Werror $(cpp_sources)
 
 test-cpp: $(installed)
@@ -84,7 +95,7 @@ coverage: $(installed)
 	cmake -S . -B build/coverage -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic"
 	cmake --build build/coverage --target cpu_kernels simd_test vtadl_ext_emulated
-	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)$$'
+	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)(\.[a-z]+)?$$'
 	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so \
 	  $(pytest) tests/ops tests/vtadl --cov --cov-report=term-missing:skip-covered
 	$(PYTHON) -m gcovr --root . --filter csrc/ --merge-lines build/coverage
