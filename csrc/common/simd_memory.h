@@ -17,7 +17,7 @@ typedef std::uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
 // kLanes<T> elements.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE Vector<T> load(const Scalar* from) {
-  Vector<T> result;
+  Vector<T> result{};
   if constexpr (std::is_same_v<Scalar, T>) {
     std::memcpy(&result, from, sizeof result);
   } else if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
