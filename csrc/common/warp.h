@@ -7,10 +7,11 @@
 // it brings more loads under way.
 #ifdef __CUDACC__
 #define VTADL_UNROLL _Pragma("unroll")
-#define VTADL_UNROLL_TWICE _Pragma("unroll 2")
+#define VTADL_PRAGMA(text) _Pragma(#text)
+#define VTADL_UNROLL_BY(count) VTADL_PRAGMA(unroll count)
 #else
 #define VTADL_UNROLL
-#define VTADL_UNROLL_TWICE
+#define VTADL_UNROLL_BY(count)
 #endif
 
 namespace vtadl {

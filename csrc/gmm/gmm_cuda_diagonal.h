@@ -18,7 +18,7 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
     const ComponentParameter<Scalar> mu(p.mu, p.mu.rows.row(n), k);
     const ComponentParameter<Scalar> scale(p.scale, p.scale.rows.row(n), k);
     with_scale_param(p.scale_param, [&](auto param) {
-      VTADL_UNROLL_TWICE
+      VTADL_UNROLL_BY(2)
       for (int d = lane_of(width) * kPack; d < features; d += width * kPack) {
         T value[kPack], mean[kPack], raw[kPack];
         load(x + d, value);

@@ -12,6 +12,13 @@ namespace vtadl::gmm {
 
 constexpr int kResidentThreads = 512;
 
+// That a thread loads: with two, compilers for older GPUs run out of registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kPacksAtOnce = 1;
+#else
+constexpr int kPacksAtOnce = 2;
+#endif
+
 // The blocks of a cluster, and what each holds of a sample.
 struct ResidentPlan {
   int ranks;
@@ -65,7 +72,7 @@ __device__ void load_components(const GmmForward& p, int64_t n, int first,
   for (int k = thread_of_block() / kWarp; k < count; k += warps) {
     T log_det = 0, distance = 0;
     with_scale_param(p.scale_param, [&](auto param) {
-      VTADL_UNROLL_TWICE
+      VTADL_UNROLL_BY(kPacksAtOnce)
       for (int d = lane_of(kWarp) * kPack; d < features; d += kWarp * kPack) {
         const int at = k * features + d;
         T value[kPack], mean[kPack], raw[kPack];
