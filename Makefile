@@ -2,6 +2,7 @@
 # environment of that interpreter as it is, and install nothing into it but this package.
 VENV ?= .venv
 ifdef PYTHON
+export PATH := $(shell $(PYTHON) -c "import os, sys; print(os.path.dirname(sys.executable))"):$(PATH)
 pip_install := $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps
 else
 PYTHON := $(VENV)/bin/python
@@ -33,17 +34,17 @@ test: lint test-cpp test-python bench-smoke
 lint: $(installed)
 	$(MAKE) --no-print-directory --jobs --output-sync ruff mypy-strict mypy clang-format
 
-ruff:
+ruff: $(installed)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-mypy-strict:
+mypy-strict: $(installed)
 	$(PYTHON) -m mypy --strict --cache-dir build/mypy-strict vtadl_ext tests/install/typed_use.py
 
-mypy:
+mypy: $(installed)
 	$(PYTHON) -m mypy --cache-dir build/mypy python/vtadl benchmarks
 
-clang-format:
+clang-format: $(installed)
 	clang-format --dry-run --Werror $(cpp_sources)
 
 test-cpp: $(installed)
@@ -53,7 +54,7 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY=$(emulated_library) $(pytest)
+	VTADL_EMULATED_LIBRARY="$(emulated_library)" $(pytest)
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
@@ -97,8 +98,8 @@ coverage: $(installed)
 	cmake -S . -B build/coverage -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="--coverage -fprofile-update=atomic"
 	cmake --build build/coverage --target cpu_kernels simd_test vtadl_ext_emulated
-	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)(\.[a-z]+)?$$'
-	VTADL_EMULATED_LIBRARY=$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so \
+	ctest --test-dir build/coverage --output-on-failure --parallel $(cores) --tests-regex '^(kernels|simd)\.(baseline|avx2|avx512)$$'
+	VTADL_EMULATED_LIBRARY="$(CURDIR)/build/coverage/tests/csrc/libvtadl_ext_emulated.so" \
 	  $(pytest) tests/ops tests/vtadl --cov --cov-report=term-missing:skip-covered
 	$(PYTHON) -m gcovr --root . --filter csrc/ --merge-lines build/coverage
 

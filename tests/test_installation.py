@@ -74,6 +74,13 @@ def test_without_a_compiler_the_build_says_so(configure):
     assert "no working C++ compiler was found on the PATH or through CXX" in configure(CXX="/no/compiler")
 
 
+def test_a_compiler_that_was_not_found_is_looked_for_again(configure, tmp_path):
+    assert "no working C++ compiler" in configure(CXX="/no/compiler")
+    printed = configure("-DVTADL_CUDA=OFF", PYTHONPATH=without_pybind11(tmp_path))
+    assert "no working C++ compiler" not in printed
+    assert "pip install pybind11" in printed
+
+
 def test_without_pytorch_the_build_says_what_to_install(configure, tmp_path):
     path = fake_torch(tmp_path, "raise ModuleNotFoundError('No module named torch')")
     printed = configure("-DVTADL_CUDA=OFF", PYTHONPATH=path)
@@ -102,6 +109,16 @@ def test_without_nvcc_a_build_that_insists_on_cuda_says_so(configure):
     assert "VTADL_CUDA=ON, but no working nvcc was found on the PATH or through CUDACXX" in printed
 
 
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
+
+
+@needs_nvcc
+def test_an_nvcc_that_was_not_found_is_looked_for_again(configure, tmp_path):
+    path = without_pybind11(tmp_path)
+    assert "CUDA kernels: none" in configure(CUDACXX="/no/nvcc", PYTHONPATH=path)
+    assert "CUDA kernels: nvcc" in configure("-DVTADL_CUDA=ON", CUDACXX=None, PYTHONPATH=path)
+
+
 # Tells CMake that it is another release, and is the nvcc that was found otherwise.
 OLD_NVCC = """#!/bin/sh
 arguments=
@@ -115,9 +132,6 @@ for argument; do
 done
 exec {nvcc} $arguments
 """
-
-
-needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="this machine has no nvcc")
 
 
 @needs_nvcc

@@ -171,6 +171,12 @@ def reconstruction_loss(
     data_range: float = ..., window: str = ..., window_size: int = ..., window_sigma: float = ...,
     k1: float = ..., k2: float = ..., return_terms: Literal[True],
 ) -> tuple[Tensor, ReconstructionTerms]: ...
+@overload
+def reconstruction_loss(
+    x: Tensor, y: Tensor, *, mse: float = ..., l1: float = ..., ssim: float = ...,
+    data_range: float = ..., window: str = ..., window_size: int = ..., window_sigma: float = ...,
+    k1: float = ..., k2: float = ..., return_terms: bool,
+) -> Tensor | tuple[Tensor, ReconstructionTerms]: ...
 # fmt: on
 def reconstruction_loss(
     x: Tensor,

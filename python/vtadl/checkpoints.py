@@ -1,6 +1,5 @@
 """Checkpoint files of trained detectors."""
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint file holds; nothing of it is executed.
 
     Raises:
-        InputError: If it is not the checkpoint of a detector.
+        InputError: If it is not the checkpoint of a detector, or is damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load() takes whatever bytes the weights have
+        if damaged:
+            raise InputError(f"{path} is damaged: {damaged} is not what was written")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if {"state_dict", "hyper_parameters", "pytorch-lightning_version"} <= set(checkpoint):
             return checkpoint  # type: ignore[no-any-return]
-    except (RuntimeError, TypeError, pickle.UnpicklingError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a pickle that is made up fails in many ways
         raise InputError(f"{path} cannot be read as a checkpoint") from error
     raise InputError(f"{path} does not hold a detector")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from vtadl.errors import DivergenceError, InputError, UsageError
 
+MOST_ALIASES = 16  # in a file of settings: aliases of aliases multiply what is read
+
 HELP = """usage: vtadl COMMAND [options]
 
 VT-ADL finds anomalies in images: it learns from normal images alone, gives every new image a score, and
@@ -123,14 +125,25 @@ def _resolve_configs(arguments: Sequence[str]) -> list[str]:
 def _settings_file(name: str) -> str:
     """A file of settings that can be read; the parser names what else is wrong with it."""
     if Path(name).is_file():
-        try:
-            Path(name).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"settings {name} are not text: {error}") from error
+        _check_syntax(name)
         return name
     if name in config_names():
         return str(resources.files("vtadl.configs") / f"{name}.yaml")
     raise InputError(f"there are no settings {name}: it is no file, and none of {', '.join(config_names())}")
+
+
+def _check_syntax(name: str) -> None:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        with Path(name).open(encoding="utf-8") as file:
+            aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(file))
+    except UnicodeDecodeError as error:
+        raise InputError(f"settings {name} are not text: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"settings {name} are not YAML: {' '.join(str(error).split())}") from error
+    if aliases > MOST_ALIASES:
+        raise InputError(f"settings {name} hold {aliases} aliases; {MOST_ALIASES} are allowed")
 
 
 def _predict(arguments: list[str]) -> int:

@@ -1,4 +1,5 @@
-"""Fuzzes what reads the user's files: whatever they hold, it is a result or an error that names the file.
+"""Fuzzes what reads the user's files: whatever they hold, it is a result or an error that names the file
+or what in it is wrong.
 
 pip install atheris
 python tests/fuzz/fuzz_input.py image -max_total_time=600 [CORPUS]

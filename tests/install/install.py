@@ -5,8 +5,9 @@
     python tests/install/install.py tree --python python3.13    another interpreter
     python tests/install/install.py --matrix --operator-tests   all that docs/install.md lists
 
-sdist and wheel are those in dist/ (`make sdist wheel`). Other releases of torch than that of constraints.txt
-come from the package index, where each is a CUDA build of several GB, as is the one that
+sdist and wheel are those in dist/ (`make sdist wheel`); the other ways install from the sdist, unpacked, so
+that this tree's build stays as it is. Other releases of torch than that of constraints.txt come from the
+package index, where each is a CUDA build of several GB, as is the one that
 `isolated` builds against. What came out of each way is printed, and written to build/test-install.json; the
 table of docs/install.md comes last.
 """
@@ -25,7 +26,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "test-install.json"
-ENVIRONMENT = ROOT / "build" / "test-install"  # one place for all: a compiler cache knows the headers again
+# One place for all: a compiler cache knows the files again.
+ENVIRONMENT = ROOT / "build" / "test-install"
+TREE = ROOT / "build" / "test-install-tree"
 BUILD_TOOLS = ["pybind11", "cmake", "ninja", "setuptools>=70.1"]
 TEST_TOOLS = ["pytest", "hypothesis", "expecttest", "onnxruntime", "onnxscript"]
 PINNED, NEWEST = "pinned", "newest"  # the release of torch in constraints.txt, and that of the package index
@@ -94,6 +97,13 @@ def newest_file(pattern: str) -> Path:
     return found[-1]
 
 
+def unpack_tree() -> Path:
+    shutil.rmtree(TREE, ignore_errors=True)
+    shutil.unpack_archive(newest_file("vtadl_ext-*.tar.gz"), TREE, filter="data")
+    (folder,) = TREE.iterdir()
+    return folder
+
+
 def install(way: str, interpreter: Path) -> None:
     command = [interpreter, "-m", "pip", "install"]
     if way == "uv":
@@ -102,11 +112,11 @@ def install(way: str, interpreter: Path) -> None:
         tag = run(interpreter, "-c", "import sys; print('cp{}{}'.format(*sys.version_info))").strip()
         run(*command, newest_file(f"vtadl_ext-*-{tag}-*.whl"))
     elif way == "isolated":
-        run(*command, ROOT)
+        run(*command, unpack_tree())
     elif way == "editable":
-        run(*command, "--no-build-isolation", "--editable", ROOT)
+        run(*command, "--no-build-isolation", "--editable", unpack_tree())
     else:
-        source = newest_file("vtadl_ext-*.tar.gz") if way == "sdist" else ROOT
+        source = newest_file("vtadl_ext-*.tar.gz") if way == "sdist" else unpack_tree()
         run(*command, "--no-build-isolation", source)
 
 

@@ -3,7 +3,7 @@
 python tests/install/publish_steps.py [--python python3.12]
 
 There they run in a container with nvcc for every Python, here in fresh virtual environments for one, and with
-CUDA only where nvcc is found. Nothing is published.
+CUDA only where nvcc is found. Nothing is published. Takes Python 3.11 to run.
 """
 
 import argparse
@@ -14,10 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-try:
-    import tomllib
-except ModuleNotFoundError:
-    import tomli as tomllib
+import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 

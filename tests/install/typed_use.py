@@ -29,6 +29,8 @@ class Head(nn.Module):
 def similarity(x: Tensor, y: Tensor) -> Tensor:
     loss, terms = vtadl_ext.reconstruction_loss(x, y, mse=1.0, return_terms=True)
     assert_type(vtadl_ext.reconstruction_loss(x, y), Tensor)
+    either = vtadl_ext.reconstruction_loss(x, y, return_terms=bool(x.numel()))
+    assert_type(either, Tensor | tuple[Tensor, vtadl_ext.ReconstructionTerms])
     assert_type(vtadl_ext.build_info()["cuda"], str | None)
     assert_type(vtadl_ext.ms_ssim(x, y), Tensor)
     return vtadl_ext.ssim(x, y, padding="same") + loss + terms.mse

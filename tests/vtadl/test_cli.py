@@ -50,6 +50,23 @@ def test_settings_that_are_not_text_are_named(capsys, tmp_path, option):
     assert f"vtadl: settings {path} are not text" in capsys.readouterr().err
 
 
+def test_settings_that_are_not_yaml_are_named(capsys, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("model: [1,\nwidth: }")
+    assert main(["fit", "--config", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert f"vtadl: settings {path} are not YAML" in said
+    assert "line 2" in said
+
+
+def test_settings_that_multiply_are_refused(capsys, tmp_path):
+    path = tmp_path / "settings.yaml"
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 11)]
+    path.write_text("\n".join(["a0: &a0 [0]", *levels]))
+    assert main(["fit", "--config", str(path)]) == 1
+    assert f"vtadl: settings {path} hold 90 aliases; 16 are allowed" in capsys.readouterr().err
+
+
 def test_only_settings_are_looked_for_among_the_packaged_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()

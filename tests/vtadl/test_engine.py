@@ -1,3 +1,5 @@
+import zipfile
+
 import lightning as L
 import pytest
 import torch
@@ -173,6 +175,32 @@ def test_a_truncated_checkpoint_is_named(chosen, data, tmp_path):
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"last\.ckpt"):
         load_detector(path)
+
+
+def saved(tmp_path, replace=None):
+    """A detector's checkpoint; with another pickle in it, if asked."""
+    path, other = tmp_path / "first.ckpt", tmp_path / "saved.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(5000)}}, path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            is_pickle = name.endswith("data.pkl") and replace is not None
+            new.writestr(name, replace if is_pickle else old.read(name))
+    return other
+
+
+def test_a_checkpoint_with_changed_weights_is_damaged(tmp_path):
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[content.find(bytes(2000)) + 1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"saved\.ckpt is damaged"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02", b"\x80\x02J\x00", b"\x80\x02X\xff\xff\xff\x7f"])
+def test_a_checkpoint_with_an_impossible_pickle_is_named(tmp_path, content):
+    with pytest.raises(InputError, match=r"saved\.ckpt cannot be read"):
+        load_detector(saved(tmp_path, content))
 
 
 def test_a_checkpoint_of_something_else_is_named(tmp_path):
