@@ -7,11 +7,6 @@ set(VTADL_CPU_FLAGS_avx512 ${VTADL_CPU_FLAGS_avx2} -mavx512f -mavx512bw -mavx512
                            -mprefer-vector-width=512)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(VTADL_CPU_CAPABILITIES baseline avx2 avx512)
-  # For processors older than AVX2: a tenth slower than by -O3, and compiled in less than half the time.
-  set(VTADL_CPU_FLAGS_baseline $<$<CONFIG:Release>:-O2>)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    list(APPEND VTADL_CPU_FLAGS_baseline $<$<CONFIG:Release>:-fpeel-loops>)
-  endif()
 else()
   set(VTADL_CPU_CAPABILITIES baseline)
 endif()

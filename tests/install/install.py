@@ -29,6 +29,7 @@ RESULTS = ROOT / "build" / "test-install.json"
 # One place for all: a compiler cache knows the files again.
 ENVIRONMENT = ROOT / "build" / "test-install"
 TREE = ROOT / "build" / "test-install-tree"
+SDIST = "vtadl_ext-*.tar.gz"
 BUILD_TOOLS = ["pybind11", "cmake", "ninja", "setuptools>=70.1"]
 TEST_TOOLS = ["pytest", "hypothesis", "expecttest", "onnxruntime", "onnxscript"]
 PINNED, NEWEST = "pinned", "newest"  # the release of torch in constraints.txt, and that of the package index
@@ -99,7 +100,7 @@ def newest_file(pattern: str) -> Path:
 
 def unpack_tree() -> Path:
     shutil.rmtree(TREE, ignore_errors=True)
-    shutil.unpack_archive(newest_file("vtadl_ext-*.tar.gz"), TREE, filter="data")
+    shutil.unpack_archive(newest_file(SDIST), TREE, filter="data")
     (folder,) = TREE.iterdir()
     return folder
 
@@ -111,13 +112,12 @@ def install(way: str, interpreter: Path) -> None:
     if way == "wheel":
         tag = run(interpreter, "-c", "import sys; print('cp{}{}'.format(*sys.version_info))").strip()
         run(*command, newest_file(f"vtadl_ext-*-{tag}-*.whl"))
-    elif way == "isolated":
-        run(*command, unpack_tree())
-    elif way == "editable":
-        run(*command, "--no-build-isolation", "--editable", unpack_tree())
-    else:
-        source = newest_file("vtadl_ext-*.tar.gz") if way == "sdist" else unpack_tree()
-        run(*command, "--no-build-isolation", source)
+        return
+    if way != "isolated":
+        command.append("--no-build-isolation")
+    if way == "editable":
+        command.append("--editable")
+    run(*command, newest_file(SDIST) if way == "sdist" else unpack_tree())
 
 
 def run_operator_tests(interpreter: Path, patterns: list[str]) -> str:
