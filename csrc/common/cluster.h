@@ -1,6 +1,6 @@
 // Clusters: blocks of one grid that run at the same time, wait for each other
 // and see each other's shared memory. From compute capability 9.0 on;
-// elsewhere, and in the emulator, each block is a cluster of its own.
+// elsewhere, each block is a cluster of its own.
 #pragma once
 
 #include "common/launch.h"
@@ -19,8 +19,28 @@ bool has_clusters(void (*kernel)(Params...)) {
   return attributes.ptxVersion >= 90;
 }
 
+// Whether the device, which may be small, or a slice of a large one, has room
+// for one such cluster.
+template <typename... Params>
+bool has_room_for_cluster(void (*kernel)(Params...), const LaunchShape& shape) {
+  if (shape.cluster == 1) return true;
+  allow_shared_bytes("cluster", kernel, shape.shared_bytes);
+  const LaunchConfig config(shape, nullptr);
+  int clusters = 0;
+  const cudaError_t status =
+      cudaOccupancyMaxActiveClusters(&clusters, kernel, &config.config);
+  if (status == cudaErrorInvalidClusterSize) {
+    static_cast<void>(cudaGetLastError());  // answered, not failed
+    return false;
+  }
+  check_cuda(status, "cluster");
+  return clusters > 0;
+}
+
 __device__ inline int cluster_rank() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#ifdef VTADL_CUDA_EMULATOR
+  return cuda_emulator::rank_in_cluster();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   int rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
@@ -31,7 +51,9 @@ __device__ inline int cluster_rank() {
 
 // For all threads of all blocks, which then see what any of them wrote.
 __device__ inline void cluster_sync() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#ifdef VTADL_CUDA_EMULATOR
+  cuda_emulator::meet_cluster();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
       "barrier.cluster.arrive.release;\n"
       "barrier.cluster.wait.acquire;" ::
@@ -44,7 +66,9 @@ __device__ inline void cluster_sync() {
 // Where in the shared memory of another block is what lies there in this one's.
 template <typename T>
 __device__ T* in_block(T* here, [[maybe_unused]] int rank) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#ifdef VTADL_CUDA_EMULATOR
+  return static_cast<T*>(cuda_emulator::in_block(here, rank));
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   T* there;
   asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(here), "r"(rank));
   return there;

@@ -61,27 +61,42 @@ inline std::size_t max_shared_bytes() {
       device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
+// What CUDA is told of a launch; refers to itself.
+struct LaunchConfig {
+  cudaLaunchAttribute cluster{};
+  cudaLaunchConfig_t config{};
+
+  LaunchConfig(const LaunchShape& shape, void* stream) {
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(stream);
+    config.attrs = &cluster;
+    config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
+};
+
+template <typename... Params>
+void allow_shared_bytes(const char* name, void (*kernel)(Params...),
+                        std::size_t bytes) {
+  constexpr std::size_t kAllowedAnyway = 48 * 1024;
+  if (bytes <= kAllowedAnyway) return;
+  check_cuda(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(bytes)),
+      name);
+}
+
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...),
             const LaunchShape& shape, void* stream, Args... args) {
-  constexpr std::size_t kSharedBytesWithoutOptIn = 48 * 1024;
-  if (shape.shared_bytes > kSharedBytesWithoutOptIn) {
-    check_cuda(cudaFuncSetAttribute(kernel,
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shape.shared_bytes)),
-               name);
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = shape.grid;
-  config.blockDim = shape.block;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {shape.cluster, 1, 1};
-  config.attrs = &cluster;
-  config.numAttrs = shape.cluster > 1 ? 1 : 0;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, args...), name);
+  allow_shared_bytes(name, kernel, shape.shared_bytes);
+  const LaunchConfig config(shape, stream);
+  check_cuda(cudaLaunchKernelEx(&config.config, kernel, args...), name);
 }
 
 // The dynamic shared memory of the running block, aligned to 16 bytes.

@@ -112,7 +112,8 @@ void forward_backward_by_sample(const GmmForwardBackward& p, void* stream) {
     if (fits_both_passes<Scalar>(p.forward)) {
       return both_passes<Scalar>(p, stream);
     }
-    if (fits_resident<Scalar>(p)) return resident_passes<Scalar>(p, stream);
+    const ResidentPlan plan = resident_plan<Scalar>(p);
+    if (plan.ranks > 0) return resident_passes<Scalar>(p, plan, stream);
   }
   forward<Scalar>(p.forward, stream);
   backward_by_sample<Scalar>(p.backward, stream);

@@ -233,18 +233,53 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
 
 // ----------------------------------------------------------------- launchers
 
-// No ranks where the samples do not fit.
+// More clusters than run at a time: which of them is done first takes the next
+// sample.
 template <typename Scalar>
-ResidentPlan resident_plan(const GmmProblem& p) {
-  const int most = has_clusters(resident_kernel<float>) ? kMaxCluster : 1;
-  for (const std::size_t blocks : {2, 1}) {
-    for (int ranks = 1; ranks <= most; ranks *= 2) {
-      const ResidentPlan plan{ranks,
-                              static_cast<int>(divide_up(p.components, ranks)),
-                              static_cast<int>(p.features)};
-      // A block's reserved shared memory is 1 KiB.
-      if (blocks * (plan.bytes<Scalar>() + 1024) <= max_shared_bytes() + 1024) {
-        return plan;
+LaunchShape resident_shape(const GmmProblem& p, const ResidentPlan& plan) {
+  const int x =
+      power_of_two(p.features / kPackSize<Scalar>, kResidentThreads / 2);
+  const int64_t clusters = std::min<int64_t>(
+      p.samples, divide_up(8 * multiprocessors(), plan.ranks));
+  LaunchShape shape{grid_size(clusters * plan.ranks),
+                    dim3(x, kResidentThreads / x), plan.bytes<Scalar>()};
+  shape.cluster = plan.ranks;
+  return shape;
+}
+
+template <typename Scalar>
+bool has_room(const GmmProblem& p, const ResidentPlan& plan, int blocks) {
+  constexpr std::size_t kReserved = 1024;  // of each block
+  return blocks * (plan.bytes<Scalar>() + kReserved) <=
+             max_shared_bytes() + kReserved &&
+         has_room_for_cluster(resident_kernel<Scalar>,
+                              resident_shape<Scalar>(p, plan));
+}
+
+template <typename Scalar>
+bool is_for_resident(const GmmForwardBackward& p) {
+  const GmmBackward& q = p.backward;
+  const PrivateGrads<Scalar> grads(q);
+  return !p.forward.keeps_components && q.mixture != Mixture::kNone &&
+         is_private(q, q.mu) && is_private(q, q.scale) &&
+         packs<Scalar>(q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu,
+                           grads.scale});
+}
+
+// No ranks where the kernel is not for the problem, or has no room on the
+// device.
+template <typename Scalar>
+ResidentPlan resident_plan(const GmmForwardBackward& p) {
+  if constexpr (std::is_same_v<Scalar, float>) {
+    if (!is_for_resident<Scalar>(p)) return {};
+    const GmmBackward& q = p.backward;
+    const int most = has_clusters(resident_kernel<Scalar>) ? kMaxCluster : 1;
+    for (const int blocks : {2, 1}) {  // of a multiprocessor
+      for (int ranks = 1; ranks <= most; ranks *= 2) {
+        const ResidentPlan plan{
+            ranks, static_cast<int>(divide_up(q.components, ranks)),
+            static_cast<int>(q.features)};
+        if (has_room<Scalar>(q, plan, blocks)) return plan;
       }
     }
   }
@@ -252,33 +287,13 @@ ResidentPlan resident_plan(const GmmProblem& p) {
 }
 
 template <typename Scalar>
-bool fits_resident(const GmmForwardBackward& p) {
-  const GmmBackward& q = p.backward;
-  const PrivateGrads<Scalar> grads(q);
-  return std::is_same_v<Scalar, float> && !p.forward.keeps_components &&
-         q.mixture != Mixture::kNone && is_private(q, q.mu) &&
-         is_private(q, q.scale) &&
-         packs<Scalar>(q, {q.x, q.mu.data, q.scale.data, q.grad_x, grads.mu,
-                           grads.scale}) &&
-         resident_plan<Scalar>(q).ranks > 0;
-}
-
-template <typename Scalar>
-void resident_passes(const GmmForwardBackward& p, void* stream) {
+void resident_passes(const GmmForwardBackward& p, const ResidentPlan& plan,
+                     void* stream) {
   if constexpr (std::is_same_v<Scalar, float>) {
     const GmmBackward& q = p.backward;
-    const ResidentPlan plan = resident_plan<Scalar>(q);
-    const int x =
-        power_of_two(q.features / kPackSize<Scalar>, kResidentThreads / 2);
-    // More clusters than run at a time: which of them is done first takes the
-    // next sample.
-    const int64_t clusters = std::min<int64_t>(
-        q.samples, divide_up(8 * multiprocessors(), plan.ranks));
-    LaunchShape shape{grid_size(clusters * plan.ranks),
-                      dim3(x, kResidentThreads / x), plan.bytes<Scalar>()};
-    shape.cluster = plan.ranks;
-    launch("gmm resident_kernel", resident_kernel<Scalar>, shape, stream, p,
-           PrivateGrads<Scalar>(q), plan, Floor<Accumulate<Scalar>>(q.min_std));
+    launch("gmm resident_kernel", resident_kernel<Scalar>,
+           resident_shape<Scalar>(q, plan), stream, p, PrivateGrads<Scalar>(q),
+           plan, Floor<Accumulate<Scalar>>(q.min_std));
   }
 }
 

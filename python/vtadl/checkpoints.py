@@ -35,16 +35,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load() takes whatever bytes the weights have
-        if damaged:
-            raise InputError(f"{path} is damaged: {damaged} is not what was written")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if {"state_dict", "hyper_parameters", "pytorch-lightning_version"} <= set(checkpoint):
-            return checkpoint  # type: ignore[no-any-return]
-    except InputError:
-        raise
+        checkpoint = {} if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        holds_detector = set(checkpoint) >= {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
     except Exception as error:  # a pickle that is made up fails in many ways
         raise InputError(f"{path} cannot be read as a checkpoint") from error
-    raise InputError(f"{path} does not hold a detector")
+    if damaged:
+        raise InputError(f"{path} is damaged: {damaged} is not what was written")
+    if not holds_detector:
+        raise InputError(f"{path} does not hold a detector")
+    return checkpoint
 
 
 def load_detector(path: str | Path) -> AnomalyDetector:

@@ -1,13 +1,14 @@
 """How much memory a call needs at its peak."""
 
 import ctypes
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 MIB, GIB = 2**20, 2**30
-_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def free_memory(device):
@@ -43,15 +44,15 @@ def peak_growth(function, device):
 
 
 def _resident_growth(function):
-    _keep_blocks_apart()
-    return_freed_memory()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    except OSError:
-        pytest.skip("this system does not tell the peak of the memory in use")
-    before = _resident("VmRSS")
-    function()
-    return _resident("VmHWM") - before
+    with _blocks_apart():
+        return_freed_memory()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        except OSError:
+            pytest.skip("this system does not tell the peak of the memory in use")
+        before = _resident("VmRSS")
+        function()
+        return _resident("VmHWM") - before
 
 
 def _resident(what):
@@ -59,11 +60,16 @@ def _resident(what):
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(what))
 
 
-def _keep_blocks_apart():
+@contextmanager
+def _blocks_apart():
     """Each large one goes back to the system when it is freed, and leaves no gap among others."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**16)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+    mallopt(_M_MMAP_THRESHOLD, 2**16)
+    try:
+        yield
+    finally:  # to where glibc's own adjustment ends: later tests would take much longer
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
+        mallopt(_M_TRIM_THRESHOLD, 2**26)
 
 
 def return_freed_memory():

@@ -17,7 +17,8 @@
 #define __device__
 #define __host__
 #define __constant__
-#define __shared__ static  // blocks run in turn; not poisoned between them
+// For blocks that run in turn, not those of one cluster. Keeps what was in it.
+#define __shared__ static
 #define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
@@ -31,6 +32,7 @@ enum cudaError_t {
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorUnsupportedPtxVersion = 222,
   cudaErrorLaunchFailure = 719,
+  cudaErrorInvalidClusterSize = 912,
 };
 
 enum cudaFuncAttribute {
@@ -56,7 +58,7 @@ enum cudaDeviceAttr {
 
 using cudaStream_t = struct CUstream_st*;
 
-// Clusters are not emulated: a launch with this attribute is an error.
+// Clusters lie along x.
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 
 struct cudaLaunchAttribute {
@@ -87,6 +89,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    const std::function<void()>& thread);
 cudaError_t allow_shared_bytes(const void* kernel, int bytes);
 int resident_blocks(int block_threads, std::size_t shared_bytes);
+int resident_clusters(const cudaLaunchConfig_t& config);
 
 }  // namespace cuda_emulator
 
@@ -130,7 +133,7 @@ struct cudaFuncAttributes {
 template <typename... Params>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes,
                                   void (*)(Params...)) {
-  attributes->ptxVersion = 0;  // not of any GPU
+  attributes->ptxVersion = 90;
   return cudaSuccess;
 }
 
@@ -149,5 +152,12 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
     int* blocks, void (*)(Params...), int block_threads,
     std::size_t shared_bytes) {
   *blocks = cuda_emulator::resident_blocks(block_threads, shared_bytes);
+  return cudaSuccess;
+}
+
+template <typename... Params>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*)(Params...),
+                                           const cudaLaunchConfig_t* config) {
+  *clusters = cuda_emulator::resident_clusters(*config);
   return cudaSuccess;
 }

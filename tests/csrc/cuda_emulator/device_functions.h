@@ -36,6 +36,16 @@ int own_lane();
 unsigned live_lanes();
 void trap(Site site);
 
+// Of the running block.
+int rank_in_cluster();
+
+// Waits for the blocks of the cluster.
+void meet_cluster(Site site = Site::here());
+
+// Where in another block's dynamic shared memory is what lies there in the
+// running one's.
+void* in_block(void* here, int rank, Site site = Site::here());
+
 // Waits for the block; the number of threads with the predicate.
 int meet_block(bool predicate, Site site);
 

@@ -1,5 +1,5 @@
-// Runs a grid: blocks in turn, the threads of a block as fibers. A thread runs
-// until it exits or waits; who runs next is drawn at random.
+// Runs a grid: clusters in turn, the threads of a cluster's blocks as fibers. A
+// thread runs until it exits or waits; who runs next is drawn at random.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -29,6 +29,7 @@ constexpr unsigned kMaxBlockThreads = 1024;
 constexpr unsigned kMaxBlockDepth = 64;
 constexpr unsigned kMaxGridWidth = 0x7fffffff;
 constexpr unsigned kMaxGridHeight = 65535;
+constexpr unsigned kMaxClusterBlocks = 8;
 constexpr int kMaxResidentThreads = 2048;
 constexpr int kMaxResidentBlocks = 32;
 constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
@@ -40,11 +41,21 @@ constexpr int kCacheBytes = 16 * 1024;  // little, so that it soon overflows
 
 constexpr int kUnwritten = 0xff;  // NaN in every floating type
 
-enum class State { kReady, kAtBarrier, kInWarp, kTrapped, kExited };
+enum class State { kReady, kInWarp, kInBlock, kInCluster, kTrapped, kExited };
+
+struct Block;
+struct Thread;
+
+// Those that a barrier is for.
+struct Party {
+  int live = 0;
+  std::vector<Thread*> waiting;
+};
 
 struct Thread {
-  explicit Thread(int rank) : rank(rank) {}
+  Thread(Block& block, int rank) : block(block), rank(rank) {}
 
+  Block& block;
   const int rank;  // in the block
   const int lane = rank % warpSize;
   uint3 index{};
@@ -58,19 +69,27 @@ struct Thread {
   std::uint64_t value = 0;  // brought, and then received
 };
 
+struct Block {
+  uint3 index{};
+  std::deque<Thread> threads;  // kept for later blocks
+  Party party;
+  // As long as the block lives; a sanitizer knows the heap's bounds.
+  std::unique_ptr<std::byte[]> shared;
+};
+
 struct Machine {
   std::mutex mutex;  // one grid at a time
   std::mt19937 random;
   std::map<const void*, int> allowed_shared_bytes;
-  std::unique_ptr<std::byte[]> shared;  // a sanitizer knows the heap's bounds
   const std::function<void()>* kernel = nullptr;
-  std::deque<Thread> threads;  // kept for later blocks
+  std::deque<Block> blocks;  // of the cluster; more are kept for later ones
+  int cluster_blocks = 0;
   int block_threads = 0;
-  int live_threads = 0;
-  std::vector<Thread*> at_barrier;
+  std::size_t shared_bytes = 0;  // of a block
+  Party cluster;
   std::vector<Thread*> ready;
   Thread* running = nullptr;
-  std::optional<std::string> failure;  // of the block
+  std::optional<std::string> failure;  // of the cluster
 
   Machine() {
     const char* seed = std::getenv("VTADL_EMULATOR_SEED");
@@ -97,7 +116,7 @@ std::ostream& operator<<(std::ostream& out, const Site& site) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Thread& thread) {
-  return out << "thread " << thread.index << " of block " << blockIdx;
+  return out << "thread " << thread.index << " of block " << thread.block.index;
 }
 
 template <typename... Parts>
@@ -110,9 +129,10 @@ std::string sentence(const Parts&... parts) {
 std::string whereabouts(const Thread* thread) {
   if (thread == nullptr) return "does not exist";
   if (thread->state == State::kExited) return "has exited";
-  const bool in_warp = thread->state == State::kInWarp;
-  return sentence("waits in ", thread->site, " for ",
-                  in_warp ? "its warp" : "its block");
+  const char* whom = thread->state == State::kInWarp    ? "its warp"
+                     : thread->state == State::kInBlock ? "its block"
+                                                        : "its cluster";
+  return sentence("waits in ", thread->site, " for ", whom);
 }
 
 // Collectives
@@ -133,9 +153,9 @@ void order_memory(const std::vector<Thread*>& threads) {
   Fiber::order(fibers);
 }
 
-void open_barrier_if_all_wait() {
-  std::vector<Thread*>& threads = machine.at_barrier;
-  if (static_cast<int>(threads.size()) != machine.live_threads) return;
+void open_barrier_if_all_wait(Party& party) {
+  std::vector<Thread*>& threads = party.waiting;
+  if (party.live == 0 || static_cast<int>(threads.size()) != party.live) return;
   std::uint64_t count = 0;
   for (const Thread* thread : threads) {
     if (!same(thread->site, threads.front()->site)) {
@@ -156,7 +176,8 @@ void open_barrier_if_all_wait() {
 
 Thread* thread_in_lane(const Thread& neighbour, int lane) {
   const int rank = neighbour.rank - neighbour.lane + lane;
-  return rank < machine.block_threads ? &machine.threads[rank] : nullptr;
+  return rank < machine.block_threads ? &neighbour.block.threads[rank]
+                                      : nullptr;
 }
 
 bool meets(const Thread& thread, const Thread* other) {
@@ -207,19 +228,27 @@ void join_collective(const Thread& thread) {
   if (missing_lane(thread) < 0) complete_collective(thread);
 }
 
-// A block
+// A cluster
 
 void run_thread() {
   (*machine.kernel)();
   machine.running->state = State::kExited;
 }
 
-void start_threads() {
-  machine.ready.clear();
-  machine.at_barrier.clear();
-  machine.live_threads = machine.block_threads;
+uint3 block_index(std::uint64_t block) {
+  const std::uint64_t row = block / gridDim.x;
+  return {static_cast<unsigned>(block % gridDim.x),
+          static_cast<unsigned>(row % gridDim.y),
+          static_cast<unsigned>(row / gridDim.y)};
+}
+
+void start_block(Block& block, uint3 index) {
+  block.index = index;
+  block.shared.reset(new std::byte[machine.shared_bytes]);
+  std::memset(block.shared.get(), kUnwritten, machine.shared_bytes);
+  block.party = {machine.block_threads, {}};
   for (int rank = 0; rank < machine.block_threads; ++rank) {
-    Thread& thread = machine.threads[rank];
+    Thread& thread = block.threads[rank];
     const unsigned row = rank / blockDim.x;
     thread.index = {rank % blockDim.x, row % blockDim.y, row / blockDim.y};
     thread.fiber.rewind(run_thread);
@@ -237,18 +266,32 @@ Thread& draw_ready_thread() {
   return thread;
 }
 
+void leave(Party& party) {
+  --party.live;
+  open_barrier_if_all_wait(party);
+}
+
+void wait_for(Party& party, Thread& thread) {
+  party.waiting.push_back(&thread);
+  open_barrier_if_all_wait(party);
+}
+
 void run_until_it_waits(Thread& thread) {
   machine.running = &thread;
   threadIdx = thread.index;
+  blockIdx = thread.block.index;
   thread.fiber.resume();
   switch (thread.state) {
     case State::kExited:
-      --machine.live_threads;
-      if (machine.live_threads > 0) open_barrier_if_all_wait();
+      leave(thread.block.party);
+      leave(machine.cluster);
+      if (thread.block.party.live == 0) thread.block.shared.reset();
       break;
-    case State::kAtBarrier:
-      machine.at_barrier.push_back(&thread);
-      open_barrier_if_all_wait();
+    case State::kInBlock:
+      wait_for(thread.block.party, thread);
+      break;
+    case State::kInCluster:
+      wait_for(machine.cluster, thread);
       break;
     case State::kInWarp:
       join_collective(thread);
@@ -258,30 +301,46 @@ void run_until_it_waits(Thread& thread) {
   }
 }
 
-// Threads remain that wait for one of their warp that will not come.
-void explain_deadlock() {
+std::string explain_deadlock_of_block(const Block& block) {
+  const Thread* waiting = nullptr;
   for (int rank = 0; rank < machine.block_threads; ++rank) {
-    const Thread& thread = machine.threads[rank];
-    if (thread.state != State::kInWarp) continue;
-    const int lane = missing_lane(thread);
-    machine.failure =
-        sentence(thread, " waits in ", thread.site, " for lane ", lane,
-                 ", which ", whereabouts(thread_in_lane(thread, lane)));
+    const Thread& thread = block.threads[rank];
+    if (thread.state == State::kInWarp) {
+      const int lane = missing_lane(thread);
+      return sentence(thread, " waits in ", thread.site, " for lane ", lane,
+                      ", which ", whereabouts(thread_in_lane(thread, lane)));
+    }
+    if (thread.state == State::kExited) continue;
+    if (waiting != nullptr && waiting->state != thread.state) {
+      return sentence(*waiting, ' ', whereabouts(waiting), " while ", thread,
+                      ' ', whereabouts(&thread));
+    }
+    waiting = &thread;
+  }
+  return "";  // waits for other blocks
+}
+
+// Threads remain that wait for others that will not come.
+void explain_deadlock() {
+  for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
+    const std::string reason = explain_deadlock_of_block(machine.blocks[rank]);
+    if (reason.empty()) continue;
+    machine.failure = reason;
     return;
   }
 }
 
-void run_block(std::uint64_t block, std::size_t shared_bytes) {
-  const std::uint64_t row = block / gridDim.x;
-  blockIdx = {static_cast<unsigned>(block % gridDim.x),
-              static_cast<unsigned>(row % gridDim.y),
-              static_cast<unsigned>(row / gridDim.y)};
-  std::memset(machine.shared.get(), kUnwritten, shared_bytes);
-  start_threads();
+void run_cluster(std::uint64_t cluster) {
+  machine.ready.clear();
+  machine.cluster = {machine.cluster_blocks * machine.block_threads, {}};
+  for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
+    start_block(machine.blocks[rank],
+                block_index(cluster * machine.cluster_blocks + rank));
+  }
   while (!machine.failure && !machine.ready.empty()) {
     run_until_it_waits(draw_ready_thread());
   }
-  if (!machine.failure && machine.live_threads > 0) explain_deadlock();
+  if (!machine.failure && machine.cluster.live > 0) explain_deadlock();
 }
 
 // A grid
@@ -289,6 +348,10 @@ void run_block(std::uint64_t block, std::size_t shared_bytes) {
 cudaError_t fail(cudaError_t error, const std::string& message) {
   error_message = message;
   return last_error = error;
+}
+
+unsigned cluster_blocks(const cudaLaunchConfig_t& config) {
+  return config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x;
 }
 
 cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
@@ -312,6 +375,12 @@ cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
                 sentence(config.dynamicSmemBytes, " bytes of shared memory; ",
                          allowed, " are allowed"));
   }
+  const unsigned cluster = cluster_blocks(config);
+  if (cluster == 0 || cluster > kMaxClusterBlocks || grid.x % cluster != 0 ||
+      resident_clusters(config) == 0) {
+    return fail(cudaErrorInvalidClusterSize,
+                sentence("invalid cluster of ", cluster, " blocks"));
+  }
   return cudaSuccess;
 }
 
@@ -320,19 +389,26 @@ void set_up_grid(const cudaLaunchConfig_t& config,
   gridDim = config.gridDim;
   blockDim = config.blockDim;
   machine.kernel = &thread;
-  machine.shared.reset(new std::byte[config.dynamicSmemBytes]);
+  machine.shared_bytes = config.dynamicSmemBytes;
   machine.block_threads = blockDim.x * blockDim.y * blockDim.z;
-  while (static_cast<int>(machine.threads.size()) < machine.block_threads) {
-    machine.threads.emplace_back(static_cast<int>(machine.threads.size()));
+  machine.cluster_blocks = static_cast<int>(cluster_blocks(config));
+  for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
+    if (static_cast<int>(machine.blocks.size()) == rank) {
+      machine.blocks.emplace_back();
+    }
+    Block& block = machine.blocks[rank];
+    while (static_cast<int>(block.threads.size()) < machine.block_threads) {
+      block.threads.emplace_back(block, static_cast<int>(block.threads.size()));
+    }
   }
 }
 
-std::vector<std::uint64_t> draw_block_order() {
-  const std::uint64_t row = gridDim.x;
-  std::vector<std::uint64_t> blocks(row * gridDim.y * gridDim.z);
-  std::iota(blocks.begin(), blocks.end(), std::uint64_t{0});
-  std::shuffle(blocks.begin(), blocks.end(), machine.random);
-  return blocks;
+std::vector<std::uint64_t> draw_cluster_order() {
+  const std::uint64_t row = gridDim.x / machine.cluster_blocks;
+  std::vector<std::uint64_t> clusters(row * gridDim.y * gridDim.z);
+  std::iota(clusters.begin(), clusters.end(), std::uint64_t{0});
+  std::shuffle(clusters.begin(), clusters.end(), machine.random);
+  return clusters;
 }
 
 }  // namespace
@@ -340,10 +416,23 @@ std::vector<std::uint64_t> draw_block_order() {
 // For kernels
 
 uint4* dynamic_shared_memory() {
-  return reinterpret_cast<uint4*>(machine.shared.get());
+  return reinterpret_cast<uint4*>(machine.running->block.shared.get());
 }
 
 int own_lane() { return machine.running->lane; }
+
+int rank_in_cluster() {
+  return static_cast<int>(blockIdx.x % machine.cluster_blocks);
+}
+
+void* in_block(void* here, int rank, Site site) {
+  const auto offset = static_cast<std::size_t>(
+      static_cast<std::byte*>(here) - machine.running->block.shared.get());
+  const bool exists = rank >= 0 && rank < machine.cluster_blocks &&
+                      machine.blocks[rank].shared != nullptr;
+  if (!exists || offset >= machine.shared_bytes) trap(site);
+  return machine.blocks[rank].shared.get() + offset;
+}
 
 unsigned live_lanes() {
   unsigned lanes = 0;
@@ -362,9 +451,16 @@ void trap(Site site) {
   machine.running->fiber.suspend();
 }
 
+void meet_cluster(Site site) {
+  Thread& thread = *machine.running;
+  thread.state = State::kInCluster;
+  thread.site = site;
+  thread.fiber.suspend();
+}
+
 int meet_block(bool predicate, Site site) {
   Thread& thread = *machine.running;
-  thread.state = State::kAtBarrier;
+  thread.state = State::kInBlock;
   thread.site = site;
   thread.value = predicate;
   thread.fiber.suspend();
@@ -408,16 +504,23 @@ int resident_blocks(int block_threads, std::size_t shared_bytes) {
                    kSharedBytesOfMultiprocessor / shared});
 }
 
+int resident_clusters(const cudaLaunchConfig_t& config) {
+  const dim3 block = config.blockDim;
+  const int blocks = resident_blocks(
+      static_cast<int>(block.x * block.y * block.z), config.dynamicSmemBytes);
+  return kMultiprocessors * blocks / static_cast<int>(cluster_blocks(config));
+}
+
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    const std::function<void()>& thread) {
   const std::lock_guard<std::mutex> lock(machine.mutex);
   const cudaError_t error = check_limits(config, kernel);
   if (error != cudaSuccess) return error;
   set_up_grid(config, thread);
-  for (const std::uint64_t block : draw_block_order()) {
-    run_block(block, config.dynamicSmemBytes);
+  for (const std::uint64_t cluster : draw_cluster_order()) {
+    run_cluster(cluster);
     if (machine.failure) {
-      machine.threads.clear();  // some are in the middle of the kernel
+      machine.blocks.clear();  // some threads are in the middle of the kernel
       return fail(cudaErrorLaunchFailure,
                   *std::exchange(machine.failure, std::nullopt));
     }
@@ -456,7 +559,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
       {cudaDevAttrMaxSharedMemoryPerMultiprocessor,
        kSharedBytesOfMultiprocessor},
       {cudaDevAttrMaxSharedMemoryPerBlockOptin, kSharedBytesOfBlock},
-      {cudaDevAttrClusterLaunch, 0},
+      {cudaDevAttrClusterLaunch, 1},
   };
   *value = values.at(attribute);
   return cudaSuccess;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "check.h"
-#include "common/launch.h"
+#include "common/cluster.h"
 
 namespace {
 
@@ -138,6 +138,35 @@ void barriers_count_the_threads_that_live() {
   }
 }
 
+// Each block's sum, found in the shared memory of all.
+__global__ void sum_of_cluster(const float* values, float* sums, int blocks) {
+  float* own = vtadl::shared_memory<float>();
+  const float sum = sum_of_warp(values[blockIdx.x * 32 + threadIdx.x]);
+  if (threadIdx.x == 0) *own = sum;
+  vtadl::cluster_sync();
+  float total = 0;
+  for (int i = 0; i < blocks; ++i) total += *vtadl::in_block(own, i);
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = total + float(vtadl::cluster_rank());
+  }
+  vtadl::cluster_sync();  // no block leaves whose memory another reads
+}
+
+void blocks_of_a_cluster_see_each_other() {
+  constexpr int kBlocks = 12;
+  std::vector<float> values(kBlocks * 32, 1);
+  for (const int cluster : {1, 2, 4}) {
+    std::vector<float> sums(kBlocks);
+    vtadl::LaunchShape shape{kBlocks, 32, 1024};
+    shape.cluster = cluster;
+    vtadl::launch("kernel", sum_of_cluster, shape, nullptr, values.data(),
+                  sums.data(), cluster);
+    for (int block = 0; block < kBlocks; ++block) {
+      CHECK(sums[block] == float(32 * cluster + block % cluster));
+    }
+  }
+}
+
 struct Atomics {
   int count = 0;
   unsigned long long wide = 0;
@@ -235,6 +264,26 @@ void the_limits_of_a_card_hold() {
   int blocks = 0;
   cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, empty, 256, 100 << 10);
   CHECK(blocks == 2);
+
+  const auto error_of_cluster = [](unsigned blocks, std::size_t shared_bytes) {
+    return error_of([=] {
+      vtadl::launch("empty", empty, {16, 1, shared_bytes, blocks}, nullptr);
+    });
+  };
+  CHECK(error_of_cluster(8, 100 << 10).empty());
+  CHECK(contains(error_of_cluster(8, 200 << 10), "invalid cluster of 8"));
+  CHECK(contains(error_of_cluster(16, 0), "invalid cluster of 16"));
+  CHECK(contains(error_of_cluster(3, 0), "invalid cluster of 3"));
+}
+
+void a_cluster_has_room_or_not() {
+  const auto has_room = [](unsigned blocks, std::size_t shared_bytes) {
+    return vtadl::has_room_for_cluster(empty, {8, 32, shared_bytes, blocks});
+  };
+  CHECK(has_room(1, 200 << 10));
+  CHECK(has_room(4, 200 << 10));
+  CHECK(has_room(8, 100 << 10));
+  CHECK(!has_room(8, 200 << 10));
 }
 
 }  // namespace
@@ -246,10 +295,12 @@ int main() {
     shuffles_stay_within_their_width();
     votes_count_the_lanes_of_their_mask();
     barriers_count_the_threads_that_live();
+    blocks_of_a_cluster_see_each_other();
     atomics_lose_no_update();
     each_thread_has_an_index_of_its_own();
     shared_memory_is_nan_in_each_new_block();
   }
   any_host_thread_may_launch();
   the_limits_of_a_card_hold();
+  a_cluster_has_room_or_not();
 }

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "check.h"
-#include "common/launch.h"
+#include "common/cluster.h"
 
 namespace {
 
@@ -39,6 +39,27 @@ __global__ void beyond_static(float* values) {
   values[threadIdx.x] = fixed[threadIdx.x + 1];
 }
 
+// Block 0 may have left.
+__global__ void block_that_left(float* values) {
+  float* shared = vtadl::shared_memory<float>();
+  shared[threadIdx.x] = values[threadIdx.x];
+  vtadl::cluster_sync();
+  float* of_first = vtadl::in_block(shared, 0);
+  if (blockIdx.x == 0) return;
+  vtadl::cluster_sync();
+  values[threadIdx.x] = of_first[threadIdx.x];
+}
+
+// Blocks of a cluster, without a barrier.
+__global__ void unordered_blocks(float* values) {
+  float* shared = vtadl::shared_memory<float>();
+  shared[threadIdx.x] = values[threadIdx.x];
+  __syncthreads();
+  const float read = *vtadl::in_block(shared + threadIdx.x, 1 - blockIdx.x);
+  vtadl::cluster_sync();
+  if (blockIdx.x == 0) values[threadIdx.x] = read;
+}
+
 __global__ void misaligned(float* values) {
   const auto* vectors = reinterpret_cast<const float4*>(values + 1);
   values[threadIdx.x] = vectors[threadIdx.x / 8].x;
@@ -58,6 +79,7 @@ __global__ void shuffle_for_barrier(float* values) {
 struct Case {
   const char* name;
   void (*kernel)(float*);
+  unsigned blocks = 1;  // of one cluster
 };
 
 constexpr Case kCases[] = {
@@ -65,6 +87,8 @@ constexpr Case kCases[] = {
     {"beyond_global", beyond_global},
     {"beyond_shared", beyond_shared},
     {"beyond_static", beyond_static},
+    {"block_that_left", block_that_left, 2},
+    {"unordered_blocks", unordered_blocks, 2},
     {"misaligned", misaligned},
     {"lost_update", lost_update},
     {"shuffle_for_barrier", shuffle_for_barrier},
@@ -77,9 +101,10 @@ int main(int count, char** arguments) {
   std::vector<float> values(kThreads);
   for (const Case& known : kCases) {
     if (std::strcmp(known.name, arguments[1]) != 0) continue;
-    vtadl::launch(known.name, known.kernel,
-                  {1, kThreads, kThreads * sizeof(float)}, nullptr,
-                  values.data());
+    vtadl::launch(
+        known.name, known.kernel,
+        {known.blocks, kThreads, kThreads * sizeof(float), known.blocks},
+        nullptr, values.data());
   }
   std::puts("finished");
 }

@@ -2,7 +2,7 @@
 #include <set>
 
 #include "check.h"
-#include "common/launch.h"
+#include "common/cluster.h"
 
 namespace {
 
@@ -16,12 +16,29 @@ std::string error_in(void (*kernel)(Params...), unsigned threads,
   });
 }
 
+template <typename... Params, typename... Args>
+std::string error_in_cluster(void (*kernel)(Params...), Args... args) {
+  return error_of([=] {
+    vtadl::launch("kernel", kernel, {4, 32, 1024, 4}, nullptr, args...);
+  });
+}
+
 template <bool kWithBarrier>
 __global__ void read_other_warp(float* sum) {
   float* shared = vtadl::shared_memory<float>();
   shared[threadIdx.x] = static_cast<float>(threadIdx.x);
   if (kWithBarrier) __syncthreads();
   if (threadIdx.x == 63) *sum = shared[0];
+}
+
+template <bool kWithBarrier>
+__global__ void read_other_block(float* sum) {
+  float* shared = vtadl::shared_memory<float>();
+  shared[threadIdx.x] = static_cast<float>(threadIdx.x);
+  if (kWithBarrier) vtadl::cluster_sync();
+  const float read = *vtadl::in_block(shared + 3, 0);
+  if (blockIdx.x == 1 && threadIdx.x == 0) *sum = read - 3;
+  vtadl::cluster_sync();
 }
 
 template <bool kWithBarrier>
@@ -32,12 +49,14 @@ __global__ void read_other_lane(float* sum) {
   if (threadIdx.x == 31) *sum = shared[0];
 }
 
-std::size_t results_over_seeds(void (*kernel)(float*), unsigned threads) {
+std::size_t results_over_seeds(void (*kernel)(float*), unsigned threads,
+                               unsigned cluster = 1) {
   std::set<bool> results;
   for (unsigned seed = 0; seed < 20; ++seed) {
     cuda_emulator::set_seed(seed);
     float sum = -1;
-    vtadl::launch("kernel", kernel, {1, threads, 1024}, nullptr, &sum);
+    vtadl::launch("kernel", kernel, {cluster, threads, 1024, cluster}, nullptr,
+                  &sum);
     results.insert(sum == 0);
   }
   return results.size();
@@ -46,6 +65,8 @@ std::size_t results_over_seeds(void (*kernel)(float*), unsigned threads) {
 void a_missing_barrier_lets_the_seed_decide() {
   CHECK(results_over_seeds(read_other_warp<true>, 64) == 1);
   CHECK(results_over_seeds(read_other_warp<false>, 64) == 2);
+  CHECK(results_over_seeds(read_other_block<true>, 32, 2) == 1);
+  CHECK(results_over_seeds(read_other_block<false>, 32, 2) == 2);
   CHECK(results_over_seeds(read_other_lane<true>, 32) == 1);
   CHECK(results_over_seeds(read_other_lane<false>, 32) == 2);
 }
@@ -95,6 +116,24 @@ __global__ void disagree_on_mask() {
   }
 }
 
+__global__ void part_at_cluster_barrier() {
+  if (blockIdx.x == 2 && threadIdx.x == 4) {
+    __syncthreads();
+  } else {
+    vtadl::cluster_sync();
+  }
+}
+
+__global__ void read_block_that_left() {
+  if (blockIdx.x == 0) return;
+  vtadl::cluster_sync();
+  vtadl::in_block(vtadl::shared_memory<float>(), 0);
+}
+
+__global__ void read_block_of_other_cluster() {
+  vtadl::in_block(vtadl::shared_memory<float>(), 4);
+}
+
 __global__ void trap_at_last() {
   if (threadIdx.x == 9) __trap();
 }
@@ -116,6 +155,12 @@ void divergence_is_an_error_that_says_who_and_where() {
   CHECK(contains(error_in(shuffle_three_lanes, 32, &value),
                  "shuffles with an invalid width"));
   CHECK(contains(error_in(disagree_on_mask, 3), "which waits in"));
+  CHECK(contains(error_in_cluster(part_at_cluster_barrier), "for its cluster"));
+  CHECK(contains(error_in_cluster(part_at_cluster_barrier), "for its block"));
+  CHECK(contains(error_in_cluster(read_block_that_left),
+                 "trapped in in_block<float> (cluster.h:"));
+  CHECK(contains(error_in_cluster(read_block_of_other_cluster),
+                 "trapped in in_block<float> (cluster.h:"));
   CHECK(contains(error_in(trap_at_last, 32),
                  "kernel: thread (9,0,0) of block (0,0,0) trapped in"));
 }

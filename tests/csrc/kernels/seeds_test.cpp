@@ -43,7 +43,7 @@ struct GmmCase {
   ScaleParam scale_param;
 };
 
-// Both passes one after the other, and at once.
+// Both passes one after the other, and at once, which keeps log N_k or not.
 Results run_gmm(const GmmCase& c) {
   const bool is_tril = c.scale_param == ScaleParam::kTril;
   const std::int64_t parameters = c.rows * c.components;
@@ -75,7 +75,7 @@ Results run_gmm(const GmmCase& c) {
       {scale.data(), shared, c.components, scale_count / parameters}};
   const std::int64_t each = c.samples * c.components;
   Results r;
-  for (int pass = 0; pass < 2; ++pass) {
+  for (int run = 0; run < 3; ++run) {
     for (const std::int64_t count :
          {c.samples, each, each, each, c.samples * c.features, mu_count,
           scale_count}) {
@@ -99,13 +99,19 @@ Results run_gmm(const GmmCase& c) {
   };
   gmm_cpu_kernels_in_use().forward(forward(0));
   gmm_cpu_kernels_in_use().backward(backward(0, grad.data()));
-  gmm_cpu_kernels_in_use().forward_backward({forward(7), backward(7, nullptr)});
+  for (const bool keeps_components : {true, false}) {
+    const int first = keeps_components ? 7 : 14;
+    GmmForwardBackward both{forward(first), backward(first, nullptr)};
+    both.forward.keeps_components = keeps_components;
+    gmm_cpu_kernels_in_use().forward_backward(both);
+  }
   return r;
 }
 
 const GmmCase kGmmCases[] = {
     {"gmm", 70, 5, 35, 70, ScaleParam::kLogStd},
     {"gmm in packs", 9, 20, 64, 9, ScaleParam::kStd},
+    {"gmm, a cluster for each sample", 3, 29, 512, 3, ScaleParam::kLogStd},
     {"gmm of many samples", 60, 3, 8, 60, ScaleParam::kLogStd},
     {"gmm of two features", 300, 5, 2, 300, ScaleParam::kSoftplus},
     {"gmm, shared", 700, 5, 6, 1, ScaleParam::kLogStd},
