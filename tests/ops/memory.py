@@ -9,6 +9,7 @@ import torch
 
 MIB, GIB = 2**20, 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LEAST_APART = 2**16
 
 
 def free_memory(device):
@@ -62,14 +63,33 @@ def _resident(what):
 
 @contextmanager
 def _blocks_apart():
-    """Each large one goes back to the system when it is freed, and leaves no gap among others."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
-    mallopt(_M_MMAP_THRESHOLD, 2**16)
+    """Each large one goes back to the system when it is freed, and none lies in a gap among others."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    libc.mallopt(_M_MMAP_THRESHOLD, _LEAST_APART)
+    in_gaps = list(_fill_gaps(libc))
     try:
         yield
     finally:  # to where glibc's own adjustment ends: later tests would take much longer
-        mallopt(_M_MMAP_THRESHOLD, 2**25)
-        mallopt(_M_TRIM_THRESHOLD, 2**26)
+        for block in in_gaps:
+            libc.free(block)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**26)
+
+
+def _fill_gaps(libc):
+    size = 64 * MIB
+    while size >= _LEAST_APART:
+        block = libc.malloc(size)
+        is_apart = ctypes.c_size_t.from_address(block - 8).value & 2  # what glibc notes before each block
+        if is_apart:
+            libc.free(block)
+            size //= 2
+        else:
+            yield block
 
 
 def return_freed_memory():
