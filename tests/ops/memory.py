@@ -70,8 +70,9 @@ def _blocks_apart():
         return
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     libc.mallopt(_M_MMAP_THRESHOLD, _LEAST_APART)
-    in_gaps = list(_fill_gaps(libc))
+    in_gaps = []
     try:
+        _fill_gaps(libc, in_gaps)
         yield
     finally:  # to where glibc's own adjustment ends: later tests would take much longer
         for block in in_gaps:
@@ -80,16 +81,16 @@ def _blocks_apart():
         libc.mallopt(_M_TRIM_THRESHOLD, 2**26)
 
 
-def _fill_gaps(libc):
+def _fill_gaps(libc, blocks):
     size = 64 * MIB
-    while size >= _LEAST_APART:
+    while size >= _LEAST_APART and len(blocks) < 1000:  # other allocators know nothing of this
         block = libc.malloc(size)
         is_apart = ctypes.c_size_t.from_address(block - 8).value & 2  # what glibc notes before each block
         if is_apart:
             libc.free(block)
             size //= 2
         else:
-            yield block
+            blocks.append(block)
 
 
 def return_freed_memory():

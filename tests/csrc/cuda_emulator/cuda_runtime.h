@@ -89,7 +89,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
                    const std::function<void()>& thread);
 cudaError_t allow_shared_bytes(const void* kernel, int bytes);
 int resident_blocks(int block_threads, std::size_t shared_bytes);
-int resident_clusters(const cudaLaunchConfig_t& config);
+cudaError_t count_clusters(int* clusters, const cudaLaunchConfig_t& config,
+                           const void* kernel);
 
 }  // namespace cuda_emulator
 
@@ -156,8 +157,9 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(
 }
 
 template <typename... Params>
-cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*)(Params...),
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters,
+                                           void (*kernel)(Params...),
                                            const cudaLaunchConfig_t* config) {
-  *clusters = cuda_emulator::resident_clusters(*config);
-  return cudaSuccess;
+  return cuda_emulator::count_clusters(clusters, *config,
+                                       reinterpret_cast<const void*>(kernel));
 }

@@ -354,6 +354,13 @@ unsigned cluster_blocks(const cudaLaunchConfig_t& config) {
   return config.numAttrs == 0 ? 1 : config.attrs->val.clusterDim.x;
 }
 
+int resident_clusters(const cudaLaunchConfig_t& config) {
+  const dim3 block = config.blockDim;
+  const int blocks = resident_blocks(
+      static_cast<int>(block.x * block.y * block.z), config.dynamicSmemBytes);
+  return kMultiprocessors * blocks / static_cast<int>(cluster_blocks(config));
+}
+
 cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
   const dim3 grid = config.gridDim;
   const dim3 block = config.blockDim;
@@ -376,8 +383,7 @@ cudaError_t check_limits(const cudaLaunchConfig_t& config, const void* kernel) {
                          allowed, " are allowed"));
   }
   const unsigned cluster = cluster_blocks(config);
-  if (cluster == 0 || cluster > kMaxClusterBlocks || grid.x % cluster != 0 ||
-      resident_clusters(config) == 0) {
+  if (cluster == 0 || cluster > kMaxClusterBlocks || grid.x % cluster != 0) {
     return fail(cudaErrorInvalidClusterSize,
                 sentence("invalid cluster of ", cluster, " blocks"));
   }
@@ -504,11 +510,12 @@ int resident_blocks(int block_threads, std::size_t shared_bytes) {
                    kSharedBytesOfMultiprocessor / shared});
 }
 
-int resident_clusters(const cudaLaunchConfig_t& config) {
-  const dim3 block = config.blockDim;
-  const int blocks = resident_blocks(
-      static_cast<int>(block.x * block.y * block.z), config.dynamicSmemBytes);
-  return kMultiprocessors * blocks / static_cast<int>(cluster_blocks(config));
+cudaError_t count_clusters(int* clusters, const cudaLaunchConfig_t& config,
+                           const void* kernel) {
+  const std::lock_guard<std::mutex> lock(machine.mutex);
+  const cudaError_t error = check_limits(config, kernel);
+  if (error == cudaSuccess) *clusters = resident_clusters(config);
+  return error;
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
@@ -516,6 +523,10 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
   const std::lock_guard<std::mutex> lock(machine.mutex);
   const cudaError_t error = check_limits(config, kernel);
   if (error != cudaSuccess) return error;
+  if (resident_clusters(config) == 0) {
+    return fail(cudaErrorInvalidClusterSize,
+                sentence("no room for a cluster of ", cluster_blocks(config)));
+  }
   set_up_grid(config, thread);
   for (const std::uint64_t cluster : draw_cluster_order()) {
     run_cluster(cluster);

@@ -271,19 +271,24 @@ void the_limits_of_a_card_hold() {
     });
   };
   CHECK(error_of_cluster(8, 100 << 10).empty());
-  CHECK(contains(error_of_cluster(8, 200 << 10), "invalid cluster of 8"));
+  CHECK(contains(error_of_cluster(8, 200 << 10), "no room for a cluster of 8"));
   CHECK(contains(error_of_cluster(16, 0), "invalid cluster of 16"));
   CHECK(contains(error_of_cluster(3, 0), "invalid cluster of 3"));
 }
 
+__global__ void never_launched() {}
+
 void a_cluster_has_room_or_not() {
   const auto has_room = [](unsigned blocks, std::size_t shared_bytes) {
-    return vtadl::has_room_for_cluster(empty, {8, 32, shared_bytes, blocks});
+    return vtadl::has_room_for_cluster(never_launched,
+                                       {16, 32, shared_bytes, blocks});
   };
   CHECK(has_room(1, 200 << 10));
   CHECK(has_room(4, 200 << 10));
   CHECK(has_room(8, 100 << 10));
   CHECK(!has_room(8, 200 << 10));
+  CHECK(!has_room(16, 0));  // not a size that there is
+  CHECK(cudaGetLastError() == cudaSuccess);
 }
 
 }  // namespace
