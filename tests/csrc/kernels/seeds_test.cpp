@@ -111,7 +111,8 @@ Results run_gmm(const GmmCase& c) {
 const GmmCase kGmmCases[] = {
     {"gmm", 70, 5, 35, 70, ScaleParam::kLogStd},
     {"gmm in packs", 9, 20, 64, 9, ScaleParam::kStd},
-    {"gmm, a cluster for each sample", 3, 29, 512, 3, ScaleParam::kLogStd},
+    {"gmm, clusters of two blocks", 3, 29, 512, 3, ScaleParam::kLogStd},
+    {"gmm, clusters of eight blocks", 2, 900, 64, 2, ScaleParam::kLogStd},
     {"gmm of many samples", 60, 3, 8, 60, ScaleParam::kLogStd},
     {"gmm of two features", 300, 5, 2, 300, ScaleParam::kSoftplus},
     {"gmm, shared", 700, 5, 6, 1, ScaleParam::kLogStd},
