@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
 from vtadl.scoring import Scores
 
 PIXELS_OF_AN_IMAGE = 64  # rows and columns of the grid at which a map is sampled
 
 
-class Threshold(nn.Module):
+class Threshold(FullPrecisionModule):
     """The score that a new normal one exceeds with a chosen probability; kept in the checkpoint.
 
     Of n normal scores it is the k-th smallest, k = n + 1 - floor(rate * (n + 1)): a further score of the same
@@ -22,6 +23,7 @@ class Threshold(nn.Module):
     the largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
     """
 
+    @full_precision()
     def __init__(self) -> None:
         super().__init__()
         self.value: Tensor
@@ -48,7 +50,7 @@ class Threshold(nn.Module):
         return 0.5 + 0.5 * distance / (1 + distance.abs())
 
 
-class Calibration(nn.Module):
+class Calibration(FullPrecisionModule):
     """The thresholds of images and of pixels."""
 
     def __init__(self, image_rate: float, pixel_rate: float) -> None:
@@ -59,13 +61,14 @@ class Calibration(nn.Module):
         self.pixel = Threshold()
 
     @torch.no_grad()
+    @in_full_precision
     def fit(self, score: Callable[[Tensor], Scores], batches: Iterable[Tensor]) -> None:
         """Takes both thresholds from batches [B, 3, H, W] of normal images that training has not seen."""
         scores, pixels = [], []
         for images in batches:
             batch = score(images)
-            scores.append(batch.image.float())
-            pixels.append(sample_pixels(batch.map.float()))
+            scores.append(batch.image)
+            pixels.append(sample_pixels(batch.map))
         self.image.fit(torch.cat(scores), self.image_rate)
         self.pixel.fit(torch.cat(pixels), self.pixel_rate)
 
@@ -104,9 +107,10 @@ class Decisions(NamedTuple):
     mask: Tensor  # [B, H, W] bool
 
 
+@in_full_precision
 def decide(calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Decisions:
     """Compares scores with the thresholds, their maps enlarged to images of `size` (height, width)."""
-    maps = F.interpolate(scores.map.float(), size, mode="bilinear")[:, 0]
-    score = scores.image.float()
-    normalised, normalised_map = calibration.image.normalise(score), calibration.pixel.normalise(maps)
-    return Decisions(score, normalised, normalised > 0.5, maps, normalised_map, normalised_map > 0.5)
+    maps = F.interpolate(scores.map, size, mode="bilinear")[:, 0]
+    normalised = calibration.image.normalise(scores.image)
+    normalised_map = calibration.pixel.normalise(maps)
+    return Decisions(scores.image, normalised, normalised > 0.5, maps, normalised_map, normalised_map > 0.5)

@@ -21,18 +21,20 @@ from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Background, Descriptor, Likelihood, Positions, VTADLLoss
 from vtadl.model.equal_norm import EqualNorm
 from vtadl.model.loss import LossTerms
+from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision, require_precision
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.ranges import require_fraction, require_not_negative, require_positive
 from vtadl.scoring import AnomalyScorer, Scores, Term
 from vtadl.tiles import cut, join
 
 
-class AnomalyDetector(L.LightningModule):
+class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
 
     evaluation: Evaluation  # of the latest test
     fit: Fit = "stretch"  # how the data module gave images the size of the network
 
+    @full_precision()
     def __init__(
         self,
         likelihood: Likelihood = "dictionary",
@@ -128,12 +130,14 @@ class AnomalyDetector(L.LightningModule):
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
 
+    @in_full_precision
     def setup(self, stage: str) -> None:
         """Fits the dictionary to the training images, unless a checkpoint brings its own.
 
         Raises:
-            InputError: If the trainer was given no data module.
+            InputError: If the trainer was given no data module, or a precision in which nothing is float32.
         """
+        require_precision(self.trainer.precision)
         resumed = self.trainer.ckpt_path is not None
         has_dictionary = self.network.likelihood == "dictionary"
         fitted = has_dictionary and self.network.dictionary.fitted
@@ -151,6 +155,7 @@ class AnomalyDetector(L.LightningModule):
             top_patches, smoothing = self.scorer.top_patches, self.scorer.smoothing
             fit_dictionary(self.network, self.norm(images), top_patches, smoothing, self.fixed)
 
+    @in_full_precision
     def forward(self, images: Tensor, seen: bool = False) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1].
 
@@ -175,6 +180,7 @@ class AnomalyDetector(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.scorer.reset(self.network.aligned)
 
+    @in_full_precision
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         images = self.norm(cut(batch["image"], self.network.image_size))
         prediction = self.network(images)
@@ -185,6 +191,7 @@ class AnomalyDetector(L.LightningModule):
             prediction = self.network(images)
             self.scorer.update_anomalous(images, prediction, self.network.patch_scores(prediction), masks)
 
+    @in_full_precision
     def on_validation_epoch_end(self) -> None:
         separation = self.scorer.finish()
         if separation is not None:
@@ -192,7 +199,7 @@ class AnomalyDetector(L.LightningModule):
         if not self.trainer.sanity_checking:
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
             batches = islice(loader, int(self.trainer.num_val_batches[0]))
-            images = (batch["image"].to(self.device, self.dtype) for batch in batches)
+            images = (batch["image"].to(self.device) for batch in batches)
             self.calibration.fit(partial(self, seen=True), images)
 
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:

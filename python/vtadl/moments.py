@@ -1,14 +1,17 @@
 """Running means and standard deviations of what normal images give."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from vtadl.precision import FullPrecisionModule, full_precision
 
 _LEAST_DEVIATION = 0.1  # of that of all places together
 
 
-class Moments(nn.Module):
+class Moments(FullPrecisionModule):
     """Mean and standard deviation of each entry of the values seen, kept in the checkpoint."""
 
+    @full_precision()
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.count: Tensor

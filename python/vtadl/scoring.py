@@ -1,14 +1,15 @@
 """From a prediction to anomaly scores: one number per image and one per pixel."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtadl.model import Prediction
 from vtadl.moments import Moments
+from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
 from vtadl.separation import auroc
 from vtadl.smoothing import largest_mean, smooth
 from vtadl_ext import ssim
@@ -37,7 +38,7 @@ class Examples(NamedTuple):
     changed: Tensor  # [M, rows, columns]: whether a place is anomalous
 
 
-class AnomalyScorer(nn.Module):
+class AnomalyScorer(FullPrecisionModule):
     """Averages terms of different units, each in standard deviations from held-out normal images.
 
     The NLL of an image is the mean of the largest ones of its patches. Where `normalised`, each place
@@ -47,6 +48,7 @@ class AnomalyScorer(nn.Module):
     further term has to gain something.
     """
 
+    @full_precision()
     def __init__(
         self,
         grid: tuple[int, int],
@@ -73,7 +75,6 @@ class AnomalyScorer(nn.Module):
         self._seen: list[list[Examples]] = [[], []]
         self._aligned = False
         self._count(self.fixed_terms or CHOICES[0])
-        self.register_load_state_dict_post_hook(lambda *_: self._note_reconstruction())
 
     @property
     def chooses(self) -> bool:
@@ -86,12 +87,14 @@ class AnomalyScorer(nn.Module):
         self.pixel_moments.reset()
         self._seen = [[], []]
 
+    @in_full_precision
     def update(self, images: Tensor, prediction: Prediction, patch_scores: Tensor) -> None:
         """Takes in a batch of normal images."""
         maps = self._pixel_terms(images, prediction.reconstruction, patch_scores)
         self._remember(0, images, prediction, patch_scores, maps, torch.zeros_like(patch_scores))
         self.pixel_moments.update(maps)
 
+    @in_full_precision
     def update_anomalous(
         self, images: Tensor, prediction: Prediction, patch_scores: Tensor, masks: Tensor
     ) -> None:
@@ -100,6 +103,7 @@ class AnomalyScorer(nn.Module):
         changed = F.adaptive_avg_pool2d(masks, self.grid)[:, 0] > 0.25
         self._remember(1, images, prediction, patch_scores, maps, changed)
 
+    @in_full_precision
     def finish(self) -> float | None:
         """Makes the choice and takes the moments; returns how well made anomalies were told, if any."""
         normal = _join(self._seen[0])
@@ -113,6 +117,7 @@ class AnomalyScorer(nn.Module):
         self._take_moments(normal)
         return separation
 
+    @in_full_precision
     def forward(
         self, images: Tensor, prediction: Prediction, patch_scores: Tensor, seen: bool = False
     ) -> Scores:
@@ -213,6 +218,10 @@ class AnomalyScorer(nn.Module):
     def _count(self, terms: Sequence[Term]) -> None:
         """Makes these terms count, all alike."""
         self.weights.copy_(torch.tensor([float(term in terms) for term in TERMS]) / len(terms))
+        self._note_reconstruction()
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
         self._note_reconstruction()
 
     def _note_reconstruction(self) -> None:

@@ -11,6 +11,7 @@ from vtadl.model.extractor import FeatureExtractor
 from vtadl.model.mixture import Mixture
 from vtadl.model.projection import Projection
 from vtadl.model.resizing import Resizing
+from vtadl.precision import full_precision, in_full_precision
 
 Positions = Literal["own", "shared"]
 Descriptor = Literal["energies", "pixels", "pretrained"]
@@ -42,6 +43,7 @@ class Dictionary(Resizing):
     leave out, the background knows nothing: a colour among grey images is as unlikely as without it.
     """
 
+    @full_precision()
     def __init__(
         self, extractors: Mapping[Descriptor, FeatureExtractor], features: int, trained: bool = False
     ) -> None:
@@ -90,6 +92,7 @@ class Dictionary(Resizing):
         self.descriptor = self.descriptors[int(state)]
 
     @torch.no_grad()
+    @in_full_precision
     def describe(self, images: Tensor, descriptor: Descriptor) -> None:
         """Takes a descriptor, and its principal components from normal images [N, C, H, W]."""
         self.descriptor = descriptor
@@ -97,11 +100,13 @@ class Dictionary(Resizing):
         self.projection.fit(images, self.extractor)
 
     @torch.no_grad()
+    @in_full_precision
     def components_of(self, images: Tensor) -> Tensor:
         """Principal components [N, P, D] of images [N, C, H, W], before whitening."""
         return torch.cat([self.projection(self.extractor(chunk)) for chunk in images.split(_CHUNK)])
 
     @torch.no_grad()
+    @in_full_precision
     def fit(
         self,
         components: Tensor,
@@ -154,11 +159,13 @@ class Dictionary(Resizing):
         covariance = samples.transpose(1, 2) @ samples / len(x)
         self.rotation = torch.linalg.eigh(covariance.double()).eigenvectors.float()
 
+    @in_full_precision
     def features_of(self, components: Tensor) -> Tensor:
         """Principal components [B, P, D] to what the mixture is the density of."""
         x = components * self.factors - self.centre
         return torch.einsum("bpd,pde->bpe", x, self.rotation) if self.aligned else x
 
+    @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, P, D] of images [B, C, H, W].
 
@@ -174,6 +181,7 @@ class Dictionary(Resizing):
         logits = self.log_weights if offsets is None else self.log_weights + offsets
         return Mixture(logits, self.mu, self.log_std)
 
+    @in_full_precision
     def background_nll(self, features: Tensor) -> Tensor | float:
         """Of features [B, P, D] under the background, [B, P]; 0 without one."""
         if not self.background_logits.numel():
@@ -185,6 +193,7 @@ class Dictionary(Resizing):
         return background.nll(_explained(x), "none")
 
     @torch.no_grad()
+    @in_full_precision
     def scores(self, components: Tensor) -> Tensor:
         """Negative log-likelihood [N, P] in nats, less that of the background, given principal components."""
         features = map(self.features_of, components.split(_CHUNK))

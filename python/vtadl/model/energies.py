@@ -4,9 +4,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtadl.model.extractor import FeatureExtractor
+from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
 from vtadl.smoothing import averaging_matrix
 
 _SIDE = 3  # of the filters, in pixels
@@ -22,6 +23,7 @@ class LocalEnergies(FeatureExtractor):
     normal, and hides that its colour is not.
     """
 
+    @full_precision()
     def __init__(self, image_size: tuple[int, int], stride: int) -> None:
         """Remembers the grid.
 
@@ -37,11 +39,13 @@ class LocalEnergies(FeatureExtractor):
         self.filters: Tensor
         self.floor: Tensor
 
+    @in_full_precision
     def fit(self, images: Tensor) -> None:
         """Takes the scale of the energies from normal images [N, C, H, W]."""
         energies = [self._energies(chunk).mean((0, 2, 3, 4)) for chunk in images.split(16)]
         self.floor = _FLOOR * torch.stack(energies).mean(0) + 1e-8
 
+    @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] to means and log-energies [B, P, 9 * C]."""
         energies = self._energies(images) + self.floor[:, None, None, None]
@@ -55,9 +59,10 @@ class LocalEnergies(FeatureExtractor):
         return self.inner(responses.square()).unflatten(0, images.shape[:2])
 
 
-class Averaging(nn.Module):
+class Averaging(FullPrecisionModule):
     """A Gaussian filter of one pixel and the mean over cells, as products with two matrices."""
 
+    @full_precision()
     def __init__(self, image_size: tuple[int, int], cell: int, pixel: int = 1) -> None:
         """`cell` pixels a side become one value; values that are given lie `pixel` pixels apart."""
         super().__init__()
@@ -67,6 +72,7 @@ class Averaging(nn.Module):
         self.rows: Tensor
         self.columns: Tensor
 
+    @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Images [*, H, W] to means of cells."""
         across = F.linear(images, self.columns)

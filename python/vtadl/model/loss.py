@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from vtadl.model.vtadl import Prediction
+from vtadl.precision import in_full_precision
 from vtadl_ext import reconstruction_loss
 
 
@@ -31,6 +32,7 @@ class VTADLLoss(nn.Module):
         self.mse_weight = mse_weight
         self.ssim_weight = ssim_weight
 
+    @in_full_precision
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
         """Loss of a batch of images [B, 3, H, W] in [0, 1], which have been reconstructed."""
         assert prediction.reconstruction is not None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vtadl.errors import InputError
 from vtadl.model.extractor import FeatureExtractor
+from vtadl.precision import full_precision, in_full_precision
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -19,6 +20,7 @@ class PretrainedPatches(FeatureExtractor):
     The image is resized to what the transformer was trained on where its configuration says so.
     """
 
+    @full_precision()
     def __init__(self, source: str, image_size: tuple[int, int], layers: Sequence[int] = (-2, -1)) -> None:
         """Loads the transformer.
 
@@ -52,6 +54,7 @@ class PretrainedPatches(FeatureExtractor):
         return super().train(False)
 
     @torch.no_grad()
+    @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] to features [B, P, F], row by row."""
         images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
@@ -72,6 +75,6 @@ def _load(source: str) -> Any:
             "pretrained features need transformers: pip install 'vtadl-ext[pretrained]'"
         ) from error
     try:
-        return AutoModel.from_pretrained(source).eval().requires_grad_(False)
+        return AutoModel.from_pretrained(source).float().eval().requires_grad_(False)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the pretrained model {source}: {error}") from error

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vtadl.model.resizing import Resizing
+from vtadl.precision import full_precision, in_full_precision
 
 _ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; keeps the logarithm of flat windows finite
 _ROUNDING = 1e-6  # of the largest eigenvalue; no more than that is left by the equal channels of grey images
@@ -16,6 +17,7 @@ class Projection(Resizing):
     logarithm keeps a heavy-tailed energy from drowning all others.
     """
 
+    @full_precision()
     def __init__(self, features: int, chunk: int = 16) -> None:
         super().__init__()
         self.features = features
@@ -29,6 +31,7 @@ class Projection(Resizing):
         self.register_buffer("eigenvalues", torch.zeros(0))  # [D - 1], descending
         self.register_buffer("energy", torch.zeros(3))  # floor, mean and deviation of its logarithm
 
+    @in_full_precision
     def fit(self, images: Tensor, extractor: nn.Module) -> None:
         """Takes the components of the features of images [N, C, H, W]."""
         chunks = images.split(self.chunk)
@@ -52,6 +55,7 @@ class Projection(Resizing):
         energies = torch.cat([self(extractor(chunk))[..., -1].flatten() for chunk in chunks])
         self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])
 
+    @in_full_precision
     def forward(self, x: Tensor) -> Tensor:
         """Features [..., F] to components [..., D] in units of x; the last, the energy's, has unit scale."""
         centred = x - self.mean
@@ -62,6 +66,7 @@ class Projection(Resizing):
         energy = (rest / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
         return torch.cat([components, ((energy - mean) / deviation)[..., None]], dim=-1)
 
+    @in_full_precision
     def whitening(self, softness: float) -> Tensor:
         """Factors [D] that bring every component to unit variance at softness 0, and none at infinity.
 

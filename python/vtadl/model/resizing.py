@@ -4,8 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vtadl.precision import FullPrecisionModule
 
-class Resizing(nn.Module):
+
+class Resizing(FullPrecisionModule):
     """A module whose own parameters and buffers take the sizes of the state that is loaded."""
 
     def replace(self, name: str, values: Tensor) -> None:

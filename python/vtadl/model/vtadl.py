@@ -1,6 +1,7 @@
 """VT-ADL: a vision transformer with a reconstruction decoder and a mixture-density head."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from vtadl.model.noise import GaussianNoise
 from vtadl.model.pretrained import PretrainedPatches
 from vtadl.model.transformer import TransformerEncoder
 from vtadl.model.windows import Windows
+from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
 from vtadl.ranges import require_not_negative, require_positive
 from vtadl_ext import MixtureHead
 
@@ -32,7 +34,7 @@ class Prediction(NamedTuple):
     mixture: Mixture | PredictedMixture
 
 
-class VTADL(nn.Module):
+class VTADL(FullPrecisionModule):
     """The network of Mishra et al., "VT-ADL", ISIE 2021, with every size open.
 
     Under the `dictionary` likelihood, the mixture is one of fixed features of windows of the image. Its
@@ -44,6 +46,7 @@ class VTADL(nn.Module):
     a head that is shown the value it has to predict copies it. `public-code` does just that.
     """
 
+    @full_precision()
     def __init__(
         self,
         image_size: int | tuple[int, int] = 128,
@@ -144,8 +147,13 @@ class VTADL(nn.Module):
     def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
         """Images [B, 3, H, W] in [0, 1] to their features and mixtures, and their reconstruction if asked to.
 
-        Without that, a dictionary whose gate is closed does not need the transformer at all.
+        Without that, a dictionary whose gate is closed does not need the transformer at all. Autocast counts
+        in training alone, and never for the dictionary: whatever is scored is computed in float32.
         """
+        with nullcontext() if self.training else full_precision():
+            return self._predict(images.to(self.embedding.positions.dtype), reconstruct)
+
+    def _predict(self, images: Tensor, reconstruct: bool) -> Prediction:
         if not reconstruct and self.likelihood == "dictionary" and not self.gate.open:
             return Prediction(None, self.dictionary(images), self.dictionary.mixture(None))
         tokens = self.encoder(self.embedding(images))
@@ -154,6 +162,7 @@ class VTADL(nn.Module):
         features, mixture = self._mixture(images, tokens, noisy, vector)
         return Prediction(self.decoder(vector) if reconstruct else None, features, mixture)
 
+    @in_full_precision
     def patch_scores(self, prediction: Prediction) -> Tensor:
         """How unlike normal ones patches are, [B, rows, columns]: their NLL, less that of a background."""
         scores = prediction.mixture.nll(prediction.features, reduction="none")

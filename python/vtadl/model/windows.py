@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vtadl.errors import InputError
 from vtadl.model.extractor import FeatureExtractor
+from vtadl.precision import in_full_precision
 
 
 class Windows(FeatureExtractor):
@@ -35,6 +36,7 @@ class Windows(FeatureExtractor):
                 )
         self.stride, self.window, self.scales = stride, window, tuple(scales)
 
+    @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] to the pixels of their windows [B, P, C * window² * scales]."""
         return torch.cat([self._at_scale(images, scale) for scale in self.scales], dim=1).transpose(1, 2)

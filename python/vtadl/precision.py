@@ -1,0 +1,92 @@
+"""One precision, float32 or more, whatever a user has set for everything else.
+
+Scores are logarithms of small energies, and of densities of many features. Rounded to bfloat16 they would be
+noise, and a threshold that was taken in one precision means nothing in another.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from itertools import chain
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from vtadl.errors import InputError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+_BACKENDS = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
+)
+_ACCEPTED = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # of Lightning's names
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it there is no autocast, new tensors are float32, and products are not rounded to TF32."""
+    with ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, _DEVICES):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_dtype() != torch.float32:
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float32)
+        for backend in _BACKENDS:
+            if backend.fp32_precision not in ("ieee", "none"):
+                stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+                backend.fp32_precision = "ieee"
+        yield
+
+
+def in_full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorates a function that computes in :func:`full_precision`.
+
+    The floats among its arguments become float32, or what the module is whose method it is.
+    """
+
+    @wraps(function)
+    def decorated(*arguments: _P.args, **named: _P.kwargs) -> _R:
+        cast = partial(_cast, dtype=_precision_of(arguments[0]))
+        with full_precision():
+            return function(*tree_map(cast, arguments), **tree_map(cast, named))
+
+    return decorated
+
+
+class FullPrecisionModule(nn.Module):
+    """A module that never becomes less than float32: `half()`, `to("cuda", torch.bfloat16)` at most move it.
+
+    So a larger model can be converted that a detector is a part of.
+    """
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def move(tensor: Tensor) -> Tensor:
+            moved = function(tensor)
+            changed = moved.dtype != tensor.dtype and moved.dtype not in (torch.float32, torch.float64)
+            return tensor.to(moved.device) if changed else moved
+
+        return super()._apply(move, recurse)
+
+
+def require_precision(precision: Any) -> None:
+    """Raises InputError for a precision of Lightning in which images or weights would not be float32."""
+    if precision not in _ACCEPTED:
+        raise InputError(
+            f"trainer.precision {precision} would round images and densities: use 32-true, or bf16-mixed or "
+            "16-mixed, in which only the transformer and the decoder are trained in half precision"
+        )
+
+
+def _precision_of(owner: object) -> torch.dtype:
+    tensors = chain(owner.parameters(), owner.buffers()) if isinstance(owner, nn.Module) else ()
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
