@@ -1,23 +1,33 @@
 """What is in a data set, and what is wrong with it, before any training."""
 
-import hashlib
 import os
-from collections import Counter
-from collections.abc import Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vtadl.data.content import Content, is_image, read_contents
 from vtadl.data.file_module import FileDataModule
-from vtadl.data.images import open_image, read_marked, upright_size
+from vtadl.data.images import read_marks, upright_size
+from vtadl.data.listing import files_below, first_few, has_image_suffix, is_hidden, is_predicted, list_images
+from vtadl.data.masks import looks_inverted
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
+from vtadl.data.split import Split
 from vtadl.errors import InputError
+
+# Why files are not used.
+HIDDEN = "hidden files, which are left out"
+PREDICTED = "pictures that `vtadl predict` wrote, which are left out"
+BROKEN = "links that lead nowhere"
+UNUSED = "images in no place where they would be used"
+UNKNOWN = "images whose suffix is not that of an image, which are left out"
+OTHERS = "files that are no images"
 
 
 @dataclass
@@ -45,33 +55,31 @@ class DataReport:
         return {0: "no problem", 1: "1 problem"}.get(len(self.problems), f"{len(self.problems)} problems")
 
 
-class Content(NamedTuple):
-    """An image file that can be read."""
-
-    description: str  # size and mode
-    digest: bytes  # of the pixels
-
-
 def check(data: ImageDataModule, read: bool = True) -> DataReport:
     """Counts the images of a data set, and reads every file if asked to.
 
     Data that are not image files are read anyway. Of files, finds masks without an image; by reading, those
-    that cannot be read, masks that are empty or of another size than their image, and test images that are in
-    the training too, or are both normal and anomalous.
+    that cannot be read, copies, masks that are empty, of another size than their image or of doubtful
+    meaning, test images that are in the training too, or are both normal and anomalous, and files below the
+    root that are not used.
     """
     report = DataReport()
     if not isinstance(data, FileDataModule):
         _count(data, report)
         return report
-    train, test = _list(data, report)
-    if not read:
+    split = _split(data, report)
+    test = _test_records(data, report) if split else None
+    if not read or split is None:
         return report
-    contents = _read([*train, *(record.path for record in test)], report)
-    report.sizes.update(content.description for content in contents.values())
-    report.problems += _duplicates(contents, train, test)
-    for record in test:
-        if record.path in contents and record.mask is not None:
-            report.problems += _mask_problems(record.path, record.mask, record.label)
+    contents = split.contents | read_contents([record.path for record in test or []])
+    report.problems += [content.error for content in contents.values() if content.error]
+    report.sizes.update(content.picture.description for content in contents.values() if content.picture)
+    report.problems += [*filter(None, [split.about_copies()]), *data.doubts(), *_odd_ones(split)]
+    report.problems += _duplicates(contents, split, test or [])
+    for record in test or []:
+        if contents[record.path].picture and record.mask is not None:
+            _check_mask(record, report)
+    _check_unused(data, {*split.contents, *_files_of(test or [])}, test is not None, report)
     return report
 
 
@@ -88,63 +96,111 @@ def _count(data: ImageDataModule, report: DataReport) -> None:
     report.counts |= {f"test {kind}": count for kind, count in sorted(kinds.items())}
 
 
-def _list(data: FileDataModule, report: DataReport) -> tuple[list[Path], list[Record]]:
-    """Images to train and validate with, and to test with; what stops a listing is reported."""
+def _split(data: FileDataModule, report: DataReport) -> Split | None:
+    """Images to train and validate with; None where something stops the listing, which is reported."""
     try:
-        train = data.normal_images()
-        report.counts |= dict(zip(("training", "validation"), map(len, data.split(train)), strict=True))
+        split = data.split()
     except InputError as error:
         report.problems.append(str(error))
-        return [], []
+        return None
+    report.counts |= {"training": len(split.training), "validation": len(split.validation)}
+    return split
+
+
+def _test_records(data: FileDataModule, report: DataReport) -> list[Record] | None:
+    """Images to test with; training needs none, so that it is only noted what stops their listing."""
     try:
         test, problems = data.test_records()
     except InputError as error:
         report.notes.append(str(error))
-        return train, []
+        return None
     report.problems += problems
     report.counts |= {f"test {kind}": count for kind, count in Counter(r.kind for r in test).items()}
     report.masks.update("without" if record.mask is None else "with" for record in test if record.label)
-    return train, test
+    return test
 
 
-def _read(paths: Sequence[Path], report: DataReport) -> dict[Path, Content]:
-    def read(path: Path) -> Content | InputError:
-        try:
-            image = open_image(path)
-        except InputError as error:
-            return error
-        description = f"{image.width}x{image.height} {image.mode}"
-        return Content(description, hashlib.blake2b(description.encode() + image.tobytes()).digest())
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        results = dict(zip(paths, threads.map(read, paths), strict=True))
-    report.problems += [str(error) for error in results.values() if isinstance(error, InputError)]
-    return {path: content for path, content in results.items() if isinstance(content, Content)}
+def _odd_ones(split: Split) -> list[str]:
+    """Names what may be masks among the normal images: those of two values, where others have more."""
+    pictures = {path: content.picture for path, content in split.contents.items() if content.picture}
+    odd = [path for path, picture in pictures.items() if picture.is_two_valued]
+    if not odd or 2 * len(odd) > len(pictures):
+        return []
+    return [f"{len(odd)} of the normal images have two values at most, as masks do: {first_few(odd)}"]
 
 
-def _duplicates(contents: dict[Path, Content], train: Sequence[Path], test: Sequence[Record]) -> list[str]:
-    trained = {contents[path].digest: path for path in train if path in contents}
-    tested: dict[bytes, Record] = {}
+def _duplicates(contents: dict[Path, Content], split: Split, test: Sequence[Record]) -> list[str]:
+    trained = {content.identity: path for path, content in reversed(split.contents.items())}
+    tested: dict[str, Record] = {}
     problems = []
     for record in test:
-        if record.path not in contents:
-            continue
-        digest = contents[record.path].digest
-        if digest in trained:
-            problems.append(f"test image {record.path} is the training image {trained[digest]}")
-        other = tested.setdefault(digest, record)
+        identity = contents[record.path].identity
+        if identity in trained:
+            problems.append(f"test image {record.path} is the training image {trained[identity]}")
+        other = tested.setdefault(identity, record)
         if other.label != record.label:
             problems.append(f"test image {record.path} ({record.kind}) is {other.path} ({other.kind})")
     return problems
 
 
-def _mask_problems(path: Path, mask: Path, label: int) -> list[str]:
+def _check_mask(record: Record, report: DataReport) -> None:
+    path, mask = record.path, record.mask
+    assert mask is not None
     try:
-        marked = read_marked(mask)
+        marks = read_marks(mask)
     except InputError as error:
-        return [str(error)]
-    if marked.size != upright_size(path):
-        return [f"mask {mask} is {marked.size} pixels, but its image {path} is {upright_size(path)}"]
-    if (marked.getbbox() is not None) != bool(label):
-        return [f"mask {mask} marks {'no pixel' if label else 'pixels of a normal image'}"]
-    return []
+        report.problems.append(str(error))
+        return
+    size, image_size = marks.pixels.shape[::-1], upright_size(path)
+    if size != image_size:
+        report.problems.append(f"mask {mask} is {size} pixels, but its image {path} is {image_size}")
+    elif marks.pixels.any() != bool(record.label):
+        what = "no pixel" if record.label else "pixels of a normal image"
+        report.problems.append(f"mask {mask} marks {what}")
+    elif marks.problem:
+        report.problems.append(f"mask {mask} {marks.problem}")
+    elif looks_inverted(marks.pixels):
+        report.problems.append(
+            f"mask {mask} marks {marks.pixels.mean():.0%} of its image and all of its border; 0, black or "
+            "transparent has to be what is normal"
+        )
+    elif marks.note:
+        report.notes.append(f"mask {mask} {marks.note}")
+
+
+def _check_unused(data: FileDataModule, used: set[Path], tested: bool, report: DataReport) -> None:
+    """Names the files below the root that are neither used nor named already."""
+    known = {os.path.realpath(path) for path in used}
+    named = "\n".join(report.problems)
+    unused = [
+        path
+        for path in files_below(data.root)
+        if os.path.realpath(path) not in known and str(path) not in named
+    ]
+    of_reason: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(unused):
+        of_reason[_reason(path, data.root)].append(path.relative_to(data.root).as_posix())
+    for reason, paths in sorted(of_reason.items()):
+        is_problem = reason in (UNKNOWN, BROKEN) or (reason == UNUSED and data.uses_all and tested)
+        sentences = report.problems if is_problem else report.notes
+        sentences.append(f"{reason}: {len(paths)} ({first_few(paths)})")
+
+
+def _reason(path: Path, root: Path) -> str:
+    """Why a file is not used."""
+    if is_hidden(path, root):
+        return HIDDEN
+    if is_predicted(path):
+        return PREDICTED
+    if not path.exists():
+        return BROKEN
+    if has_image_suffix(path):
+        return UNUSED
+    return UNKNOWN if is_image(path) else OTHERS
+
+
+def _files_of(test: Sequence[Record]) -> Iterator[Path]:
+    for record in test:
+        yield record.path
+        if record.mask is not None:
+            yield from list_images(record.mask) if record.mask.is_dir() else [record.mask]

@@ -1,19 +1,22 @@
 """What the data modules that read image files share: the split, and what is said where files are missing."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.files import ImageFiles, collate_tiles
 from vtadl.data.images import Fit
+from vtadl.data.manifest import Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
+from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
 from vtadl.ranges import require_fraction, require_not_negative
 
@@ -26,6 +29,7 @@ class FileDataModule(ImageDataModule):
     """
 
     layout: ClassVar[str]  # one sentence: the files expected, and for published data where to get them
+    uses_all: ClassVar[bool] = True  # whether every image below the root is to be used
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class FileDataModule(ImageDataModule):
             seed: Seed of the split and of the training order.
         """
         super().__init__(image_size, batch_size, seed, augmentation)
-        self.root = Path(root)
+        self.root = Path(os.path.expanduser(root))
         self.val_fraction = val_fraction
         self.fit: Fit = fit
         require_not_negative(cache_gb=cache_gb, workers=workers)
@@ -65,6 +69,10 @@ class FileDataModule(ImageDataModule):
     @abstractmethod
     def normal_images(self) -> list[Path]:
         """The images to train and validate with, sorted."""
+
+    def validation_images(self) -> list[Path]:
+        """Images to validate with, where the layout has a place for them."""
+        return []
 
     @abstractmethod
     def test_records(self) -> tuple[list[Record], list[str]]:
@@ -82,7 +90,10 @@ class FileDataModule(ImageDataModule):
                 raise InputError(problems[0])
             self.test_set = ImageFiles(records, self.image_size, self.fit)
         else:
-            parts = self.split(self.normal_images())
+            split = self.split()
+            for sentence in filter(None, [split.about_copies(), *self.doubts()]):
+                rank_zero_info(sentence)
+            parts = [[Record(path) for path in part] for part in (split.training, split.validation)]
             bytes_each = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
                 ImageFiles(part, self.image_size, self.fit, bytes_each * len(part)) for part in parts
@@ -98,14 +109,22 @@ class FileDataModule(ImageDataModule):
             return {"batch_size": 1}
         return {"batch_size": self.batch_size, "collate_fn": partial(collate_tiles, tile=self.image_size)}
 
-    def split(self, paths: Sequence[Path]) -> tuple[list[Record], list[Record]]:
-        """Training and validation images; the same ones for the same paths and seed."""
+    def split(self) -> Split:
+        """Training and validation images: the same ones for the same contents and seed.
+
+        Raises:
+            InputError: If there are too few.
+        """
         require_fraction(val_fraction=self.val_fraction)
-        if len(paths) < 3:
-            raise InputError(f"{paths[0].parent} needs at least 3 images, 2 of them for validation")
-        held_out = min(max(2, round(self.val_fraction * len(paths))), len(paths) - 1)
-        val, train = draw(paths, held_out, self.seed)
-        return [Record(path) for path in train], [Record(path) for path in val]
+        return split_images(self.normal_images(), self.validation_images(), self.val_fraction, self.seed)
+
+    def manifest(self) -> Manifest:
+        """The images that are trained and validated with, copies among them."""
+        return Manifest(os.path.abspath(self.root), self.split().entries(self.root))
+
+    def doubts(self) -> list[str]:
+        """What may not be meant about the normal images, one sentence each."""
+        return []
 
     def require_images(self, paths: Sequence[Path], where: Path) -> None:
         """Raises InputError, which says what is expected, unless there are images."""
@@ -113,10 +132,3 @@ class FileDataModule(ImageDataModule):
             raise InputError(f"there is no folder {self.root}; {self.layout}")
         if not paths:
             raise InputError(f"there is no image in {where}; {self.layout}")
-
-
-def draw(paths: Sequence[Path], count: int, seed: int) -> tuple[list[Path], list[Path]]:
-    """So many random paths, and the others; both sorted."""
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
-    drawn, others = ([paths[index] for index in part] for part in (order[:count], order[count:]))
-    return sorted(drawn), sorted(others)

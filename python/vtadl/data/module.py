@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.data.augmentation import Augmentation
+from vtadl.data.manifest import Manifest
 from vtadl.model import as_pair
 from vtadl.ranges import require_positive
 
@@ -49,6 +50,10 @@ class ImageDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def setup(self, stage: str) -> None:
         """Makes `test_set` for the stage "test", the other two for any other stage."""
+
+    def manifest(self) -> Manifest | None:
+        """The images that are trained and validated with, where they are files that may change."""
+        return None
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Changes training images, on the device that trains."""

@@ -1,0 +1,94 @@
+"""What image files hold: digests by which a file, or a picture, is known again."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from vtadl.data.images import numbers_of, open_image
+from vtadl.data.listing import FORMATS
+from vtadl.errors import InputError
+
+
+class Picture(NamedTuple):
+    """What a file decodes to."""
+
+    pixels: str  # digest of them, upright and without transparency
+    description: str  # size and mode
+    is_two_valued: bool
+
+
+class Content(NamedTuple):
+    """An image file, or why it cannot be read."""
+
+    file: str  # digest of its bytes
+    picture: Picture | None
+    error: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The same for all files of one picture."""
+        return self.file if self.picture is None else self.picture.pixels
+
+
+_DECODED: dict[str, Picture] = {}  # by the digest of the file's bytes: decoding takes longer than reading
+
+
+def read_contents(paths: Iterable[Path]) -> dict[Path, Content]:
+    """What image files hold, read by as many threads as there are cores."""
+    paths = list(paths)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(zip(paths, threads.map(_read, paths), strict=True))
+
+
+def draw(contents: Iterable[Content], count: int, seed: int, purpose: str) -> set[str]:
+    """So many random pictures, by their identity.
+
+    They depend on the seed and on what the files hold: without a picture, or with one more, at most one other
+    is drawn.
+    """
+    files: dict[str, str] = {}
+    for content in contents:
+        files[content.identity] = min(content.file, files.get(content.identity, content.file))
+    ranks = {identity: digest(f"{seed} {purpose} {file}".encode()) for identity, file in files.items()}
+    return set(sorted(ranks, key=ranks.__getitem__)[:count])
+
+
+def digest(content: bytes) -> str:
+    """32 hexadecimal digits."""
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image does, whatever it is called."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
+def _read(path: Path) -> Content:
+    try:
+        file = digest(path.read_bytes())
+    except OSError as error:  # a link that leads nowhere, maybe
+        return Content(digest(os.fsencode(path)), None, f"cannot read image {path}: {error.strerror}")
+    try:
+        if file not in _DECODED:
+            _DECODED[file] = _describe(open_image(path), str(path))
+        return Content(file, _DECODED[file])
+    except InputError as error:
+        return Content(file, None, str(error))
+
+
+def _describe(image: Image.Image, name: str) -> Picture:
+    description = f"{image.width}x{image.height} {image.mode}"
+    values = numbers_of(image, name)
+    if (values == values[..., :1]).all():  # grey, whether or not it is kept as a colour
+        values = values[..., :1]
+    pixels = digest(f"{values.shape} {values.dtype}".encode() + values.tobytes())
+    return Picture(pixels, description, image.getcolors(2) is not None)
