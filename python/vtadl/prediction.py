@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,17 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from vtadl.data.images import Fit, eight_bit_rgb, list_images, open_image
+from vtadl.data.images import Fit, eight_bit_rgb, open_image
+from vtadl.data.listing import (
+    WRITTEN,
+    files_below,
+    first_few,
+    is_predicted,
+    matches,
+    split_glob,
+    why_left_out,
+    written_pictures,
+)
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.files import atomic_path
@@ -63,6 +74,7 @@ def predict(
 
     Writes scores.csv and scores.json, and for each image a 16-bit map, a mask and an overlay, below `output`.
     An image that cannot be read is named on standard error and in scores.json, and left out of the others.
+    Pictures that an earlier call wrote are never taken for images.
 
     Args:
         images: Image files, folders of them, or patterns such as `new/**/*.png`.
@@ -82,9 +94,14 @@ def predict(
     require_positive(batch_size=batch_size)
     require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
-    dataset = PredictionFiles(find_images(images), detector.image_size, detector.module.fit)
+    names, left_out = survey(images)
+    if left_out:
+        print(f"vtadl: {_summary(left_out)}", file=sys.stderr)
+    dataset = PredictionFiles(names, detector.image_size, detector.module.fit)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
-    rows, unreadable, folder = [], [], Path(output)
+    rows, unreadable, folder = [], [], Path(os.path.expanduser(output))
+    if written_pictures(folder / "scores.json") is None:
+        write_scores(folder, detector, [], [])  # even an interrupted run is to be known by it
     for batch in progress(loader, "scoring"):
         for loaded, detection in detect(detector, batch):
             if detection is None:
@@ -104,34 +121,71 @@ def find_images(arguments: Sequence[str]) -> dict[str, Path]:
     """The image files that files, folders and patterns stand for, by their path below what they share.
 
     Raises:
-        InputError: If an argument stands for nothing.
+        InputError: If an argument stands for no image.
     """
+    return survey(arguments)[0]
+
+
+def survey(arguments: Sequence[str]) -> tuple[dict[str, Path], dict[Path, str]]:
+    """The same, and why each of the other files that the arguments stand for is left out."""
     if not arguments:
         raise InputError("no images are given")
-    paths: dict[Path, None] = {}
-    roots = []
+    folder_of: dict[Path, Path] = {}  # below which the name of an image begins
+    left_out: dict[Path, str] = {}
     for argument in arguments:
-        matches = [argument] if Path(argument).exists() else sorted(glob.glob(argument, recursive=True))
-        found = [file for match in matches for file in _files(Path(match))]
-        if not found:
-            raise InputError(f"there is no image {argument}")
-        paths.update(dict.fromkeys(map(_absolute, found)))
-        roots += [_folder(_absolute(Path(match))) for match in matches]
-    root = os.path.commonpath(roots)
-    return {path.relative_to(root).as_posix(): path for path in paths}
+        reason_of = {_absolute(path): (folder, reason) for path, folder, reason in _stands_for(argument)}
+        images = {
+            path: _absolute(folder) for path, (folder, reason) in sorted(reason_of.items()) if not reason
+        }
+        others = {path: reason for path, (_, reason) in sorted(reason_of.items()) if reason}
+        if not images:
+            raise InputError(f"there is no image {argument}" + (f"; {_summary(others)}" if others else ""))
+        folder_of |= {path: folder for path, folder in images.items() if path not in folder_of}
+        left_out |= others
+    root = os.path.commonpath(list(folder_of.values()))
+    return {path.relative_to(root).as_posix(): path for path in folder_of}, left_out
+
+
+def _stands_for(argument: str) -> Iterator[tuple[Path, Path, str]]:
+    """The files that an argument stands for, with the folder given or matched, and why they are left out."""
+    given = Path(os.path.expanduser(argument))
+    if given.is_dir():
+        yield from ((path, given, why_left_out(path, given)) for path in files_below(given))
+    elif os.path.lexists(given):  # is read, whatever it is called
+        yield given, given.parent, WRITTEN if is_predicted(given) else ""
+    else:
+        for path, folder in _matching(argument):
+            yield path, folder, why_left_out(path, folder)
+
+
+def _matching(pattern: str) -> Iterator[tuple[Path, Path]]:
+    """The files that a pattern matches, or whose folder it matches, each with the folder."""
+    base, parts = split_glob(Path(), pattern)
+    if "**" not in parts:  # all that is below the base may be much
+        for match in sorted(map(Path, glob.glob(os.path.join(glob.escape(str(base)), *parts)))):
+            yield from ((path, match) for path in files_below(match))
+            if not match.is_dir():
+                yield match, match.parent
+        return
+    for path in files_below(base):
+        names = path.relative_to(base).parts
+        matched = [names[:end] for end in range(len(names) + 1) if matches(names[:end], parts)]
+        if matched:
+            yield path, path.parent if matched[0] == names else base.joinpath(*matched[0])
+
+
+def _summary(left_out: dict[Path, str]) -> str:
+    """How many files are left out, and why."""
+    counts = Counter(left_out.values())
+    return "left out are " + ", ".join(
+        f"{count} {reason} ({first_few(path for path, why in left_out.items() if why == reason)})"
+        for reason, count in counts.items()
+    )
 
 
 def _absolute(path: Path) -> Path:
     """Links stay what they are called."""
     return Path(os.path.abspath(path))
-
-
-def _files(path: Path) -> list[Path]:
-    return list_images(path, "**/*") if path.is_dir() else [path]
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
 
 
 def detect(detector: Detector, batch: Sequence[Loaded]) -> Iterator[tuple[Loaded, Detection | None]]:

@@ -11,23 +11,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vtadl.data.content import Content, is_image, read_contents
+from vtadl.data.content import Content, read_contents
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.images import read_marks, upright_size
-from vtadl.data.listing import files_below, first_few, has_image_suffix, is_hidden, is_predicted, list_images
+from vtadl.data.listing import BROKEN, UNKNOWN, files_below, first_few, list_images, why_left_out
 from vtadl.data.masks import looks_inverted
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.data.split import Split
 from vtadl.errors import InputError
 
-# Why files are not used.
-HIDDEN = "hidden files, which are left out"
-PREDICTED = "pictures that `vtadl predict` wrote, which are left out"
-BROKEN = "links that lead nowhere"
 UNUSED = "images in no place where they would be used"
-UNKNOWN = "images whose suffix is not that of an image, which are left out"
-OTHERS = "files that are no images"
 
 
 @dataclass
@@ -179,24 +173,12 @@ def _check_unused(data: FileDataModule, used: set[Path], tested: bool, report: D
     ]
     of_reason: dict[str, list[str]] = defaultdict(list)
     for path in sorted(unused):
-        of_reason[_reason(path, data.root)].append(path.relative_to(data.root).as_posix())
+        reason = why_left_out(path, data.root) or UNUSED
+        of_reason[reason].append(path.relative_to(data.root).as_posix())
     for reason, paths in sorted(of_reason.items()):
         is_problem = reason in (UNKNOWN, BROKEN) or (reason == UNUSED and data.uses_all and tested)
         sentences = report.problems if is_problem else report.notes
         sentences.append(f"{reason}: {len(paths)} ({first_few(paths)})")
-
-
-def _reason(path: Path, root: Path) -> str:
-    """Why a file is not used."""
-    if is_hidden(path, root):
-        return HIDDEN
-    if is_predicted(path):
-        return PREDICTED
-    if not path.exists():
-        return BROKEN
-    if has_image_suffix(path):
-        return UNUSED
-    return UNKNOWN if is_image(path) else OTHERS
 
 
 def _files_of(test: Sequence[Record]) -> Iterator[Path]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from PIL import Image
 
 from vtadl.data.images import numbers_of, open_image
-from vtadl.data.listing import FORMATS
 from vtadl.errors import InputError
 
 
@@ -61,15 +60,6 @@ def draw(contents: Iterable[Content], count: int, seed: int, purpose: str) -> se
 def digest(content: bytes) -> str:
     """32 hexadecimal digits."""
     return blake2b(content, digest_size=16).hexdigest()
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file begins as an image does, whatever it is called."""
-    try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
 
 
 def _read(path: Path) -> Content:

@@ -33,6 +33,13 @@ FORMATS = tuple(name for name in (*_SAFE, "WEBP") if name in Image.OPEN)
 SUFFIXES = frozenset(
     suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")
 )
+# Why files are left out.
+HIDDEN = "hidden files"
+WRITTEN = "files that `vtadl predict` wrote"
+BROKEN = "links that lead nowhere"
+UNKNOWN = "images whose suffix is not that of an image"
+OTHERS = "files that are no images"
+
 WILDCARDS = "*?["
 PREDICTED = ("maps", "masks", "overlays")  # folders of pictures that `vtadl predict` writes
 
@@ -46,8 +53,8 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
     base, parts = split_glob(folder, pattern)
     return sorted(
         path
-        for path in files_below(base)
-        if _matches(path.relative_to(base).parts, parts)
+        for path in files_below(base, None if "**" in parts else len(parts))
+        if matches(path.relative_to(base).parts, parts)
         and has_image_suffix(path)
         and not is_hidden(path, base)
         and not is_predicted(path)
@@ -77,8 +84,20 @@ def split_glob(folder: Path, pattern: str) -> tuple[Path, tuple[str, ...]]:
     return (base, ("**", "*")) if base.is_dir() else (base.parent, (base.name,))
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All that is no folder, those of linked folders included; each folder once, and none that it is in."""
+def matches(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether the parts of a path match those of a glob, where `**` stands for any number of them."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(matches(names[start:], parts[1:]) for start in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], parts[0]) and matches(names[1:], parts[1:])
+
+
+def files_below(folder: Path, levels: int | None = None) -> Iterator[Path]:
+    """All files below a folder, so many levels deep, and those of linked folders.
+
+    Each folder is visited once, and none that the given one is in: links may lead in circles.
+    """
     if not folder.is_dir():
         return
     seen = {_identity(parent) for parent in folder.absolute().parents}
@@ -88,11 +107,12 @@ def files_below(folder: Path) -> Iterator[Path]:
         if _identity(current) in seen:
             continue
         seen.add(_identity(current))
+        is_last = len(current.relative_to(folder).parts) + 1 == levels
         for entry in sorted(os.scandir(current), key=lambda entry: entry.name):
-            if _is_folder(entry):
-                (links if entry.is_symlink() else folders).append(Path(entry))
-            else:
+            if not _is_folder(entry):
                 yield Path(entry)
+            elif not is_last:
+                (links if entry.is_symlink() else folders).append(Path(entry))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -113,15 +133,30 @@ def is_hidden(path: Path, base: Path) -> bool:
 
 
 def is_predicted(path: Path) -> bool:
-    """Whether `vtadl predict` wrote a picture: it lies beside the scores that say so, and is called so."""
+    """Whether `vtadl predict` wrote a file: a picture beside the scores that say so, or those."""
     path = path.absolute()
+    if path.name in ("scores.csv", "scores.json"):
+        return written_pictures(path.with_name("scores.json")) is not None
     for parent in path.parents:
         if parent.name in PREDICTED:
-            written = _written_pictures(parent.parent / "scores.json")
+            written = written_pictures(parent.parent / "scores.json")
             if written is not None:
-                twice = has_image_suffix(path) and has_image_suffix(Path(path.stem))
-                return twice or path.relative_to(parent.parent).as_posix() in written
+                is_called_so = has_image_suffix(path) and has_image_suffix(Path(path.stem))
+                return is_called_so or path.relative_to(parent.parent).as_posix() in written
     return False
+
+
+def why_left_out(path: Path, base: Path) -> str:
+    """Why a file below a folder is not taken for an image; nothing if it is."""
+    if is_hidden(path, base):
+        return HIDDEN
+    if is_predicted(path):
+        return WRITTEN
+    if has_image_suffix(path):
+        return ""
+    if not path.exists():
+        return BROKEN
+    return UNKNOWN if _is_image(path) else OTHERS
 
 
 def first_few(paths: Iterable[str | Path], most: int = 3) -> str:
@@ -131,12 +166,13 @@ def first_few(paths: Iterable[str | Path], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _matches(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    if not parts:
-        return not names
-    if parts[0] == "**":
-        return any(_matches(names[start:], parts[1:]) for start in range(len(names) + 1))
-    return bool(names) and fnmatchcase(names[0], parts[0]) and _matches(names[1:], parts[1:])
+def _is_image(path: Path) -> bool:
+    """Whether a file begins as an image does, whatever it is called."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -144,7 +180,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _written_pictures(scores: Path) -> frozenset[str] | None:
+def written_pictures(scores: Path) -> frozenset[str] | None:
     """The pictures that a file of scores lists; None if it is none of `vtadl predict`."""
     try:
         return _read_scores(scores, scores.stat().st_mtime_ns)
