@@ -1,5 +1,6 @@
 """Checkpoint files of trained detectors."""
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         InputError: If there is none, or the file is not whole.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         path = path / "best.ckpt"
     if not path.is_file():

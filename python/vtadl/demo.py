@@ -41,7 +41,7 @@ def demo(
     """
     require_positive(epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    start, folder = time.perf_counter(), Path(output)
+    start, folder = time.perf_counter(), Path(output).expanduser()
     results = []
     for texture in textures:
         print(f"{texture}: training on {train_count} crops, {epochs} epochs")

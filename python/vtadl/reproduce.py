@@ -73,7 +73,16 @@ def mnist(
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
         return MNISTDigit(root, int(name), size, seed=seed)
 
-    _reproduce("mnist", "mnist", data, [str(digit) for digit in digits], seeds, Path(output), epochs, model)
+    _reproduce(
+        "mnist",
+        "mnist",
+        data,
+        [str(digit) for digit in digits],
+        seeds,
+        Path(output).expanduser(),
+        epochs,
+        model,
+    )
 
 
 def mvtec(
@@ -98,7 +107,7 @@ def mvtec(
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
         return MVTecAD(root, name, image_size=size, val_fraction=0.15, seed=seed)
 
-    _reproduce("mvtec", "small", data, categories, seeds, Path(output), epochs, model)
+    _reproduce("mvtec", "small", data, categories, seeds, Path(output).expanduser(), epochs, model)
 
 
 def _reproduce(

@@ -1,26 +1,30 @@
 """What is in a data set, and what is wrong with it, before any training."""
 
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vtadl.data.content import Content, read_contents
 from vtadl.data.file_module import FileDataModule
-from vtadl.data.images import read_marks, upright_size
+from vtadl.data.images import open_image, read_marks, upright_size
 from vtadl.data.listing import BROKEN, UNKNOWN, files_below, first_few, list_images, why_left_out
-from vtadl.data.masks import looks_inverted
+from vtadl.data.masks import levels_of, looks_inverted
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.data.split import Split
 from vtadl.errors import InputError
 
+DEFECTS = "defects_config.json"  # of MVTec LOCO AD
 UNUSED = "images in no place where they would be used"
 
 
@@ -73,6 +77,7 @@ def check(data: ImageDataModule, read: bool = True) -> DataReport:
     for record in test or []:
         if contents[record.path].picture and record.mask is not None:
             _check_mask(record, report)
+    report.problems += _unexplained_levels(data.root, test or [])
     _check_unused(data, {*split.contents, *_files_of(test or [])}, test is not None, report)
     return report
 
@@ -160,6 +165,32 @@ def _check_mask(record: Record, report: DataReport) -> None:
         )
     elif marks.note:
         report.notes.append(f"mask {mask} {marks.note}")
+
+
+def _unexplained_levels(root: Path, test: Sequence[Record]) -> list[str]:
+    """Names levels of the masks of MVTec LOCO AD's layout that its file of defects does not explain."""
+    explained = {0, 1, 255, *_levels_of_defects(root / DEFECTS)}
+    found: dict[float, Path] = {}
+    for record in test:
+        if record.mask is not None and record.mask.is_dir():
+            for path in list_images(record.mask):
+                with suppress(InputError):  # reported already
+                    found |= dict.fromkeys(np.unique(levels_of(open_image(path))).tolist(), path)
+    unknown = sorted(found.keys() - explained)
+    if not unknown:
+        return []
+    return [
+        f"no {DEFECTS} in {root} explains level {first_few(f'{level:g}' for level in unknown)} of "
+        f"masks such as {found[unknown[0]]}, which counts as anomalous as every level but 0 does"
+    ]
+
+
+def _levels_of_defects(path: Path) -> list[int]:
+    """The levels by which MVTec LOCO AD's masks tell kinds of defects apart."""
+    try:
+        return [defect["pixel_value"] for defect in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _check_unused(data: FileDataModule, used: set[Path], tested: bool, report: DataReport) -> None:

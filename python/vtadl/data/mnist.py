@@ -1,6 +1,7 @@
 """MNIST with one digit as the normal class."""
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -75,7 +76,8 @@ class MNISTDigit(ImageDataModule):
         require_fraction(val_fraction=val_fraction)
         if self.image_size != (28, 28):
             raise InputError(f"MNIST has images of 28x28 pixels, but image_size is {image_size}")
-        self.root, self.digit, self.val_fraction = Path(root), digit, val_fraction
+        self.root = Path(os.path.expanduser(root))
+        self.digit, self.val_fraction = digit, val_fraction
 
     def setup(self, stage: str) -> None:
         """Reads the files.
