@@ -13,9 +13,11 @@ from torch import Tensor
 
 from vtadl.calibration import decide
 from vtadl.checkpoints import load_detector
+from vtadl.data.images import MAX_PIXELS
 from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.inputs import Picture, lay_over, prepare
+from vtadl.precision import full_precision
 from vtadl.ranges import require_positive
 from vtadl.scoring import Scores
 
@@ -76,23 +78,28 @@ class Detector:
         """
         return cls(load_detector(path), device)
 
-    def predict(self, images: Input | Sequence[Input], batch_size: int = 16) -> Any:
+    def predict(
+        self, images: Input | Sequence[Input], batch_size: int = 16, max_pixels: int = MAX_PIXELS
+    ) -> Any:
         """What the detector makes of an image or of several.
 
         Args:
             images: One image, or several: a list, an array [B, H, W, C] or a tensor [B, C, H, W]. An image
-                is the path of a file, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W]. Both
-                hold bytes, or floats in [0, 1]; C is 1, 3, or 4 with alpha, which is ignored.
+                is the path of a file, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W]. Files
+                and PIL images are turned as their EXIF says. Arrays and tensors hold floats in [0, 1], bools,
+                or integers, whose white is the largest number of their type, as in files of 8 and 16 bits;
+                C is 1, 3, or 4 with alpha, which is ignored.
             batch_size: Images that the network sees at once.
+            max_pixels: A file with more is refused.
 
         Returns:
             A Detection, or a list of them for several images.
 
         Raises:
-            InputError: If a file cannot be read, an image has another form, or batch_size is not positive.
+            InputError: If a file cannot be read, an image has another form, or a number is not positive.
         """
-        require_positive(batch_size=batch_size)
-        pictures, single = prepare(images, self.image_size, self.module.fit)
+        require_positive(batch_size=batch_size, max_pixels=max_pixels)
+        pictures, single = prepare(images, self.image_size, self.module.fit, max_pixels)
         detections = list(self.detect(pictures, batch_size))
         return detections[0] if single else detections
 
@@ -100,19 +107,30 @@ class Detector:
         """A Detection for each picture that `vtadl.inputs` has prepared."""
         batch_size = 1 if self.module.fit == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
-            batch = pictures[start : start + batch_size]
-            with torch.inference_mode():
-                scores = self.module(torch.stack([picture.pixels for picture in batch]).to(self.device))
-                for index, picture in enumerate(batch):
-                    yield self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
+            yield from self._detect_batch(pictures[start : start + batch_size])
+
+    @torch.inference_mode()
+    @full_precision()
+    def _detect_batch(self, batch: Sequence[Picture]) -> list[Detection]:
+        scores = self.module(torch.stack([picture.pixels for picture in batch]).to(self.device))
+        return [
+            self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
+            for index, picture in enumerate(batch)
+        ]
 
     def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
         calibration = self.module.calibration
-        maps = lay_over(scores.map, size, self.module.fit, calibration.pixel.median)
+        maps = lay_over(scores.map, size, self.module.fit, calibration.pixel.median.item())
         decisions = decide(calibration, Scores(scores.image, maps), size)
         score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)
+        map_, normalised_map, mask = laid_over
         return Detection(
-            score.item(), normalised.item(), bool(anomalous.item()), *(part.numpy() for part in laid_over)
+            score.item(),
+            normalised.item(),
+            bool(anomalous.item()),
+            map_.float().numpy(),
+            normalised_map.float().numpy(),
+            mask.numpy(),
         )
 
 

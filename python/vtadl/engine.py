@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 
 from vtadl.calibration import Calibration
 from vtadl.data import Sample, own_samples
-from vtadl.data.images import Fit
 from vtadl.errors import InputError
 from vtadl.fitting import collect_images, fit_dictionary
-from vtadl.guard import require_finite
+from vtadl.guard import require_finite, require_room
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Background, Descriptor, Likelihood, Positions, VTADLLoss
 from vtadl.model.equal_norm import EqualNorm
 from vtadl.model.loss import LossTerms
+from vtadl.pixels import Fit
 from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision, require_precision
 from vtadl.pseudo_anomalies import make_pseudo_anomalies
 from vtadl.ranges import require_fraction, require_not_negative, require_positive
@@ -101,6 +101,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         if terms == []:
             raise InputError("terms is empty; without any there is no score")
         self.save_hyperparameters()
+        require_room(partial(VTADL, likelihood=likelihood, **network | {"pretrained": None}))
         self.network = VTADL(
             likelihood=likelihood,
             components=components or 10,
@@ -162,13 +163,17 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         One that is larger than the network is cut into tiles: its score is the largest of theirs. Validation
         images have been `seen` by the scorer, and are scored as if it had not seen them.
         """
-        tiles = self.norm(cut(images, self.network.image_size))
-        prediction = self.network(tiles, self.scorer.reconstructs)
-        scores = self.scorer(tiles, prediction, self.network.patch_scores(prediction), seen)
-        size = (images.shape[-2], images.shape[-1])
-        if size == self.network.image_size:
-            return scores
-        return Scores(scores.image.view(len(images), -1).amax(1), join(scores.map, size))
+        if images.shape[-2:] != self.network.image_size:
+            return self.score_tiles(images, seen)
+        images = self.norm(images)
+        prediction = self.network(images, self.scorer.reconstructs)
+        return self.scorer(images, prediction, self.network.patch_scores(prediction), seen)
+
+    def score_tiles(self, images: Tensor, seen: bool = False) -> Scores:
+        """Scores images that are no smaller than the network, by their tiles."""
+        scores = self(cut(images, self.network.image_size), seen)
+        of_tiles = scores.image.unflatten(0, (images.shape[0], -1))
+        return Scores(of_tiles.amax(1), join(scores.map, (images.shape[-2], images.shape[-1])))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         images = self.norm(batch["image"])
@@ -255,7 +260,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     def _learning_rate_factor(self, step: int) -> float:
         """Linear warm-up, then half a cosine; a resumed run may have more steps than the first."""
-        progress = min(1.0, step / self.trainer.estimated_stepping_batches)
+        progress = min(1.0, step / max(1, self.trainer.estimated_stepping_batches))
         return min(1.0, (step + 1) / self.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def _log_loss(self, stage: str, terms: LossTerms, batch: Sample) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vtadl.data.images import Fit, fitted_size, open_image, resized_pixels, to_tensor
+from vtadl.data.images import MAX_PIXELS, numbers_of, open_image, upright
 from vtadl.errors import InputError
+from vtadl.pixels import Fit, Pixels, check_numbers, fit_pixels, seen, to_tensor
 
 FORMS = "a path, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W], where C is 1, 3 or 4"
 
@@ -22,89 +22,65 @@ class Picture(NamedTuple):
     size: tuple[int, int]
 
 
-def prepare(images: Any, size: tuple[int, int], fit: Fit = "stretch") -> tuple[list[Picture], bool]:
-    """One image or several, resized to `size` (height, width); and whether it was one."""
+def prepare(
+    images: Any, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+) -> tuple[list[Picture], bool]:
+    """One image or several, fitted to `size` (height, width); and whether it was one."""
     batched = (
         images.ndim == 4 if isinstance(images, (np.ndarray, Tensor)) else isinstance(images, (list, tuple))
     )
     if batched:
-        return [prepare_one(image, size, fit) for image in images], False
-    return [prepare_one(images, size, fit)], True
+        return [prepare_one(image, size, fit, max_pixels) for image in images], False
+    return [prepare_one(images, size, fit, max_pixels)], True
 
 
-def prepare_one(image: Any, size: tuple[int, int], fit: Fit = "stretch") -> Picture:
-    """One image, resized to `size`.
+def prepare_one(
+    image: Any, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """One image, fitted to `size`.
 
     Raises:
         InputError: If a file cannot be read, or the image is none of the forms.
     """
     if isinstance(image, (str, Path)):
-        return from_pil(open_image(Path(image)), size, fit, str(image))
+        return from_pil(open_image(Path(image), max_pixels), size, fit, f"{image}")
     if isinstance(image, Image.Image):
-        return from_pil(image, size, fit)
-    if isinstance(image, np.ndarray):
-        if image.dtype.kind not in "biuf":
-            raise InputError(f"an image must hold bytes, or floats in [0, 1], but this holds {image.dtype}")
-        channels = image[..., None] if image.ndim == 2 else image
-        if (
-            image.dtype == np.uint8
-            and channels.size
-            and channels.ndim == 3
-            and channels.shape[2] in (1, 3, 4)
-        ):
-            return from_pil(
-                Image.fromarray(channels[..., 0] if channels.shape[2] == 1 else channels), size, fit
-            )
-        image = torch.from_numpy(np.ascontiguousarray(channels)).movedim(-1, 0)
+        return from_pil(upright(image, "given in memory"), size, fit)
     if isinstance(image, Tensor):
-        return from_tensor(image, size, fit)
+        return from_array(_channels_last(image), size, fit, str(image.dtype))
+    if isinstance(image, np.ndarray):
+        return from_array(image[..., None] if image.ndim == 2 else image, size, fit, str(image.dtype))
     raise InputError(f"an image must be {FORMS}, but this is a {type(image).__name__}")
 
 
 def from_pil(image: Image.Image, size: tuple[int, int], fit: Fit, name: str = "given in memory") -> Picture:
-    """An image of any mode, resized as the images of training are."""
-    return Picture(to_tensor(resized_pixels(image, size, fit, name)), (image.height, image.width))
+    """An image of any mode, decoded and upright."""
+    return _picture(numbers_of(image, name), size, fit)
 
 
-def from_tensor(image: Tensor, size: tuple[int, int], fit: Fit) -> Picture:
-    """An image [C, H, W] of bytes or of floats in [0, 1]."""
-    if image.ndim != 3 or image.shape[0] not in (1, 3, 4) or not image.numel():
-        raise InputError(f"an image must be {FORMS}, but this has the shape {list(image.shape)}")
-    if not image.is_floating_point() and image.dtype != torch.uint8:
-        raise InputError(f"an image must hold bytes, or floats in [0, 1], but this holds {image.dtype}")
-    pixels = image[:3].float().cpu().expand(3, -1, -1)
-    if image.dtype == torch.uint8:
-        pixels = pixels / 255
-    elif not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise InputError(
-            f"an image of floats must lie in [0, 1], but this goes from {pixels.min():g} to {pixels.max():g}"
-        )
-    whole = (image.shape[1], image.shape[2])
-    rows, columns = seen(whole, size, fit)
-    return Picture(resize(pixels[None, :, rows, columns], fitted_size(whole, size, fit))[0], whole)
+def from_array(values: Pixels, size: tuple[int, int], fit: Fit, kind: str) -> Picture:
+    """An image [H, W, C] of integers, bools, or floats in [0, 1]; `kind` is what errors call them."""
+    if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or not values.size:
+        shape = [*values.shape[-1:], *values.shape[:-1]]
+        raise InputError(f"an image must be {FORMS}, but this has the shape {shape}")
+    check_numbers(values, kind)
+    return _picture(values[..., :3], size, fit)
 
 
-def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images [B, 3, H, W] in another size, without aliasing."""
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
+def _picture(values: Pixels, size: tuple[int, int], fit: Fit) -> Picture:
+    return Picture(to_tensor(fit_pixels(values, size, fit)), (values.shape[0], values.shape[1]))
 
 
-def lay_over(maps: Tensor, size: tuple[int, int], fit: Fit, outside: Tensor) -> Tensor:
+def _channels_last(image: Tensor) -> Pixels:
+    """A tensor [C, H, W] as an array [H, W, C]."""
+    if image.is_floating_point():
+        image = image.float()  # NumPy has no bfloat16
+    return np.moveaxis(image.detach().cpu().numpy(), 0, -1) if image.ndim else image.detach().cpu().numpy()
+
+
+def lay_over(maps: Tensor, size: tuple[int, int], fit: Fit, outside: float) -> Tensor:
     """Maps [B, 1, h, w] in the size of their images; `outside` is for what the network did not see."""
     rows, columns = seen(size, (maps.shape[-2], maps.shape[-1]), fit)
-    whole = outside.to(maps.dtype).expand(*maps.shape[:2], *size).clone()
-    part = whole[..., rows, columns]
-    part.copy_(F.interpolate(maps, part.shape[-2:], mode="bilinear"))
-    return whole
-
-
-def seen(whole: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[slice, slice]:
-    """Rows and columns of an image that are seen: all, or to crop the middle with the ratio of `size`."""
-    height, width = whole
-    if fit == "crop":
-        height, width = (
-            min(height, round(width * size[0] / size[1])),
-            min(width, round(height * size[1] / size[0])),
-        )
-    top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
-    return slice(top, top + height), slice(left, left + width)
+    part = F.interpolate(maps, (rows.stop - rows.start, columns.stop - columns.start), mode="bilinear")
+    border = (columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop)
+    return part if fit != "crop" else F.pad(part, border, value=outside)

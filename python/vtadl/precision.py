@@ -19,12 +19,7 @@ from vtadl.errors import InputError
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
-_BACKENDS = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
-)
+_EXACT = {"ieee", "none"}
 _ACCEPTED = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # of Lightning's names
 
 
@@ -37,10 +32,7 @@ def full_precision() -> Iterator[None]:
         if torch.get_default_dtype() != torch.float32:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(torch.float32)
-        for backend in _BACKENDS:
-            if backend.fp32_precision not in ("ieee", "none"):
-                stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
-                backend.fp32_precision = "ieee"
+        stack.enter_context(_exact_products())
         yield
 
 
@@ -81,6 +73,45 @@ def require_precision(precision: Any) -> None:
             f"trainer.precision {precision} would round images and densities: use 32-true, or bf16-mixed or "
             "16-mixed, in which only the transformer and the decoder are trained in half precision"
         )
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Within it matrix products and convolutions of float32 are not rounded to TF32 or bfloat16.
+
+    PyTorch has older switches and newer ones, and raises where they are not in accord: the older ones are
+    set, which set the newer ones, and the newer ones by themselves only where that was not enough.
+    """
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    products = {backend: backend.fp32_precision for backend in (torch.backends.cuda.matmul, mkldnn.matmul)}
+    convolutions = {backend: backend.fp32_precision for backend in (cudnn.conv, cudnn.rnn)}
+    others = {mkldnn.conv: mkldnn.conv.fp32_precision}
+    with ExitStack() as stack:
+        if _rounds(products):
+            _restore_later(stack, products)
+            medium = products[mkldnn.matmul] == "bf16"
+            stack.callback(torch.set_float32_matmul_precision, "medium" if medium else "high")
+            torch.set_float32_matmul_precision("highest")
+        if _rounds(convolutions):
+            _restore_later(stack, convolutions)
+            stack.callback(setattr, cudnn, "allow_tf32", True)
+            cudnn.allow_tf32 = False
+        _restore_later(stack, others)
+        for backend in (*products, *convolutions, *others):
+            if backend.fp32_precision not in _EXACT:
+                backend.fp32_precision = "ieee"
+        yield
+
+
+def _rounds(backends: dict[Any, str]) -> bool:
+    return not set(backends.values()) <= _EXACT
+
+
+def _restore_later(stack: ExitStack, backends: dict[Any, str]) -> None:
+    for backend, precision in backends.items():
+        if precision not in _EXACT:
+            stack.callback(setattr, backend, "fp32_precision", precision)
 
 
 def _precision_of(owner: object) -> torch.dtype:

@@ -42,7 +42,7 @@ def test_sixteen_bits_of_grey_stay_sixteen(tmp_path):
     assert read_image(path, (16, 16)).mean().item() == pytest.approx(levels.mean() / 65535, abs=1e-6)
 
 
-@pytest.mark.parametrize("pixels", [np.full((4, 4), 0.5, np.float32), np.full((4, 4), 100_000, np.int32)])
+@pytest.mark.parametrize("pixels", [np.full((4, 4), 1.5, np.float32), np.full((4, 4), 100_000, np.int32)])
 def test_pixels_of_another_kind_are_refused(tmp_path, pixels):
     with pytest.raises(InputError, match=r"odd\.tif: its pixels are not whole numbers of 8 or 16 bits"):
         read_image(save(tmp_path / "odd.tif", pixels), (4, 4))

@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from vtadl.data.images import Fit, Pixels, read_mask, read_pixels, to_tensor
+from vtadl.data.images import MAX_PIXELS, read_channels, read_mask
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
+from vtadl.pixels import Fit, Pixels, to_tensor
 from vtadl.tiles import cut
 
 _READ_AT_ONCE = 64
@@ -19,15 +20,22 @@ _READ_AT_ONCE = 64
 class ImageFiles(Dataset[Sample]):
     """Reads the images of a list of records, and their masks.
 
-    The first ones, as many as `cache_bytes` hold, are read at once and kept: three bytes a pixel.
+    The first ones, as many as `cache_bytes` hold, are read at once and kept: twelve bytes a pixel, four
+    if it is grey, and a quarter of that where it has the size of the network already.
     """
 
     def __init__(
-        self, records: Sequence[Record], size: tuple[int, int], fit: Fit = "stretch", cache_bytes: float = 0
+        self,
+        records: Sequence[Record],
+        size: tuple[int, int],
+        fit: Fit = "stretch",
+        cache_bytes: float = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.records = records
         self.size = size
         self.fit: Fit = fit
+        self.max_pixels = max_pixels
         self.cached = self._read_first(cache_bytes) if cache_bytes else []
 
     def __len__(self) -> int:
@@ -64,7 +72,7 @@ class ImageFiles(Dataset[Sample]):
         return kept
 
     def _pixels(self, index: int) -> Pixels:
-        return read_pixels(self.records[index].path, self.size, self.fit)
+        return read_channels(self.records[index].path, self.size, self.fit, self.max_pixels)
 
 
 def collate_tiles(samples: Sequence[Sample], tile: tuple[int, int]) -> Sample:

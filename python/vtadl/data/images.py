@@ -1,9 +1,9 @@
-"""Finding and reading image files."""
+"""Reading image files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
 
 import numpy as np
 import torch
@@ -11,67 +11,75 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from vtadl.data.listing import FORMATS, list_images
+from vtadl.data.masks import Marks, is_lossy, join_marks, marks_of
 from vtadl.errors import InputError
-from vtadl.tiles import covering_size
+from vtadl.pixels import Fit, Pixels, fit_pixels, fitted_size, seen, white_of
+from vtadl.pixels import to_tensor as to_tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-Fit = Literal["stretch", "crop", "tiles"]
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # [H, W, 3]
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above exchange height and width
+MAX_PIXELS = 500_000_000  # of a file, unless more are asked for: 2 GB when it is decoded in colour
+_pillow_limit = Lock()
 
 
-def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """The images in a folder whose paths match a glob, sorted; none if there is no such folder."""
-    return sorted(
-        path
-        for path in folder.glob(pattern)
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+def read_pixels(
+    path: Path, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+) -> Pixels:
+    """An image [H, W, 3], upright, resized to (height, width) without rounding.
 
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """Whole numbers [H, W, 3] as RGB [3, H, W] in [0, 1]."""
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    planes /= np.iinfo(pixels.dtype).max
-    return torch.from_numpy(planes)
-
-
-def read_pixels(path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Pixels:
-    """An image as whole numbers [H, W, 3], upright, resized to (height, width).
-
-    Grey is repeated, transparency is ignored, palettes become colours, 16 bits of grey stay 16 bits, and 16
-    bits of colour become 8.
+    What has that size already holds the numbers of the file, all else floats in [0, 1]. Grey is repeated,
+    transparency is ignored, palettes become colours, 16 bits of grey stay 16 bits, and 16 bits of colour
+    become 8.
 
     Args:
         path: The file.
         size: Height and width.
         fit: `stretch` changes the ratio of the sides to that of `size`; `crop` keeps it and cuts equal parts
             off at both ends of the side that is too long; `tiles` keeps it and leaves that side longer.
+        max_pixels: A file with more is refused.
 
     Raises:
-        InputError: If the file is missing, is no image, is cut short, or has pixels of another kind.
+        InputError: If the file is missing, is no image, is cut short or too large, or has pixels of another
+            kind.
     """
-    return resized_pixels(open_image(path), size, fit, str(path))
+    pixels = read_channels(path, size, fit, max_pixels)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-def resized_pixels(image: Image.Image, size: tuple[int, int], fit: Fit, name: str) -> Pixels:
-    """The same of an image that is already open; `name` is what an error calls it."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(_sixteen_bit_grey(image, name), dtype=np.float32)
-        resized = np.asarray(_resize(Image.fromarray(values), size, fit, Image.Resampling.BILINEAR))
-        return np.repeat(resized.round().astype(np.uint16)[..., None], 3, axis=2)
-    return np.asarray(_resize(image.convert("RGB"), size, fit, Image.Resampling.BILINEAR))
+def read_channels(path: Path, size: tuple[int, int], fit: Fit, max_pixels: int) -> Pixels:
+    """The same, but [H, W, 1] if it is grey."""
+    return fit_pixels(numbers_of(open_image(path, max_pixels), str(path)), size, fit)
+
+
+def numbers_of(image: Image.Image, name: str) -> Pixels:
+    """The pixels of an image of any mode, [H, W, 1] if it is grey and [H, W, 3] if not; `name` is for errors.
+
+    Raises:
+        InputError: If they are whole numbers of more than 16 bits, or floats that are not in [0, 1].
+    """
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L"))[..., None]
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image)[..., None]
+    largest = 1 if image.mode == "F" else np.iinfo(np.uint16).max
+    if not (values.min() >= 0 and values.max() <= largest):
+        raise InputError(
+            f"cannot read image {name}: its pixels are not whole numbers of 8 or 16 bits, or floats in [0, 1]"
+        )
+    return values if image.mode == "F" else values.astype(np.uint16)
 
 
 def eight_bit_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """An image of any mode as bytes [H, W, 3], to look at."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = numbers_of(image, "to look at")
+        return np.repeat((values * (255 / white_of(values.dtype))).round().astype(np.uint8), 3, axis=2)
     return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path, image_path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Tensor:
-    """A mask as [1, H, W] of 0 and 1 (any value above 0), resized by nearest neighbour.
+    """A mask as [1, H, W] of 0 and 1, resized by nearest neighbour.
 
     Raises:
         InputError: If the file cannot be read, or its size is not that of its image.
@@ -79,32 +87,74 @@ def read_mask(path: Path, image_path: Path, size: tuple[int, int], fit: Fit = "s
     marked, image_size = read_marked(path), upright_size(image_path)
     if marked.size != image_size:
         raise InputError(f"mask {path} is {marked.size} pixels, but its image {image_path} is {image_size}")
-    resized = _resize(marked, size, fit, Image.Resampling.NEAREST)
+    resized = _fit_nearest(marked, size, fit)
     return torch.from_numpy(np.array(resized, dtype=np.float32))[None]
 
 
 def read_marked(path: Path) -> Image.Image:
-    """A mask file, black and white."""
-    mask = open_image(path)
-    values = np.asarray(mask if mask.mode.startswith("I") else mask.convert("L"))
-    return Image.fromarray(values > 0)
+    """A mask, black and white."""
+    return Image.fromarray(read_marks(path).pixels)
+
+
+def read_marks(path: Path) -> Marks:
+    """What a mask file marks, or all those of a folder together.
+
+    Raises:
+        InputError: If a file cannot be read, or those of a folder differ in size.
+    """
+    if path.is_dir():
+        return join_marks({part: read_marks(part) for part in list_images(path)})
+    image = open_image(path)
+    with _naming(path):
+        return marks_of(image, is_lossy(path))
 
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of an image as it is to be seen, from the head of its file."""
-    with _naming(path), Image.open(path) as image:
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
+    with _opened(path) as image:
+        turned = (
+            image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5
+        )  # Pillow turns TIFF itself
         return image.size[::-1] if turned else image.size
 
 
-def open_image(path: Path) -> Image.Image:
-    """An image, decoded and upright."""
-    with _naming(path), Image.open(path) as image:
-        return ImageOps.exif_transpose(image)
+def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image, decoded and upright.
+
+    Raises:
+        InputError: If it cannot be read, or has more pixels than that.
+    """
+    with _opened(path) as image:
+        if image.width * image.height > max_pixels:
+            raise InputError(
+                f"{path} has {image.width} x {image.height} pixels, more than the {max_pixels} of max_pixels"
+            )
+        return upright(image, str(path))
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """An image, decoded and turned as its EXIF says."""
+    with _naming(name):
+        image.load()
+        return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A file of any size: Pillow's own limit is for files from the web."""
+    with _naming(path):
+        with _pillow_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                opened = Image.open(path, formats=FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        with opened as image:
+            yield image
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
     """Names the file in whatever reading it raises."""
     try:
         yield
@@ -112,19 +162,9 @@ def _naming(path: Path) -> Iterator[None]:
         raise InputError(f"cannot read image {path}: {error}") from error
 
 
-def _resize(image: Image.Image, size: tuple[int, int], fit: Fit, filter_: Image.Resampling) -> Image.Image:
-    if fit == "crop":
-        return ImageOps.fit(image, size[::-1], filter_)
-    return image.resize(fitted_size((image.height, image.width), size, fit)[::-1], filter_)
-
-
-def fitted_size(whole: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
-    """The height and width that an image gets, whose own are `whole`, for a network of `size`."""
-    return covering_size(whole, size) if fit == "tiles" else size
-
-
-def _sixteen_bit_grey(image: Image.Image, name: str) -> NDArray[Any]:
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
-        raise InputError(f"cannot read image {name}: its pixels are not whole numbers of 8 or 16 bits")
-    return values
+def _fit_nearest(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """An image fitted as its pixels would be, but each taken from the nearest one."""
+    whole = (image.height, image.width)
+    rows, columns = seen(whole, size, fit)
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    return image.resize(fitted_size(whole, size, fit)[::-1], Image.Resampling.NEAREST, box)

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from vtadl.precision import FullPrecisionModule
 
-class Decoder(nn.Module):
+
+class Decoder(FullPrecisionModule):
     """Decodes a vector [B, bottleneck] to an image [B, 3, H, W] in [0, 1].
 
     The first transposed convolution unfolds the vector onto the grid of patches. Each further one

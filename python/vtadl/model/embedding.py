@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from vtadl.precision import FullPrecisionModule
 
-class PatchEmbedding(nn.Module):
+
+class PatchEmbedding(FullPrecisionModule):
     """Cuts an image into square patches and projects each one linearly.
 
     The learned positions start from the two-dimensional sine and cosine code: from a small random start

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtadl.precision import FullPrecisionModule
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over tokens [B, N, width]."""
@@ -34,7 +36,7 @@ class TransformerBlock(nn.Module):
         return tokens + self.mlp(tokens)
 
 
-class TransformerEncoder(nn.Sequential):
+class TransformerEncoder(FullPrecisionModule, nn.Sequential):
     """A stack of blocks; the last normalisation has no gain, so the tokens keep unit scale.
 
     The mixture likelihood is measured on these tokens: a free gain would change the likelihood by

@@ -20,7 +20,7 @@ from vtadl.model.pretrained import PretrainedPatches
 from vtadl.model.transformer import TransformerEncoder
 from vtadl.model.windows import Windows
 from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
-from vtadl.ranges import require_not_negative, require_positive
+from vtadl.ranges import require_at_most, require_not_negative, require_positive
 from vtadl_ext import MixtureHead
 
 Likelihood = Literal["dictionary", "paper", "public-code"]
@@ -105,6 +105,9 @@ class VTADL(FullPrecisionModule):
         require_positive(mlp_width=mlp_width, bottleneck=bottleneck, decoder_channels=decoder_channels)
         require_positive(components=components, features=features, stride=stride, scales=len(scales))
         require_not_negative(depth=depth, noise_std=noise_std, min_std=min_std)
+        require_at_most(1000, depth=depth, heads=heads, scales=len(scales))
+        require_at_most(65536, image_size=max(size), width=width, mlp_width=mlp_width, bottleneck=bottleneck)
+        require_at_most(65536, decoder_channels=decoder_channels, components=components, window=window)
         if size[0] % patch_size or size[1] % patch_size:
             raise InputError(f"image_size {size[0]}x{size[1]} is not a multiple of patch_size {patch_size}")
         if width % 4 or width % heads:
