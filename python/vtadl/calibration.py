@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
+from vtadl.ranges import LARGEST
 from vtadl.scoring import Scores
 
 PIXELS_OF_AN_IMAGE = 64  # rows and columns of the grid at which a map is sampled
@@ -78,7 +79,7 @@ class Calibration(FullPrecisionModule):
         promise = f"threshold: a new normal image exceeds it with a probability of {rate:.1%} at most"
         if rate <= self.image_rate + 1e-6:
             return promise
-        wanted = math.ceil(1 / self.image_rate - 1e-9) - 1
+        wanted = math.ceil(min(1 / self.image_rate, LARGEST) - 1e-9) - 1
         lack = f"{self.image_rate:.1%} would take {wanted} validation images, of which there are {count}"
         return f"{promise}; {lack}"
 

@@ -1,6 +1,8 @@
 """The `vtadl` command."""
 
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vtadl.errors import DivergenceError, InputError, UsageError
+from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 
 MOST_ALIASES = 16  # in a file of settings: aliases of aliases multiply what is read
 
@@ -42,6 +44,7 @@ others were scored; 4 training diverged; 130 interrupted (go on with --resume)
 """
 
 PARTLY_READ, DIVERGED, INTERRUPTED = 3, 4, 130
+TOO_LARGE = "allocate|out of memory|not enough memory|Invalid buffer size|overflow"  # as PyTorch says it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[command](arguments)
     except ValueError as error:
-        cause = _input_error(error)
+        cause = input_error(error)
         if cause is None:
             raise
         sentence = str(cause).rstrip().rsplit("InputError: ", 1)[-1]  # a loader's process adds its traceback
@@ -69,19 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except ModuleNotFoundError as error:
-        extra = "export" if (error.name or "").startswith("onnx") else "train"
-        return _complain(f"{error.name} is missing: pip install 'vtadl-ext[{extra}]'", 1)
+        return _complain(_missing(error), 1)
     except DivergenceError as error:
         return _complain(str(error), DIVERGED)
+    except (MemoryError, OverflowError, RuntimeError) as error:
+        message = str(error) or "out of memory"
+        if isinstance(error, RuntimeError) and not re.search(TOO_LARGE, message):
+            raise
+        return _complain(f"a setting is too large: {message.splitlines()[0]}", 1)
     except KeyboardInterrupt as interrupt:
         return _complain(f"interrupted{interrupt}", INTERRUPTED)
 
 
-def _input_error(error: BaseException | None) -> InputError | None:
-    """What the user can do something about; a parser wraps what the class of an option raises."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
+def _missing(error: ModuleNotFoundError) -> str:
+    """What to install, if this package knows."""
+    if error.name is None:
+        return " ".join(str(error).split())
+    extra = "export" if error.name.startswith("onnx") else "train"
+    return f"{error.name} is missing: pip install 'vtadl-ext[{extra}]'"
 
 
 def _complain(sentence: str, status: int) -> int:
@@ -124,19 +132,20 @@ def _resolve_configs(arguments: Sequence[str]) -> list[str]:
 
 def _settings_file(name: str) -> str:
     """A file of settings that can be read; the parser names what else is wrong with it."""
-    if Path(name).is_file():
-        _check_syntax(name)
-        return name
+    path = Path(os.path.expanduser(name))
+    if path.is_file():
+        _check_syntax(path)
+        return str(path)
     if name in config_names():
         return str(resources.files("vtadl.configs") / f"{name}.yaml")
     raise InputError(f"there are no settings {name}: it is no file, and none of {', '.join(config_names())}")
 
 
-def _check_syntax(name: str) -> None:
+def _check_syntax(name: Path) -> None:
     import yaml  # type: ignore[import-untyped]
 
     try:
-        with Path(name).open(encoding="utf-8") as file:
+        with name.open(encoding="utf-8") as file:
             aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(file))
     except UnicodeDecodeError as error:
         raise InputError(f"settings {name} are not text: {error}") from error

@@ -1,12 +1,15 @@
 """Stops a training that has left the numbers."""
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
-from vtadl.errors import DivergenceError
+from vtadl.errors import DivergenceError, InputError
 from vtadl.model.loss import LossTerms
 
 
@@ -24,14 +27,29 @@ def require_finite(terms: LossTerms, step: int) -> None:
     )
 
 
+def require_room(build: Callable[[], nn.Module]) -> None:
+    """Raises InputError unless the machine has room to train the module that `build` makes."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in build().parameters())
+    needed = 4 * 4 * weights  # bytes, with gradients and the two moments of AdamW
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise InputError(
+            f"a network of these sizes has {weights:.3g} weights, whose training takes {needed / 1e9:.3g} GB "
+            f"of memory; there are {memory / 1e9:.3g}"
+        )
+
+
 class FiniteWeights(Callback):
-    """Keeps weights that are no numbers out of checkpoints: the last one stays good."""
+    """Keeps weights and thresholds that are no numbers out of checkpoints: the last one stays good."""
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        for name, parameter in pl_module.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise DivergenceError(
-                    f"after epoch {trainer.current_epoch} the weights {name} are not finite"
-                )
+        kept = dict(pl_module.named_parameters(prefix="the weights"))
+        if pl_module.calibration.image.count:  # has been validated
+            kept |= dict(pl_module.calibration.named_buffers("the thresholds"))
+        for name, value in kept.items():
+            if not torch.isfinite(value).all():
+                kind, _, place = name.partition(".")
+                raise DivergenceError(f"after epoch {trainer.current_epoch} {kind} {place} are not finite")

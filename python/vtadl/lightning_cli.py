@@ -7,23 +7,25 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from vtadl.checkpoints import find_checkpoint, read_checkpoint
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD, TextureDefects
 from vtadl.engine import AnomalyDetector
-from vtadl.errors import DivergenceError, InputError, UsageError
+from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 from vtadl.files import atomic_path
-from vtadl.parsing import LightningParser
+from vtadl.parsing import LightningParser, one_sentence
 from vtadl.ranges import require_not_negative
 from vtadl.training import training_callbacks
+from vtadl.training_images import remember_places, require_place
 
 __all__ = ["MNISTDigit", "MVTecAD", "TextureDefects", "expand_run_folders", "run"]
 
@@ -43,6 +45,14 @@ DESCRIPTIONS = {
         "usage": "vtadl report RUN\n       vtadl report --ckpt FILE --data NAME --data.root FOLDER [options]",
         "description": "Tests a trained detector, and writes a page with figures, curves and pictures.",
     },
+}
+
+
+# Options of Lightning's trainer that would leave no run in --output, and what to take instead.
+LEAVES_NO_RUN = {
+    "fast_dev_run": "for a quick trial, take --trainer.max_steps",
+    "barebones": "take --trainer.enable_progress_bar and --trainer.logger",
+    "default_root_dir": "take --output",
 }
 
 
@@ -84,7 +94,7 @@ class DetectorCLI(LightningCLI):
             "--patience",
             type=int | None,
             default=20,
-            help="Stop after so many epochs without a smaller validation loss; null for never.",
+            help="Stop after so many validations, one in an epoch, without a smaller loss; null for never.",
         )
         parser.link_arguments("model.image_size", "data.init_args.image_size")
         parser.set_defaults(
@@ -104,9 +114,13 @@ class DetectorCLI(LightningCLI):
         command = self.config.subcommand
         settings = self.config[command]
         require_not_negative(patience=settings.patience, seed_everything=settings.seed_everything)
+        for name, instead in LEAVES_NO_RUN.items():
+            if settings.trainer[name]:
+                raise UsageError(f"trainer.{name} is {settings.trainer[name]}, and leaves no run; {instead}")
         if settings.get("ckpt_path") is not None:
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
             read_checkpoint(Path(settings.ckpt_path))
+            require_place(settings)
         elif command != "fit":
             raise UsageError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
         if settings.output is None:
@@ -114,11 +128,13 @@ class DetectorCLI(LightningCLI):
             settings.output = str(
                 Path("runs") / time.strftime("%Y-%m-%d-%H%M%S") if command == "fit" else folder
             )
+        settings.output = os.path.expanduser(settings.output)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         settings, callbacks = self.config_init[self.subcommand], self.trainer_defaults["callbacks"]
         folder = Path(settings.output)
-        self.save_config_kwargs = {"overwrite": True, "config_filename": f"{self.subcommand}.yaml"}
+        remember_places(self.config[self.subcommand])
+        self.save_config_kwargs = {"save_to_log_dir": False, "config_filename": f"{self.subcommand}.yaml"}
         if settings.trainer.enable_progress_bar is not False:
             callbacks.append(RichProgressBar())
         logger: Any = False
@@ -132,17 +148,16 @@ class DetectorCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
             kwargs["logger"] = logger
-        try:
-            return super().instantiate_trainer(default_root_dir=folder, **kwargs)
-        except ValueError as error:  # an accelerator or a strategy that there is not
-            raise InputError(f"trainer cannot be set so: {error}") from error
+        return super().instantiate_trainer(default_root_dir=folder, **kwargs)
 
     def after_fit(self) -> None:
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-                print(f"checkpoint: {callback.best_model_path}")
-        if self.model.calibration.image.count:  # there were validation images
-            print(self.model.calibration.sentence())
+        checkpoint = Path(self.config_init[self.subcommand].output) / "best.ckpt"
+        if not checkpoint.exists():
+            raise UsageError(
+                "nothing was trained: max_epochs, max_steps, max_time or limit_train_batches leave no step"
+            )
+        print(f"checkpoint: {checkpoint}")
+        print(self.model.calibration.sentence())
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
@@ -151,6 +166,15 @@ class DetectorCLI(LightningCLI):
             with atomic_path(figures) as path:
                 path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
             print(f"figures, intervals and curves: {figures}")
+
+
+class SaveSettings(SaveConfigCallback):
+    """Saves the settings in the run's folder, wherever a logger writes."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        path = Path(trainer.default_root_dir) / self.config_filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(path), skip_none=False, overwrite=True)
 
 
 class Interruption(Callback):
@@ -192,18 +216,33 @@ def run(arguments: Sequence[str]) -> None:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            save_config_callback=SaveSettings,
             trainer_defaults={"callbacks": [interruption]},
             parser_kwargs={"prog": "vtadl", **DESCRIPTIONS},
             args=[command, *options],
         )
-    except MisconfigurationException as error:
-        raise InputError(str(error)) from error
     except DivergenceError as error:
         raise DivergenceError(f"{error}{interruption.hint}") from error
+    except Exception as error:
+        if input_error(error) or not raised_by_lightning(error):
+            raise
+        why = one_sentence(str(error)) or type(error).__name__
+        names_option = isinstance(error, MisconfigurationException)
+        raise InputError(why if names_option else f"trainer cannot be set so: {why}") from error
     except SystemExit:
         if isinstance(interruption.exception, KeyboardInterrupt):  # Lightning makes it an exit
             raise KeyboardInterrupt(interruption.hint) from None
         raise
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning, or a library that it called, refuses what it was given: none of our code ran."""
+    packages = [
+        frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)
+    ]
+    while packages and packages[-1] not in ("lightning", "vtadl", "vtadl_ext"):
+        packages.pop()
+    return packages[-1:] == ["lightning"]
 
 
 def expand_run_folders(arguments: Sequence[str]) -> list[str]:
@@ -218,16 +257,17 @@ def expand_run_folders(arguments: Sequence[str]) -> list[str]:
         elif command == "fit" and name == "--resume":
             expanded += _settings_of_run(value if equals else options.pop(0) if options else "", "last.ckpt")
         elif command != "fit" and len(expanded) == 1 and not option.startswith("-"):
-            expanded += _settings_of_run(option, "best.ckpt")
+            expanded += [*_settings_of_run(option, "best.ckpt"), "--trainer.callbacks=null"]  # the training's
         else:
             expanded.append(option)
     return expanded
 
 
 def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
-    settings, path = Path(folder) / "config.yaml", Path(folder) / checkpoint
     if not folder:
         raise UsageError("--resume takes the folder of a run")
+    folder = os.path.expanduser(folder)
+    settings, path = Path(folder) / "config.yaml", Path(folder) / checkpoint
     if not settings.exists():
         raise InputError(f"there is no run in {folder}: its config.yaml is missing")
     # A run that was stopped in its first epoch starts anew.

@@ -16,6 +16,7 @@ _DETAILS = (
     "Given value type: ",
 )
 _LONG = 80
+_LONGEST = 400  # of a sentence
 # What is left of them, in other words.
 _WORDS = (
     (r"Expected a typing\.Literal\[(.*?)\]\.?", r"Choose from \1."),
@@ -32,7 +33,7 @@ def one_sentence(message: str) -> str:
     )
     for pattern, words in _WORDS:
         sentence = re.sub(pattern, words, sentence)
-    return sentence
+    return sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]} ..."
 
 
 class Parser(ArgumentParser):

@@ -5,16 +5,22 @@ from collections.abc import Callable, Mapping
 from vtadl.errors import InputError
 
 Numbers = Mapping[str, float | None]
+LARGEST = 1e18  # above it, what is made of a number overflows
 
 
 def require_positive(**numbers: float | None) -> None:
-    """Raises InputError, which names it, unless every number that is given is more than 0."""
-    _require(numbers, lambda number: number > 0, "more than 0")
+    """Raises InputError, which names it, unless every number that is given is more than 0, and finite."""
+    _require(numbers, lambda number: 0 < number < LARGEST, f"more than 0, and less than {LARGEST:g}")
 
 
 def require_not_negative(**numbers: float | None) -> None:
-    """Raises InputError, which names it, unless every number that is given is 0 or more."""
-    _require(numbers, lambda number: number >= 0, "0 or more")
+    """Raises InputError, which names it, unless every number that is given is 0 or more, and finite."""
+    _require(numbers, lambda number: 0 <= number < LARGEST, f"0 or more, and less than {LARGEST:g}")
+
+
+def require_at_most(limit: int, **numbers: float | None) -> None:
+    """Raises InputError, which names it, unless every number that is given is `limit` or less."""
+    _require(numbers, lambda number: number <= limit, f"{limit} or less")
 
 
 def require_fraction(**numbers: float | None) -> None:

@@ -163,7 +163,8 @@ def split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     takes = min(_TAKES_OF_AN_IMAGE, -(-_TAKES // held_out))
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
     normal = retake(images[order[:held_out]].repeat(takes, 1, 1, 1), seed)
-    fitted = images[order[held_out:][:fitted_count]]
+    kept = order[held_out:] if len(images) > 1 else order  # a lone image is on both sides
+    fitted = images[kept[:fitted_count]]
     return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), held_out)
 
 

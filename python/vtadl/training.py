@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from vtadl.guard import FiniteWeights
 from vtadl.history import History
+from vtadl.training_images import TrainingImages
 
 
 class EpochSeed(Callback):
@@ -63,26 +64,61 @@ class Throughput(Callback):
         pl_module.log("images_per_second", rate, prog_bar=True, batch_size=1)
 
 
+class LastValidation(Callback):
+    """Validates at the end of a training whose settings would end it without.
+
+    What validation takes, thresholds above all, belongs to the weights that it saw.
+    """
+
+    def __init__(self) -> None:
+        self._trained = False  # since the latest validation
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self._trained = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not (self._trained and trainer.fit_loop.done):
+            return
+        limit = trainer.limit_val_batches
+        trainer.limit_val_batches = limit or 1.0
+        trainer.validating = True  # as Lightning's own loop does between two batches
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True
+        trainer.limit_val_batches = limit
+
+
 def training_callbacks(folder: Path, patience: int | None = None) -> list[Callback]:
     """What every training needs but a progress bar.
 
     Args:
-        folder: Where `best.ckpt` (by validation loss), `last.ckpt` and `metrics.csv` go after each epoch.
-        patience: After how many epochs without a smaller validation loss to stop; None for never.
+        folder: Where `best.ckpt` (by validation loss) goes after a validation, `last.ckpt` and `metrics.csv`
+            after each epoch, and `data.json`, which lists the images, at the start.
+        patience: After how many validations without a smaller loss to stop; None for never.
     """
 
     def checkpoint(name: str, monitor: str | None = None) -> ModelCheckpoint:
         return ModelCheckpoint(
-            folder, name, monitor=monitor, enable_version_counter=False, save_on_train_epoch_end=True
+            folder,
+            name,
+            monitor=monitor,
+            enable_version_counter=False,
+            save_on_train_epoch_end=monitor is None,
         )
 
-    stopping = [] if patience is None else [EarlyStopping("val_loss", patience=patience, check_finite=False)]
+    stopping = EarlyStopping(
+        "val_loss", patience=patience or 0, check_finite=False, check_on_train_epoch_end=False
+    )
     return [
         EpochSeed(),
         Throughput(),
+        LastValidation(),
         History(folder / "metrics.csv"),
+        TrainingImages(folder / "data.json"),
         FiniteWeights(),
-        *stopping,
+        *([] if patience is None else [stopping]),
         checkpoint("best", monitor="val_loss"),
         checkpoint("last"),
     ]

@@ -18,8 +18,8 @@ NOT_NEGATIVE += ("learning_rate", "weight_decay")
 @pytest.mark.parametrize(
     ("require", "accepted", "refused"),
     [
-        (require_positive, [1, 0.1, math.inf], [0, -1, math.nan]),
-        (require_not_negative, [0, 2], [-0.1, math.nan]),
+        (require_positive, [1, 0.1], [0, -1, math.nan, math.inf, 10**30]),
+        (require_not_negative, [0, 2], [-0.1, math.nan, math.inf, 1e300]),
         (require_fraction, [0.01, 0.99], [0, 1, math.nan]),
         (require_less_than_all, [0, 0.99], [1, -0.1, math.nan]),
     ],

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.manifest import Manifest
 from vtadl.model import as_pair
-from vtadl.ranges import require_positive
+from vtadl.ranges import require_not_negative, require_positive
 
 
 class Sample(TypedDict):
@@ -43,6 +43,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         super().__init__()
         self.image_size = as_pair(image_size)
         require_positive(image_size=min(self.image_size), batch_size=batch_size)
+        require_not_negative(seed=seed)
         self.batch_size = batch_size
         self.seed = seed
         self.augment = None if augmentation is None else augmentation.build()

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
-from vtadl.ranges import require_positive
+from vtadl.ranges import require_at_most, require_positive
 
 Texture = Literal["brick", "grass", "gravel"]
 TEXTURES: tuple[Texture, ...] = ("brick", "grass", "gravel")
@@ -100,6 +100,7 @@ class TextureDefects(ImageDataModule):
         """
         super().__init__(image_size, batch_size, seed)
         require_positive(train_count=train_count, val_count=val_count, test_count=test_count)
+        require_at_most(1_000_000, train_count=train_count, val_count=val_count, test_count=test_count)
         self.texture: Texture = texture
         self.counts = {"train": train_count, "val": val_count, "test": test_count}
 
