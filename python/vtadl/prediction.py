@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from vtadl.data.images import Fit, eight_bit_rgb, open_image
+from vtadl.data.images import MAX_PIXELS, Fit, eight_bit_rgb, open_image
 from vtadl.data.listing import (
     WRITTEN,
     files_below,
@@ -45,10 +45,13 @@ class Loaded(NamedTuple):
 class PredictionFiles(Dataset[Loaded]):
     """Reads image files; one that cannot be read is an entry too."""
 
-    def __init__(self, names: dict[str, Path], size: tuple[int, int], fit: Fit) -> None:
+    def __init__(
+        self, names: dict[str, Path], size: tuple[int, int], fit: Fit, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.entries = list(names.items())
         self.size = size
         self.fit: Fit = fit
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -56,7 +59,7 @@ class PredictionFiles(Dataset[Loaded]):
     def __getitem__(self, index: int) -> Loaded:
         name, path = self.entries[index]
         try:
-            image = open_image(path)
+            image = open_image(path, self.max_pixels)
             return Loaded(name, from_pil(image, self.size, self.fit, str(path)), eight_bit_rgb(image))
         except InputError as error:
             return Loaded(name, None, None, str(error))
@@ -69,6 +72,7 @@ def predict(
     batch_size: int = 16,
     workers: int = 0,
     device: str = "auto",
+    max_pixels: int = MAX_PIXELS,
 ) -> list[str]:
     """Scores images and shows where they are unusual.
 
@@ -83,6 +87,7 @@ def predict(
         batch_size: Images scored at once.
         workers: Processes that read images.
         device: Where to run: auto, cpu, cuda.
+        max_pixels: A file with more is not read.
 
     Returns:
         The names of the images that could not be read.
@@ -91,13 +96,13 @@ def predict(
         InputError: If there are no images or none that can be read, no detector or no such device, or the
             output cannot be written.
     """
-    require_positive(batch_size=batch_size)
+    require_positive(batch_size=batch_size, max_pixels=max_pixels)
     require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
     names, left_out = survey(images)
     if left_out:
         print(f"vtadl: {_summary(left_out)}", file=sys.stderr)
-    dataset = PredictionFiles(names, detector.image_size, detector.module.fit)
+    dataset = PredictionFiles(names, detector.image_size, detector.module.fit, max_pixels)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(os.path.expanduser(output))
     if written_pictures(folder / "scores.json") is None:

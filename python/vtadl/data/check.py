@@ -69,15 +69,15 @@ def check(data: ImageDataModule, read: bool = True) -> DataReport:
     test = _test_records(data, report) if split else None
     if not read or split is None:
         return report
-    contents = split.contents | read_contents([record.path for record in test or []])
+    contents = split.contents | read_contents([record.path for record in test or []], data.max_pixels)
     report.problems += [content.error for content in contents.values() if content.error]
     report.sizes.update(content.picture.description for content in contents.values() if content.picture)
     report.problems += [*filter(None, [split.about_copies()]), *data.doubts(), *_odd_ones(split)]
     report.problems += _duplicates(contents, split, test or [])
     for record in test or []:
         if contents[record.path].picture and record.mask is not None:
-            _check_mask(record, report)
-    report.problems += _unexplained_levels(data.root, test or [])
+            _check_mask(record, report, data.max_pixels)
+    report.problems += _unexplained_levels(data.root, test or [], data.max_pixels)
     _check_unused(data, {*split.contents, *_files_of(test or [])}, test is not None, report)
     return report
 
@@ -142,11 +142,11 @@ def _duplicates(contents: dict[Path, Content], split: Split, test: Sequence[Reco
     return problems
 
 
-def _check_mask(record: Record, report: DataReport) -> None:
+def _check_mask(record: Record, report: DataReport, max_pixels: int) -> None:
     path, mask = record.path, record.mask
     assert mask is not None
     try:
-        marks = read_marks(mask)
+        marks = read_marks(mask, max_pixels)
     except InputError as error:
         report.problems.append(str(error))
         return
@@ -167,7 +167,7 @@ def _check_mask(record: Record, report: DataReport) -> None:
         report.notes.append(f"mask {mask} {marks.note}")
 
 
-def _unexplained_levels(root: Path, test: Sequence[Record]) -> list[str]:
+def _unexplained_levels(root: Path, test: Sequence[Record], max_pixels: int) -> list[str]:
     """Names levels of the masks of MVTec LOCO AD's layout that its file of defects does not explain."""
     explained = {0, 1, 255, *_levels_of_defects(root / DEFECTS)}
     found: dict[float, Path] = {}
@@ -175,7 +175,8 @@ def _unexplained_levels(root: Path, test: Sequence[Record]) -> list[str]:
         if record.mask is not None and record.mask.is_dir():
             for path in list_images(record.mask):
                 with suppress(InputError):  # reported already
-                    found |= dict.fromkeys(np.unique(levels_of(open_image(path))).tolist(), path)
+                    levels = np.unique(levels_of(open_image(path, max_pixels)))
+                    found |= dict.fromkeys(levels.tolist(), path)
     unknown = sorted(found.keys() - explained)
     if not unknown:
         return []

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from vtadl.data.images import numbers_of, open_image
+from vtadl.data.images import MAX_PIXELS, numbers_of, open_image
 from vtadl.errors import InputError
 
 
@@ -37,11 +38,11 @@ class Content(NamedTuple):
 _DECODED: dict[str, Picture] = {}  # by the digest of the file's bytes: decoding takes longer than reading
 
 
-def read_contents(paths: Iterable[Path]) -> dict[Path, Content]:
+def read_contents(paths: Iterable[Path], max_pixels: int = MAX_PIXELS) -> dict[Path, Content]:
     """What image files hold, read by as many threads as there are cores."""
     paths = list(paths)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return dict(zip(paths, threads.map(_read, paths), strict=True))
+        return dict(zip(paths, threads.map(partial(_read, max_pixels=max_pixels), paths), strict=True))
 
 
 def draw(contents: Iterable[Content], count: int, seed: int, purpose: str) -> set[str]:
@@ -62,14 +63,14 @@ def digest(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _read(path: Path) -> Content:
+def _read(path: Path, max_pixels: int) -> Content:
     try:
         file = digest(path.read_bytes())
     except OSError as error:  # a link that leads nowhere, maybe
         return Content(digest(os.fsencode(path)), None, f"cannot read image {path}: {error.strerror}")
     try:
         if file not in _DECODED:
-            _DECODED[file] = _describe(open_image(path), str(path))
+            _DECODED[file] = _describe(open_image(path, max_pixels), str(path))
         return Content(file, _DECODED[file])
     except InputError as error:
         return Content(file, None, str(error))

@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.files import ImageFiles, collate_tiles
-from vtadl.data.images import Fit
+from vtadl.data.images import MAX_PIXELS, Fit
 from vtadl.data.manifest import Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
-from vtadl.ranges import require_fraction, require_not_negative
+from vtadl.ranges import require_at_most, require_fraction, require_not_negative, require_positive
 
 
 class FileDataModule(ImageDataModule):
@@ -40,6 +40,7 @@ class FileDataModule(ImageDataModule):
         fit: Fit = "stretch",
         augmentation: Augmentation | None = None,
         cache_gb: float = 2.0,
+        max_pixels: int = MAX_PIXELS,
         workers: int = 2,
         seed: int = 0,
     ) -> None:
@@ -53,8 +54,9 @@ class FileDataModule(ImageDataModule):
             fit: How an image of another shape gets `image_size`: stretch; crop the longer side equally; or
                 see it as overlapping tiles along the longer side, whose scores and maps are joined.
             augmentation: Random changes of the training images.
-            cache_gb: Gigabytes of decoded training and validation images to keep in memory, at three bytes a
-                pixel; what is beyond is read again in each epoch.
+            cache_gb: Gigabytes of resized training and validation images to keep in memory, at twelve bytes a
+                pixel, or four if it is grey; what is beyond is read again in each epoch.
+            max_pixels: A file with more is refused, as it would fill the memory.
             workers: Processes that read images which are not in memory.
             seed: Seed of the split and of the training order.
         """
@@ -63,7 +65,10 @@ class FileDataModule(ImageDataModule):
         self.val_fraction = val_fraction
         self.fit: Fit = fit
         require_not_negative(cache_gb=cache_gb, workers=workers)
+        require_at_most(1000, workers=workers)
+        require_positive(max_pixels=max_pixels)
         self.cache_gb = cache_gb
+        self.max_pixels = max_pixels
         self.workers = workers
 
     @abstractmethod
@@ -88,7 +93,7 @@ class FileDataModule(ImageDataModule):
             records, problems = self.test_records()
             if problems:
                 raise InputError(problems[0])
-            self.test_set = ImageFiles(records, self.image_size, self.fit)
+            self.test_set = ImageFiles(records, self.image_size, self.fit, max_pixels=self.max_pixels)
         else:
             split = self.split()
             for sentence in filter(None, [split.about_copies(), *self.doubts()]):
@@ -96,7 +101,8 @@ class FileDataModule(ImageDataModule):
             parts = [[Record(path) for path in part] for part in (split.training, split.validation)]
             bytes_each = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
-                ImageFiles(part, self.image_size, self.fit, bytes_each * len(part)) for part in parts
+                ImageFiles(part, self.image_size, self.fit, bytes_each * len(part), self.max_pixels)
+                for part in parts
             )
 
     def _workers(self, dataset: Dataset[Sample]) -> int:
@@ -116,7 +122,9 @@ class FileDataModule(ImageDataModule):
             InputError: If there are too few.
         """
         require_fraction(val_fraction=self.val_fraction)
-        return split_images(self.normal_images(), self.validation_images(), self.val_fraction, self.seed)
+        return split_images(
+            self.normal_images(), self.validation_images(), self.val_fraction, self.seed, self.max_pixels
+        )
 
     def manifest(self) -> Manifest:
         """The images that are trained and validated with, copies among them."""

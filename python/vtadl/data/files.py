@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from vtadl.data.images import MAX_PIXELS, read_channels, read_mask
@@ -53,7 +54,7 @@ class ImageFiles(Dataset[Sample]):
         return Sample(
             image=image,
             label=torch.tensor(label),
-            mask=unmarked if mask is None else read_mask(mask, path, self.size, self.fit),
+            mask=unmarked if mask is None else self._mask(index),
             has_mask=torch.tensor(mask is not None or label == 0),
             kind=kind,
             name=str(path),
@@ -70,6 +71,11 @@ class ImageFiles(Dataset[Sample]):
                         return kept
                     kept.append(pixels)
         return kept
+
+    def _mask(self, index: int) -> Tensor:
+        path, _, mask, _ = self.records[index]
+        assert mask is not None
+        return read_mask(mask, path, self.size, self.fit, self.max_pixels)
 
     def _pixels(self, index: int) -> Pixels:
         return read_channels(self.records[index].path, self.size, self.fit, self.max_pixels)

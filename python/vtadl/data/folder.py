@@ -91,7 +91,7 @@ class Folder(FileDataModule):
         require_fraction(test_fraction=self.test_fraction)
         if not self.globs["anomalous"]:
             return [], paths
-        contents = read_contents(paths)
+        contents = read_contents(paths, self.max_pixels)
         pictures = {content.identity: path for path, content in reversed(contents.items())}
         drawn = draw(contents.values(), round(self.test_fraction * len(pictures)), self.seed, "test")
         test = sorted(pictures[identity] for identity in drawn)

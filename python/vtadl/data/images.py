@@ -78,33 +78,39 @@ def eight_bit_rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def read_mask(path: Path, image_path: Path, size: tuple[int, int], fit: Fit = "stretch") -> Tensor:
+def read_mask(
+    path: Path,
+    image_path: Path,
+    size: tuple[int, int],
+    fit: Fit = "stretch",
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
     """A mask as [1, H, W] of 0 and 1, resized by nearest neighbour.
 
     Raises:
         InputError: If the file cannot be read, or its size is not that of its image.
     """
-    marked, image_size = read_marked(path), upright_size(image_path)
+    marked, image_size = read_marked(path, max_pixels), upright_size(image_path)
     if marked.size != image_size:
         raise InputError(f"mask {path} is {marked.size} pixels, but its image {image_path} is {image_size}")
     resized = _fit_nearest(marked, size, fit)
     return torch.from_numpy(np.array(resized, dtype=np.float32))[None]
 
 
-def read_marked(path: Path) -> Image.Image:
+def read_marked(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A mask, black and white."""
-    return Image.fromarray(read_marks(path).pixels)
+    return Image.fromarray(read_marks(path, max_pixels).pixels)
 
 
-def read_marks(path: Path) -> Marks:
+def read_marks(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
     """What a mask file marks, or all those of a folder together.
 
     Raises:
         InputError: If a file cannot be read, or those of a folder differ in size.
     """
     if path.is_dir():
-        return join_marks({part: read_marks(part) for part in list_images(path)})
-    image = open_image(path)
+        return join_marks({part: read_marks(part, max_pixels) for part in list_images(path)})
+    image = open_image(path, max_pixels)
     with _naming(path):
         return marks_of(image, is_lossy(path))
 

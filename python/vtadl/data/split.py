@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtadl.data.content import Content, draw, read_contents
+from vtadl.data.images import MAX_PIXELS
 from vtadl.data.listing import first_few
 from vtadl.data.manifest import Entry
 from vtadl.errors import InputError
@@ -42,7 +43,13 @@ class Split(NamedTuple):
         )
 
 
-def split_images(normal: Sequence[Path], held_out: Sequence[Path], val_fraction: float, seed: int) -> Split:
+def split_images(
+    normal: Sequence[Path],
+    held_out: Sequence[Path],
+    val_fraction: float,
+    seed: int,
+    max_pixels: int = MAX_PIXELS,
+) -> Split:
     """Holds out a random part of the normal images, unless images for validation are given.
 
     The same files are held out for the same seed, whatever they are called; without a file, or with one
@@ -51,7 +58,7 @@ def split_images(normal: Sequence[Path], held_out: Sequence[Path], val_fraction:
     Raises:
         InputError: If there are too few, of which two have to be for validation.
     """
-    contents = read_contents([*normal, *held_out])
+    contents = read_contents([*normal, *held_out], max_pixels)
     first: dict[str, Path] = {}
     originals = {path: first.setdefault(content.identity, path) for path, content in contents.items()}
     trained = dict.fromkeys(originals[path] for path in normal)
