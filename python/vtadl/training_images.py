@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from vtadl.checkpoints import read_checkpoint
 from vtadl.data import ImageDataModule
 from vtadl.data.manifest import Manifest, require_unchanged
 from vtadl.errors import InputError
@@ -31,21 +30,15 @@ class TrainingImages(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if stage != "fit" or not isinstance(data, ImageDataModule):
-            return
-        self.manifest = data.manifest()
-        if trainer.ckpt_path is None:
-            return
-        checkpoint = Path(trainer.ckpt_path)
-        before = trained_with(checkpoint)
-        if before is not None:
-            now = self.manifest or Manifest(type(data).__name__, [])
-            require_unchanged(before, now, str(checkpoint.parent))
-        elif self.manifest is not None:
-            raise InputError(
-                f"{checkpoint} does not say which images it was trained with, so that they cannot be "
-                "kept out of the validation: train anew, with another --output"
-            )
+        if stage == "fit" and isinstance(data, ImageDataModule):
+            self.manifest = data.manifest()
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ImageDataModule):
+            require_same_images(data, checkpoint, str(self.path.parent))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.manifest is not None and trainer.is_global_zero:
@@ -53,28 +46,43 @@ class TrainingImages(Callback):
                 path.write_text(json.dumps(self.manifest.as_dict(), indent=1) + "\n", encoding="utf-8")
 
 
-def trained_with(checkpoint: Path) -> Manifest | None:
-    """The images that the run of a checkpoint was trained and validated with, if it says so."""
-    kept = read_checkpoint(checkpoint).get("callbacks", {}).get("TrainingImages")
-    return Manifest.from_dict(kept) if kept else None
+def require_same_images(data: ImageDataModule, checkpoint: dict[str, Any], run: str) -> None:
+    """Raises InputError if the data are not what the run of a checkpoint was trained and validated with."""
+    kept, now = checkpoint.get("callbacks", {}).get("TrainingImages"), data.manifest()
+    if kept:
+        require_unchanged(Manifest.from_dict(kept), now or Manifest(type(data).__name__, []), run)
+    elif now is not None:
+        raise InputError(
+            f"{run} does not say which images it was trained with, so that they cannot be kept out of the "
+            "validation: train anew, with another --output"
+        )
 
 
 def remember_places(settings: Any) -> None:
-    """Makes the paths in the settings of a run absolute, so that it can be tested from any folder."""
+    """Makes the paths in the settings of a run absolute, so that it can be tested from any folder.
+
+    A checkpoint of the run itself is no setting: the run is resumed from it, and another is not.
+    """
     for name in ("output", "ckpt_path"):
         if settings.get(name) is not None:
             settings[name] = _absolute(settings[name])
-    if settings.data.init_args.get("root") is not None:
-        settings.data.init_args.root = _absolute(settings.data.init_args.root)
+    if settings.get("ckpt_path") and os.path.dirname(settings.ckpt_path) == settings.output:
+        settings.ckpt_path = None
+    if _root(settings) is not None:
+        settings.data.init_args.root = _absolute(_root(settings))
 
 
 def require_place(settings: Any) -> None:
     """Raises InputError if the data of a run have moved."""
-    root = settings.data.init_args.get("root")
+    root = _root(settings)
     if root is not None and not os.path.isdir(os.path.expanduser(root)):
         raise InputError(
             f"there is no folder {root}; if the data have moved, say where by --data.root FOLDER"
         )
+
+
+def _root(settings: Any) -> Any:
+    return (settings.data.get("init_args") or {}).get("root")
 
 
 def _absolute(path: str) -> str:

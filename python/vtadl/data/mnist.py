@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vtadl.data.content import digest
+from vtadl.data.manifest import Entry, Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
 from vtadl.ranges import require_fraction
@@ -85,18 +87,35 @@ class MNISTDigit(ImageDataModule):
         Raises:
             InputError: If one is missing or damaged.
         """
-        train = _read_split(self.root, "train")
-        normal = train[0][train[1] == self.digit]
         if stage == "test":
             images, digits = _read_split(self.root, "t10k")
             self.test_set = DigitImages(images, digits, self.digit, "test")
             return
-        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
-        held_out = max(2, round(self.val_fraction * len(normal)))
+        normal, order, held_out = self._split()
         for name, part in (("val", order[:held_out]), ("train", order[held_out:])):
             digits = torch.full((len(part),), self.digit)
             data = DigitImages(normal[part], digits, self.digit, name)
             setattr(self, f"{name}_set", data)
+
+    def manifest(self) -> Manifest:
+        """The normal images, whose files are the numbers that they have among their kind."""
+        normal, order, held_out = self._split()
+        entries = [
+            Entry(
+                str(index),
+                digest(normal[index].numpy().tobytes()),
+                "validation" if rank < held_out else "training",
+            )
+            for rank, index in enumerate(order.tolist())
+        ]
+        return Manifest(os.path.abspath(self.root), entries)
+
+    def _split(self) -> tuple[Tensor, Tensor, int]:
+        """The normal images, a random order of them, and how many of the first are for validation."""
+        images, digits = _read_split(self.root, "train")
+        normal = images[digits == self.digit]
+        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
+        return normal, order, max(2, round(self.val_fraction * len(normal)))
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

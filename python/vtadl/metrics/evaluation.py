@@ -45,7 +45,18 @@ class Evaluation:
         for kind, row in self.kinds.items():
             cells = [f"{row[name]:.4f}" if name in row else "" for name in KIND_FIGURES]
             kinds.add_row(kind, f"{row['images']:.0f}", *cells)
-        return Group(figures, *([kinds] if self.kinds else []), *self._sentences())
+        tables = [table for table, has_rows in ((figures, self.figures), (kinds, self.kinds)) if has_rows]
+        return Group(*tables, *self._sentences(), *self.missing())
+
+    def missing(self) -> list[str]:
+        """What the data do not define, and why, one sentence each."""
+        sentences = []
+        if "image_auroc" not in self.figures:
+            kinds = [kind for kind in ("normal", "anomalous") if self.detected.get(kind, 1)]
+            sentences.append(f"there are no figures of images: all are {' or all are '.join(kinds)}")
+        if "pixel_auroc" not in self.figures:
+            sentences.append("there are no figures of pixels: no anomalous image has a mask")
+        return sentences
 
     def _sentences(self) -> list[str]:
         """What the threshold made of the images."""
