@@ -156,6 +156,7 @@ def _check_syntax(name: Path) -> None:
 
 
 def _predict(arguments: list[str]) -> int:
+    from vtadl.data.images import MAX_PIXELS
     from vtadl.parsing import Parser
     from vtadl.prediction import predict
 
@@ -169,6 +170,7 @@ def _predict(arguments: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=16, help="Images scored at once.")
     parser.add_argument("--workers", type=int, default=0, help="Processes that read images.")
     parser.add_argument("--device", type=str, default="auto", help="Where to run: auto, cpu, cuda, cuda:1.")
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help="A file with more is not read.")
     options = vars(parser.parse_args(arguments[1:]))
     images = [*options.pop("images"), *options.pop("more_images")]
     if not images:

@@ -70,8 +70,8 @@ def require_precision(precision: Any) -> None:
     """Raises InputError for a precision of Lightning in which images or weights would not be float32."""
     if precision not in _ACCEPTED:
         raise InputError(
-            f"trainer.precision {precision} would round images and densities: use 32-true, or bf16-mixed or "
-            "16-mixed, in which only the transformer and the decoder are trained in half precision"
+            f"trainer.precision {precision} is not offered, for images and densities are float32: use 32-true, "
+            "or bf16-mixed or 16-mixed, in which transformer and decoder are trained in half precision"
         )
 
 
