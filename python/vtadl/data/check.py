@@ -18,7 +18,7 @@ from vtadl.data.content import Content, read_contents
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.images import open_image, read_marks, upright_size
 from vtadl.data.listing import BROKEN, UNKNOWN, files_below, first_few, list_images, why_left_out
-from vtadl.data.masks import levels_of, looks_inverted
+from vtadl.data.masks import FEW, levels_of, looks_inverted
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
 from vtadl.data.split import Split
@@ -176,7 +176,7 @@ def _unexplained_levels(root: Path, test: Sequence[Record], max_pixels: int) -> 
             for path in list_images(record.mask):
                 with suppress(InputError):  # reported already
                     levels = np.unique(levels_of(open_image(path, max_pixels)))
-                    found |= dict.fromkeys(levels.tolist(), path)
+                    found |= dict.fromkeys(levels.tolist(), path) if len(levels) <= FEW else {}
     unknown = sorted(found.keys() - explained)
     if not unknown:
         return []
@@ -197,20 +197,17 @@ def _levels_of_defects(path: Path) -> list[int]:
 def _check_unused(data: FileDataModule, used: set[Path], tested: bool, report: DataReport) -> None:
     """Names the files below the root that are neither used nor named already."""
     known = {os.path.realpath(path) for path in used}
-    named = "\n".join(report.problems)
-    unused = [
-        path
-        for path in files_below(data.root)
-        if os.path.realpath(path) not in known and str(path) not in named
-    ]
+    named = " ".join([*report.problems, ""])
     of_reason: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(unused):
+    for path in sorted(files_below(data.root)):
+        if os.path.realpath(path) in known or f"{path} " in named or path == data.root / DEFECTS:
+            continue
         reason = why_left_out(path, data.root) or UNUSED
         of_reason[reason].append(path.relative_to(data.root).as_posix())
     for reason, paths in sorted(of_reason.items()):
         is_problem = reason in (UNKNOWN, BROKEN) or (reason == UNUSED and data.uses_all and tested)
         sentences = report.problems if is_problem else report.notes
-        sentences.append(f"{reason}: {len(paths)} ({first_few(paths)})")
+        sentences.append(f"{reason}: {len(paths)} ({first_few(paths, 5)})")
 
 
 def _files_of(test: Sequence[Record]) -> Iterator[Path]:
