@@ -7,8 +7,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import nn
+from torch import Tensor, nn
 
+from vtadl.calibration import Calibration
 from vtadl.errors import DivergenceError, InputError
 from vtadl.model.loss import LossTerms
 
@@ -46,10 +47,12 @@ class FiniteWeights(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        kept = dict(pl_module.named_parameters(prefix="the weights"))
-        if pl_module.calibration.image.count:  # has been validated
-            kept |= dict(pl_module.calibration.named_buffers("the thresholds"))
+        kept: dict[str, Tensor] = {
+            f"weights {name}": parameter for name, parameter in pl_module.named_parameters()
+        }
+        calibration = pl_module.calibration
+        if isinstance(calibration, Calibration) and calibration.image.count:  # has been validated
+            kept |= {f"thresholds {name}": value for name, value in calibration.named_buffers()}
         for name, value in kept.items():
             if not torch.isfinite(value).all():
-                kind, _, place = name.partition(".")
-                raise DivergenceError(f"after epoch {trainer.current_epoch} {kind} {place} are not finite")
+                raise DivergenceError(f"after epoch {trainer.current_epoch} the {name} are not finite")

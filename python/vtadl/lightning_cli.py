@@ -23,9 +23,9 @@ from vtadl.engine import AnomalyDetector
 from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 from vtadl.files import atomic_path
 from vtadl.parsing import LightningParser, one_sentence
-from vtadl.ranges import require_not_negative
+from vtadl.ranges import require_not_negative, require_positive
 from vtadl.training import training_callbacks
-from vtadl.training_images import remember_places, require_place
+from vtadl.training_images import remember_places, require_place, require_same_images
 
 __all__ = ["MNISTDigit", "MVTecAD", "TextureDefects", "expand_run_folders", "run"]
 
@@ -114,15 +114,23 @@ class DetectorCLI(LightningCLI):
         command = self.config.subcommand
         settings = self.config[command]
         require_not_negative(patience=settings.patience, seed_everything=settings.seed_everything)
+        trainer = settings.trainer
+        require_not_negative(overfit_batches=trainer.overfit_batches)
+        require_positive(accumulate_grad_batches=trainer.accumulate_grad_batches)
+        require_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
+        if isinstance(trainer.val_check_interval, int | float):
+            require_positive(val_check_interval=trainer.val_check_interval)
         for name, instead in LEAVES_NO_RUN.items():
-            if settings.trainer[name]:
-                raise UsageError(f"trainer.{name} is {settings.trainer[name]}, and leaves no run; {instead}")
+            if trainer[name]:
+                raise UsageError(f"trainer.{name} is {trainer[name]}, and leaves no run; {instead}")
         if settings.get("ckpt_path") is not None:
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
             read_checkpoint(Path(settings.ckpt_path))
             require_place(settings)
         elif command != "fit":
             raise UsageError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
+        if command != "fit":
+            require_positive(limit_test_batches=trainer.limit_test_batches)
         if settings.output is None:
             folder = settings.ckpt_path and Path(settings.ckpt_path).parent
             settings.output = str(
@@ -149,6 +157,12 @@ class DetectorCLI(LightningCLI):
         if settings.trainer.logger in (None, True, False):
             kwargs["logger"] = logger
         return super().instantiate_trainer(default_root_dir=folder, **kwargs)
+
+    def before_fit(self) -> None:
+        checkpoint = self.config_init[self.subcommand].ckpt_path
+        if checkpoint is not None:  # before anything is written
+            run = str(Path(checkpoint).parent)
+            require_same_images(self.datamodule, read_checkpoint(Path(checkpoint)), run)
 
     def after_fit(self) -> None:
         checkpoint = Path(self.config_init[self.subcommand].output) / "best.ckpt"

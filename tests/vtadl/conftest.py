@@ -24,7 +24,7 @@ TINY = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> dict[str, int]:
     """Sizes of a network that a test trains in seconds."""
     return dict(TINY)
@@ -73,9 +73,15 @@ def save_image() -> Callable[..., Path]:
     return ImageWriter()
 
 
+@pytest.fixture(scope="session")
+def make_parts() -> Callable[[Path], Path]:
+    """Makes a folder in the layout of MVTec AD: 12 training images, 4 good ones and 4 with a hole."""
+    return make_category
+
+
 @pytest.fixture
 def category(tmp_path: Path) -> Path:
-    """A folder in the layout of MVTec AD: 12 training images, 4 good ones and 4 with a hole."""
+    """Such a folder."""
     return make_category(tmp_path / "category")
 
 
