@@ -70,7 +70,7 @@ def require_precision(precision: Any) -> None:
     """Raises InputError for a precision of Lightning in which images or weights would not be float32."""
     if precision not in _ACCEPTED:
         raise InputError(
-            f"trainer.precision {precision} is not offered, for images and densities are float32: use 32-true, "
+            f"trainer.precision {precision} is not offered: images and densities are float32; take 32-true, "
             "or bf16-mixed or 16-mixed, in which transformer and decoder are trained in half precision"
         )
 

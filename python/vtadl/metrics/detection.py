@@ -77,9 +77,9 @@ class DetectionMetrics(Metric):
                 "a score of the detector is NaN or infinite, which has no place among the others"
             )
         images = [
-            count_pixels(anomaly_map, mask > 0)
+            count_pixels(anomaly_map, mask)
             for anomaly_map, mask in zip(
-                maps[has_mask, 0].float().cpu().numpy(), masks[has_mask, 0].cpu().numpy(), strict=True
+                maps[has_mask, 0].float().cpu().numpy(), (masks[has_mask, 0] > 0).cpu().numpy(), strict=True
             )
         ]
         coarse = [coarsen(image, ROWS_OF_IMAGE) for image in images]
