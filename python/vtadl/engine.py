@@ -27,6 +27,8 @@ from vtadl.ranges import require_fraction, require_not_negative, require_positiv
 from vtadl.scoring import AnomalyScorer, Scores, Term
 from vtadl.tiles import cut, join
 
+_SMALLEST_SIDE = 11  # of images, that of the window of their structural similarity
+
 
 class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
@@ -108,6 +110,11 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             min_std=0.1 if min_std is None else min_std,
             **network,
         )
+        height, width = self.network.image_size
+        if min(height, width) < _SMALLEST_SIDE:
+            raise InputError(
+                f"image_size is {height}x{width}; either side has to be {_SMALLEST_SIDE} pixels or more"
+            )
         self.norm = EqualNorm() if equal_norm else nn.Identity()
         if likelihood == "dictionary" and descriptor not in (None, *self.network.dictionary.descriptors):
             known = " or ".join(self.network.dictionary.descriptors)
