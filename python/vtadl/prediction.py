@@ -143,10 +143,12 @@ def survey(arguments: Sequence[str]) -> tuple[dict[str, Path], dict[Path, str]]:
             path: _absolute(folder) for path, (folder, reason) in sorted(reason_of.items()) if not reason
         }
         others = {path: reason for path, (_, reason) in sorted(reason_of.items()) if reason}
-        if not images:
+        if not images and set(others.values()) != {WRITTEN}:  # which a shell may give one by one
             raise InputError(f"there is no image {argument}" + (f"; {_summary(others)}" if others else ""))
         folder_of |= {path: folder for path, folder in images.items() if path not in folder_of}
         left_out |= others
+    if not folder_of:
+        raise InputError(f"there is no image {first_few(arguments)}; {_summary(left_out)}")
     root = os.path.commonpath(list(folder_of.values()))
     return {path.relative_to(root).as_posix(): path for path in folder_of}, left_out
 

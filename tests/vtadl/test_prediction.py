@@ -84,6 +84,65 @@ def test_files_folders_and_patterns_stand_for_images(trained):
         find_images([])
 
 
+@pytest.fixture
+def scored(predict, tmp_path, save_image):
+    """A folder with two images, and what was predicted of them in it and elsewhere."""
+    for index in range(2):
+        save_image(tmp_path / f"out/in/{index}.png")  # the output's folder holds the images
+    assert predict(tmp_path / "out/in")[0] == 0
+    return tmp_path / "out"
+
+
+def test_the_output_is_never_taken_for_images(trained, scored, tmp_path, capsys, monkeypatch):
+    expected = ["0.png", "1.png"]
+    (scored / "scores.csv").unlink()
+    (scored / "in/older").mkdir()
+    for name in ("maps", "masks", "overlays", "scores.json"):
+        (scored / name).rename(scored / "in/older" / name)
+    monkeypatch.chdir(scored / "in")
+    for arguments in ([str(scored)], ["."], ["**/*.png"], [*map(str, scored.rglob("*.png"))]):
+        assert sorted(path.name for path in find_images(arguments).values()) == expected
+    with pytest.raises(
+        InputError, match="there is no image older; left out are 7 files that `vtadl predict`"
+    ):
+        find_images(["older"])
+    capsys.readouterr()
+    for output in ("older", "another", "another"):
+        assert main(["predict", "--ckpt", str(trained), ".", "-o", output]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith("2 images")
+        assert "files that `vtadl predict` wrote" in printed.err
+
+
+def test_the_output_of_an_interrupted_prediction_is_known_too(predict, tmp_path, save_image, monkeypatch):
+    save_image(tmp_path / "out/0.png")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vtadl.prediction.overlay_picture", interrupt)
+    predict(tmp_path / "out/0.png")
+    save_image(tmp_path / "out/maps/0.png.png")  # written before the interruption
+    assert list(find_images([str(tmp_path / "out")])) == ["0.png"]
+
+
+def test_masks_of_ones_own_beside_the_output_are_images(scored, save_image):
+    save_image(scored / "masks/mine.png")
+    assert sorted(find_images([str(scored)])) == ["in/0.png", "in/1.png", "masks/mine.png"]
+
+
+def test_other_files_in_a_folder_are_named(predict, tmp_path, save_image, capsys):
+    save_image(tmp_path / "in/0.png")
+    (tmp_path / "in/notes.txt").write_text("")
+    (tmp_path / "in/gone.png").symlink_to(tmp_path / "nowhere")
+    status, _ = predict(tmp_path / "in")
+    said = capsys.readouterr().err
+    assert status == PARTLY_READ
+    assert "left out are 1 files that are no images" in said
+    assert "notes.txt" in said
+    assert f"cannot read image {tmp_path / 'in/gone.png'}" in said
+
+
 def test_links_to_images_keep_their_names(tmp_path, save_image):
     elsewhere = save_image(tmp_path / "elsewhere/part.png")
     (tmp_path / "links").mkdir()
