@@ -50,6 +50,11 @@ struct Thread;
 struct Party {
   int live = 0;
   std::vector<Thread*> waiting;
+
+  void assemble(int threads) {
+    live = threads;
+    waiting.clear();
+  }
 };
 
 struct Thread {
@@ -88,6 +93,7 @@ struct Machine {
   std::size_t shared_bytes = 0;  // of a block
   Party cluster;
   std::vector<Thread*> ready;
+  std::vector<Thread*> met;  // in a collective; kept, for allocations are slow
   Thread* running = nullptr;
   std::optional<std::string> failure;  // of the cluster
 
@@ -197,7 +203,8 @@ int missing_lane(const Thread& thread) {
 void complete_collective(const Thread& last) {
   std::uint64_t values[warpSize] = {};
   std::uint64_t ballot = 0;
-  std::vector<Thread*> threads;
+  std::vector<Thread*>& threads = machine.met;
+  threads.clear();
   for (unsigned rest = last.mask; rest != 0; rest &= rest - 1) {
     const int lane = __builtin_ctz(rest);
     threads.push_back(thread_in_lane(last, lane));
@@ -246,7 +253,7 @@ void start_block(Block& block, uint3 index) {
   block.index = index;
   block.shared.reset(new std::byte[machine.shared_bytes]);
   std::memset(block.shared.get(), kUnwritten, machine.shared_bytes);
-  block.party = {machine.block_threads, {}};
+  block.party.assemble(machine.block_threads);
   for (int rank = 0; rank < machine.block_threads; ++rank) {
     Thread& thread = block.threads[rank];
     const unsigned row = rank / blockDim.x;
@@ -332,7 +339,7 @@ void explain_deadlock() {
 
 void run_cluster(std::uint64_t cluster) {
   machine.ready.clear();
-  machine.cluster = {machine.cluster_blocks * machine.block_threads, {}};
+  machine.cluster.assemble(machine.cluster_blocks * machine.block_threads);
   for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
     start_block(machine.blocks[rank],
                 block_index(cluster * machine.cluster_blocks + rank));
