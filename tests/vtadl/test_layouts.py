@@ -183,6 +183,17 @@ def test_a_relative_root_and_one_below_home_are_what_they_say(category, monkeypa
     assert len(find_images([f"{root}/test/*/*.png"])) == 4
 
 
+def test_files_of_several_pictures_are_noted(category):
+    pages = [Image.fromarray(np.full((40, 48), level, np.uint8)) for level in (9, 90)]
+    for name in ("train/good/pages.tif", "ground_truth/hole/000_mask.tif"):
+        pages[0].save(category / name, save_all=True, append_images=pages[1:])
+    (category / "ground_truth/hole/000_mask.png").unlink()
+    notes = "; ".join(check(MVTecAD(str(category))).notes)
+    assert "the first one is read: " in notes
+    assert "pages.tif" in notes
+    assert "000_mask.tif" in notes
+
+
 def test_levels_of_masks_are_explained_by_the_file_of_defects(tmp_path, save_image):
     for index in range(4):
         save_image(tmp_path / f"train/good/{index}.png")

@@ -239,6 +239,9 @@ def test_a_run_says_what_it_was_trained_with_and_is_not_resumed_with_other_image
     assert main(["fit", "--resume", str(run), place, "--trainer.max_epochs=4"]) == 1
     said = capsys.readouterr().err
     assert f"have changed since {run} was trained: 1 removed (train/good/003.png), 1 added" in said
+    check_run = ["data", "--data=MVTecAD", place, f"--run={run}"]
+    assert main(check_run) == 1
+    assert "1 removed (train/good/003.png), 1 added" in " ".join(capsys.readouterr().out.split())
     assert (run / "config.yaml").read_text() == settings_before
 
 

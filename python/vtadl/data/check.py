@@ -16,8 +16,9 @@ from rich.text import Text
 
 from vtadl.data.content import Content, read_contents
 from vtadl.data.file_module import FileDataModule
-from vtadl.data.images import open_image, read_marks, upright_size
+from vtadl.data.images import count_frames, open_image, read_marks, upright_size
 from vtadl.data.listing import BROKEN, UNKNOWN, files_below, first_few, list_images, why_left_out
+from vtadl.data.manifest import Manifest, compare
 from vtadl.data.masks import FEW, levels_of, looks_inverted
 from vtadl.data.module import ImageDataModule
 from vtadl.data.records import Record
@@ -74,12 +75,31 @@ def check(data: ImageDataModule, read: bool = True) -> DataReport:
     report.sizes.update(content.picture.description for content in contents.values() if content.picture)
     report.problems += [*filter(None, [split.about_copies()]), *data.doubts(), *_odd_ones(split)]
     report.problems += _duplicates(contents, split, test or [])
+    report.notes += _frames(
+        {path: content.picture.frames for path, content in contents.items() if content.picture}
+    )
     for record in test or []:
         if contents[record.path].picture and record.mask is not None:
             _check_mask(record, report, data.max_pixels)
     report.problems += _unexplained_levels(data.root, test or [], data.max_pixels)
     _check_unused(data, {*split.contents, *_files_of(test or [])}, test is not None, report)
     return report
+
+
+def changes_since(run: str, data: ImageDataModule) -> list[str]:
+    """What has happened to the images of a run since it was trained, one sentence.
+
+    Raises:
+        InputError: If the run does not say which images it was trained with.
+    """
+    path = Path(os.path.expanduser(run)) / "data.json"
+    try:
+        before = Manifest.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not say which images {run} was trained with") from error
+    now = data.manifest()
+    said = str(compare(before, now)) if now is not None else ""
+    return [f"images have changed since {run} was trained: {said}"] if said else []
 
 
 def _count(data: ImageDataModule, report: DataReport) -> None:
@@ -119,6 +139,12 @@ def _test_records(data: FileDataModule, report: DataReport) -> list[Record] | No
     return test
 
 
+def _frames(frames: dict[Path, int]) -> list[str]:
+    """Names files of several pictures."""
+    several = [path for path, count in frames.items() if count > 1]
+    return [f"of files with several pictures, the first one is read: {first_few(several)}"] if several else []
+
+
 def _odd_ones(split: Split) -> list[str]:
     """Names what may be masks among the normal images: those of two values, where others have more."""
     pictures = {path: content.picture for path, content in split.contents.items() if content.picture}
@@ -150,6 +176,8 @@ def _check_mask(record: Record, report: DataReport, max_pixels: int) -> None:
     except InputError as error:
         report.problems.append(str(error))
         return
+    if mask.is_file():
+        report.notes += _frames({mask: count_frames(mask)})
     size, image_size = marks.pixels.shape[::-1], upright_size(path)
     if size != image_size:
         report.problems.append(f"mask {mask} is {size} pixels, but its image {path} is {image_size}")

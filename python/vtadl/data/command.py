@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from vtadl.data.check import check
+from vtadl.data.check import changes_since, check
 from vtadl.data.module import ImageDataModule
 from vtadl.errors import InputError
 from vtadl.parsing import Parser
@@ -27,10 +27,18 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="Read every file: sizes, unreadable ones, wrong masks, duplicates of training and test.",
+        help="Read every file: sizes, unreadable and unused ones, wrong or doubtful masks, copies.",
+    )
+    parser.add_argument(
+        "--run",
+        type=str | None,
+        default=None,
+        help="Folder of a run: name the images that have changed since it was trained, too.",
     )
     options = parser.instantiate_classes(parser.parse_args(list(arguments)))
     report = check(options.data, read=options.check)
+    if options.run is not None:
+        report.problems += changes_since(options.run, options.data)
     Console().print(report)
     if report.problems:
         where = getattr(options.data, "root", type(options.data).__name__)

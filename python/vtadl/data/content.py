@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from vtadl.data.images import MAX_PIXELS, numbers_of, open_image
+from vtadl.data.images import MAX_PIXELS, count_frames, numbers_of, open_image
 from vtadl.errors import InputError
 
 
@@ -20,6 +20,7 @@ class Picture(NamedTuple):
     pixels: str  # digest of them, upright and without transparency
     description: str  # size and mode
     is_two_valued: bool
+    frames: int
 
 
 class Content(NamedTuple):
@@ -70,16 +71,16 @@ def _read(path: Path, max_pixels: int) -> Content:
         return Content(digest(os.fsencode(path)), None, f"cannot read image {path}: {error.strerror}")
     try:
         if file not in _DECODED:
-            _DECODED[file] = _describe(open_image(path, max_pixels), str(path))
+            _DECODED[file] = _describe(open_image(path, max_pixels), str(path), count_frames(path))
         return Content(file, _DECODED[file])
     except InputError as error:
         return Content(file, None, str(error))
 
 
-def _describe(image: Image.Image, name: str) -> Picture:
+def _describe(image: Image.Image, name: str, frames: int) -> Picture:
     description = f"{image.width}x{image.height} {image.mode}"
     values = numbers_of(image, name)
     if (values == values[..., :1]).all():  # grey, whether or not it is kept as a colour
         values = values[..., :1]
     pixels = digest(f"{values.shape} {values.dtype}".encode() + values.tobytes())
-    return Picture(pixels, description, image.getcolors(2) is not None)
+    return Picture(pixels, description, image.getcolors(2) is not None, frames)

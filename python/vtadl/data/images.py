@@ -110,9 +110,15 @@ def read_marks(path: Path, max_pixels: int = MAX_PIXELS) -> Marks:
     """
     if path.is_dir():
         return join_marks({part: read_marks(part, max_pixels) for part in list_images(path)})
-    image = open_image(path, max_pixels)
-    with _naming(path):
-        return marks_of(image, is_lossy(path))
+    pixels = open_image(path, max_pixels)
+    with _opened(path) as image:
+        return marks_of(pixels, is_lossy(path, image))
+
+
+def count_frames(path: Path) -> int:
+    """How many pictures an image file holds, such as the pages of a TIFF; the first is read."""
+    with _opened(path) as image:
+        return getattr(image, "n_frames", 1)
 
 
 def upright_size(path: Path) -> tuple[int, int]:

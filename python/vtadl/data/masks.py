@@ -87,14 +87,13 @@ def levels_of(image: Image.Image) -> NDArray[Any]:
     return np.asarray(image.convert("RGB")).max(2)
 
 
-def is_lossy(path: Path) -> bool:
-    """Whether the compression of an image file changes levels."""
-    with Image.open(path) as image:
-        if image.format == "WEBP":
-            return b"VP8L" not in _chunks(path.read_bytes())
-        if image.format == "JPEG2000":
-            return not _is_reversible(path.read_bytes())
-        return image.format in _LOSSY or image.info.get("compression") in ("jpeg", "webp")
+def is_lossy(path: Path, image: Image.Image) -> bool:
+    """Whether the compression of an image file, which has been opened, changes levels."""
+    if image.format == "WEBP":
+        return b"VP8L" not in _chunks(path.read_bytes())
+    if image.format == "JPEG2000":
+        return not _is_reversible(path.read_bytes())
+    return image.format in _LOSSY or image.info.get("compression") in ("jpeg", "webp")
 
 
 def _transparent_levels(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
