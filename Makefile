@@ -12,6 +12,9 @@ requirements := $(VENV)/.requirements
 pip_install := $(PYTHON) -m pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt
 endif
 
+# The tests are some hundred processes: without bytecode each would compile all of PyTorch that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 installed := build/.installed-$(subst /,_,$(PYTHON))
 build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
 emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
@@ -20,6 +23,7 @@ cores := $(shell nproc)
 # A process for each core, of one thread each; tests of threads ask for more. Some tests take minutes: an idle process
 # takes over what others have queued behind those.
 pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8 --dist worksteal
+pytest_emulated = VTADL_EMULATED_LIBRARY="$(emulated_library)" $(pytest)
 python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
 cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
@@ -28,12 +32,12 @@ cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -na
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
 
-# For what keeps one core busy.
+# What keeps one core busy fills the other.
 side_by_side := --no-print-directory --jobs --output-sync
 
 test: $(installed)
-	$(MAKE) $(side_by_side) lint bench-smoke
-	$(MAKE) --no-print-directory test-python
+	$(MAKE) $(side_by_side) test-cpp lint bench-smoke
+	$(pytest_emulated)
 
 lint: $(installed)
 	$(MAKE) $(side_by_side) ruff mypy-strict mypy clang-format
@@ -58,7 +62,7 @@ test-cpp: $(installed)
 	ctest --test-dir $(build_folder) --verbose --tests-regex kernel_resources
 
 test-python: test-cpp
-	VTADL_EMULATED_LIBRARY="$(emulated_library)" $(pytest)
+	$(pytest_emulated)
 
 # On this machine's GPU, and built for that alone.
 test-gpu: $(requirements)
