@@ -5,6 +5,7 @@ import torch
 
 from vtadl.calibration import Decisions
 from vtadl.detector import Detector
+from vtadl.errors import InputError
 from vtadl.export import export
 
 SIZES = [(1, 32, 32), (3, 32, 32), (2, 50, 71), (5, 20, 90)]
@@ -16,15 +17,16 @@ def detector(trained):
 
 
 @pytest.fixture(scope="module")
-def run_onnx(trained):
-    path = export(str(trained), "onnx", str(trained / "detector.onnx"))
+def run_onnx(trained, tmp_path_factory):
+    path = export(str(trained), "onnx", str(tmp_path_factory.mktemp("onnx") / "detector.onnx"))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run(list(Decisions._fields), {"images": images.numpy()})
 
 
 @pytest.fixture(scope="module")
-def exported(trained):
-    return torch.export.load(export(str(trained), "torch", str(trained / "detector.pt2")))
+def exported(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("torch") / "detector.pt2"
+    return torch.export.load(export(str(trained), "torch", str(path)))
 
 
 def expect_parity(detector, images, outputs):
@@ -71,8 +73,29 @@ def test_exported_detectors_know_their_background(trained_with_background):
     expect_parity(detector, images, [value.numpy() for value in program(images).values()])
 
 
-def test_a_program_for_cropped_images_says_what_it_wants(trained, tmp_path, capsys):
-    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "crop"}
-    torch.save(checkpoint, tmp_path / "crop.ckpt")
-    export(str(tmp_path / "crop.ckpt"), "torch", str(tmp_path / "crop.pt2"))
-    assert "the detector was trained with fit=crop" in capsys.readouterr().out
+@pytest.mark.parametrize(("fit", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
+def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, fit, format, size):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": fit}
+    torch.save(checkpoint, tmp_path / "fit.ckpt")
+    path = export(str(tmp_path / "fit.ckpt"), format, str(tmp_path / "program"), size)
+    assert f"the detector was trained with fit={fit}" in capsys.readouterr().out
+    detector = Detector.load(tmp_path / "fit.ckpt", device="cpu")
+    for shape in [(2, *size)] if size else SIZES:
+        images = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8)
+        if format == "onnx":
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            outputs = session.run(list(Decisions._fields), {"images": images.numpy()})
+        else:
+            decisions = torch.export.load(path).module()(images)
+            outputs = [value.numpy() for value in decisions.values()]
+        expect_parity(detector, images, outputs)
+
+
+def test_a_program_of_tiles_is_for_images_of_one_size(trained, tmp_path):
+    torch.save(
+        torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "tiles"}, tmp_path / "tiles.ckpt"
+    )
+    with pytest.raises(InputError, match=r"fit=tiles is exported for images of one size: .*--image_size"):
+        export(str(tmp_path / "tiles.ckpt"))
+    with pytest.raises(InputError, match="image_size"):
+        export(str(tmp_path / "tiles.ckpt"), image_size=(0, 5))
