@@ -1,3 +1,9 @@
+import copy
+import io
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +11,7 @@ from PIL import Image
 
 import vtadl
 from vtadl.detector import Detector
+from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
 from vtadl.inputs import seen
 
@@ -84,8 +91,6 @@ def test_what_is_no_image_is_refused(detector, image, sentence):
 
 
 def test_an_untrained_module_or_an_unknown_device_is_refused(detector, tiny, trained):
-    from vtadl.engine import AnomalyDetector
-
     with pytest.raises(InputError, match="no thresholds"):
         Detector(AnomalyDetector(**tiny))
     with pytest.raises(InputError, match="abacus"):
@@ -136,3 +141,33 @@ def test_lightning_predicts_as_the_detector_does(detector, path):
     scores = detector.module.predict_step(batch, 0)
     expected = [detection.score for detection in detector.predict(batch["image"])]
     assert scores.image.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_detector_is_copied_and_sent_to_other_processes(detector, path):
+    expected = detector.predict(path).score
+    for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector)), sent_by_torch(detector)):
+        assert other.predict(path).score == expected
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as workers:
+        assert workers.submit(detector.predict, str(path)).result().score == expected
+
+
+def sent_by_torch(detector):
+    file = io.BytesIO()
+    torch.save(detector, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"terms": ["nll", "mse"]}, {"likelihood": "paper"}, {"equal_norm": True}]
+)
+def test_every_part_of_a_detector_can_be_pickled(tiny, options):
+    for module in AnomalyDetector(**tiny, **options).modules():
+        assert type(pickle.loads(pickle.dumps(module))) is type(module)
+
+
+def test_a_copy_of_a_scorer_notes_what_it_loads(tiny):
+    scorer = copy.deepcopy(AnomalyDetector(**tiny, terms=["nll"]).scorer)
+    assert not scorer.reconstructs
+    scorer.load_state_dict(AnomalyDetector(**tiny, terms=["mse"]).scorer.state_dict())
+    assert scorer.reconstructs
