@@ -237,6 +237,8 @@ def run(arguments: Sequence[str]) -> None:
         )
     except DivergenceError as error:
         raise DivergenceError(f"{error}{interruption.hint}") from error
+    except OSError:
+        raise
     except Exception as error:
         if input_error(error) or not raised_by_lightning(error):
             raise

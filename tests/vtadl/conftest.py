@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch  # noqa: F401  # its log keeps the stream of this moment, which outlives each test
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from vtadl.cli import main
@@ -22,12 +24,19 @@ TINY = {
     "decoder_channels": 16,
     "components": 3,
 }
+SETTLED = {"descriptor": "pixels", "positions": "own", "background": "none", "min_std": 0.1, "softness": 0.03}
 
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, int]:
     """Sizes of a network that a test trains in seconds."""
     return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def settled() -> dict[str, Any]:
+    """Such sizes, and settings that leave nothing to choose, for speed."""
+    return TINY | SETTLED
 
 
 @pytest.fixture(autouse=True)
@@ -85,32 +94,39 @@ def category(tmp_path: Path) -> Path:
     return make_category(tmp_path / "category")
 
 
+def of_model(settings: dict[str, Any]) -> list[str]:
+    """The settings as options of the command line."""
+    return [f"--model.{name}={value}" for name, value in settings.items()]
+
+
 def train(folder: Path, *options: str) -> Path:
     """Trains on such a category, which lies in the folder as `parts`."""
     data = ["--data=MVTecAD", f"--data.root={make_category(folder / 'parts')}", "--data.workers=0"]
-    sizes = [f"--model.{name}={size}" for name, size in TINY.items()]
     trainer = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", f"--output={folder}"]
-    assert main(["fit", *data, *sizes, *trainer, *options]) == 0
+    assert main(["fit", *data, *of_model(TINY), *trainer, *options]) == 0
     return folder
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of such a run. Read-only."""
-    return train(tmp_path_factory.mktemp("run"))
+    """The folder of such a run, the same for all processes that test. Read-only."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    with FileLock(f"{folder}.lock"):
+        return folder if (folder / "last.ckpt").exists() else train(folder)
 
 
 @pytest.fixture
 def trained_with_equal_norm(tmp_path: Path) -> Path:
     """The folder of a run for which dark and bright images are alike."""
-    return train(tmp_path, "--model.equal_norm=true")
+    return train(tmp_path, "--model.equal_norm=true", *of_model(SETTLED))
 
 
 @pytest.fixture
 def trained_with_background(tmp_path: Path) -> Path:
     """The folder of a run whose scores are relative to a background."""
     options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}
-    return train(tmp_path, *(f"--model.{name}={value}" for name, value in options.items()))
+    return train(tmp_path, *of_model(SETTLED | options))
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from vtadl.cli import main
 from vtadl.data import own_samples
 
-SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "components=2"]
-
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
 def test_every_sample_is_the_own_of_one_process(count):
@@ -31,15 +29,12 @@ def rows(text):
     return [line for line in text.splitlines() if line.startswith("│")]
 
 
-def test_two_processes_print_the_figures_of_one(category, tmp_path, capsys):
+def test_two_processes_print_the_figures_of_one(trained, tiny, category, tmp_path, capsys):
     (category / "test/good/003.png").unlink()  # seven images do not divide by two
     folder = ["--data=MVTecAD", f"--data.root={category}", "--data.workers=0", "--data.batch_size=2"]
     runs = ["--trainer.accelerator=cpu", f"--output={tmp_path}"]
-    sizes = [f"--model.{size}" for size in SIZES]
-    assert main(["fit", *folder, *runs, *sizes, "--trainer.max_epochs=1"]) == 0
-    checkpoint = tmp_path / "last.ckpt"
-    test = ["test", *folder, *runs, f"--ckpt_path={checkpoint}"]
-    capsys.readouterr()
+    sizes = [f"--model.{name}={size}" for name, size in tiny.items()]
+    test = ["test", *folder, *runs, *sizes, f"--ckpt_path={trained / 'best.ckpt'}"]
     assert main(test) == 0
     expected = rows(capsys.readouterr().out)
     assert len(expected) == 7 + 1

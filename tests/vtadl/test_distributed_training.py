@@ -15,8 +15,8 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
-def test_two_processes_train_like_one(tiny, tmp_path):
-    model = {**tiny, "noise_std": 0.0, "warmup_steps": 1}
+def test_two_processes_train_like_one(settled, tmp_path):
+    model = {**settled, "noise_std": 0.0, "warmup_steps": 1}
     counts = {"train_count": 32, "val_count": 10, "test_count": 12}
     options = [
         *(f"--model.{name}={size}" for name, size in model.items()),

@@ -1,11 +1,10 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_f1_score
 
@@ -219,13 +218,24 @@ def test_memory_hardly_grows_with_the_number_of_maps():
     assert all(0 < growth < 0.03 * maps.nbytes for growth in np.diff(sizes))
 
 
+def evaluate_in_process(rank, folder):
+    torch.set_num_threads(1)  # those of the parent are not there
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    batches = list(make_batches())
+    metrics = evaluated(batches[:3] if rank == 0 else batches[3:])  # unequal shares
+    evaluation = metrics.evaluate(resamples=20).as_dict()
+    (folder / f"{rank}.json").write_text(json.dumps(evaluation))
+    dist.destroy_process_group()
+
+
 def test_two_processes_find_what_one_finds(tmp_path):
-    script = Path(__file__).with_name("evaluate_in_process.py")
-    ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), str(tmp_path / "rendezvous"), str(tmp_path)])
-        for rank in range(2)
-    ]
-    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    context = multiprocessing.get_context("fork")  # has imported all that it needs
+    ranks = [context.Process(target=evaluate_in_process, args=(rank, tmp_path)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(timeout=300)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     expected = evaluated(make_batches()).evaluate(resamples=20)

@@ -40,9 +40,9 @@ def test_nothing_of_the_test_has_any_influence_on_a_checkpoint(category, tmp_pat
         assert torch.equal(checkpoint["state_dict"][name], value), name
 
 
-def test_augmentation_changes_what_is_trained_with(category, tmp_path, tiny):
-    plain = train(category, tmp_path / "plain", tiny)["state_dict"]
-    changed = train(category, tmp_path / "changed", tiny, augmentation=Augmentation(rotation=90))[
+def test_augmentation_changes_what_is_trained_with(category, tmp_path, settled):
+    plain = train(category, tmp_path / "plain", settled)["state_dict"]
+    changed = train(category, tmp_path / "changed", settled, augmentation=Augmentation(rotation=90))[
         "state_dict"
     ]
     assert any(not torch.equal(plain[name], changed[name]) for name in plain)
