@@ -2,12 +2,15 @@ import csv
 import json
 import re
 import sys
+from functools import partial
 from importlib.metadata import version
 
 import pytest
 import torch
 
+from vtadl import demo
 from vtadl.cli import COMMANDS, config_names, main
+from vtadl.engine import AnomalyDetector
 
 SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "features=8"]
 
@@ -217,7 +220,9 @@ def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_pa
     assert "Traceback" not in error
 
 
-def test_the_demo_writes_its_report(tmp_path, capsys):
+def test_the_demo_writes_its_report(settled, tiny, tmp_path, monkeypatch, capsys):
+    chosen = {name: value for name, value in settled.items() if name not in tiny}  # the sizes are its own
+    monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector, **chosen))
     output = tmp_path / "demo"
     sizes = ["--epochs=1", "--train_count=16", "--test_count=12", "--textures=[brick]"]
     assert main(["demo", f"--output={output}", *sizes]) == 0
