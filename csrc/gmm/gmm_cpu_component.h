@@ -15,9 +15,9 @@ namespace {
 template <typename Value>
 struct Component {
   const Value* mean;
-  const Value* inverse_std;  // under kTril of the diagonal
-  const Value* slope;        // null under kTril
-  const Value* factor;       // [D, D], under kTril only
+  const Value* inverse_std;  // under kTril of the diagonal, and so the slope
+  const Value* slope;
+  const Value* factor;  // [D, D], under kTril only
   const Value* log_det;
   int64_t mean_step, scale_step;
 };
@@ -31,8 +31,19 @@ VTADL_HOST_INLINE T vector_of(const T& value, int) {
   return value;
 }
 
-// Gradients of a component's parameters. Sum: Lanes<T> for each sample apart,
-// Vector<T> for sums over the samples. Null where they are not wanted.
+// Of feature d of the samples of one vector, without the logarithm.
+template <typename T, typename Value>
+VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale_of(const Component<Value>& c,
+                                                 int64_t d, int v) {
+  const auto of = [&](const Value* values) {
+    return Vector<T>{} + vector_of<T>(values[d * c.scale_step], v);
+  };
+  return {of(c.inverse_std), Vector<T>{}, of(c.slope)};
+}
+
+// Gradients of a component's parameters, that of a diagonal scale with respect
+// to log_std. Sum: Lanes<T> for each sample apart, Vector<T> for sums over the
+// samples. Null where they are not wanted.
 template <typename Sum>
 struct ComponentGrads {
   Sum* mean;
@@ -84,7 +95,6 @@ VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
                                       int64_t features, const Lanes<T>& weight,
                                       Lanes<T>* grad_x,
                                       const ComponentGrads<Sum>& out) {
-  constexpr bool kOwnSlope = std::is_same_v<Value, Lanes<T>>;
   for (int64_t d = 0; d < features; ++d) {
     const Value& mean = c.mean[d * c.mean_step];
     const Value& inverse_std = c.inverse_std[d * c.scale_step];
@@ -98,14 +108,23 @@ VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
       mean_grad[v] =
           select(w != 0, pull * vector_of<T>(inverse_std, v), Vector<T>{});
       scale_grad[v] = select(w != 0, pull * z - w, Vector<T>{});
-      if constexpr (kOwnSlope) {
-        scale_grad[v] =
-            gmm::chain(scale_grad[v], c.slope[d * c.scale_step].v[v]);
-      }
       if (grad_x) grad_x[d].v[v] -= mean_grad[v];
     }
     if (out.mean) add<T>(mean_grad, out.mean[d * out.mean_step]);
     if (out.scale) add<T>(scale_grad, out.scale[d * out.scale_step]);
+  }
+}
+
+// From the gradients with respect to log_std to those of scale, `size` of them.
+template <typename T, int kCount>
+VTADL_HOST_INLINE void chain_grads(ScaleParam param,
+                                   const Component<Lanes<T>>& c, int64_t size,
+                                   Lanes<T>* grads) {
+  for (int64_t i = 0; i < size; ++i) {
+    for (int v = 0; v < kCount; ++v) {
+      auto& grad = grads[i].v[v];
+      grad = gmm::chain(param, grad, scale_of<T>(c, i, v));
+    }
   }
 }
 
@@ -118,7 +137,7 @@ VTADL_HOST_INLINE void whiten(const Lanes<T>* x, const Component<Value>& c,
     for (int64_t j = 0; j < i; ++j) {
       rest -= vector_of<T>(c.factor[i * features + j], v) * y[j];
     }
-    y[i] = rest * vector_of<T>(c.inverse_std[i], v);
+    y[i] = gmm::bounded(rest * vector_of<T>(c.inverse_std[i], v));
   }
 }
 
@@ -140,6 +159,7 @@ VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
                                   int64_t features, const Lanes<T>& weight,
                                   Lanes<T>* grad_x,
                                   const ComponentGrads<Sum>& out) {
+  constexpr auto kDiagonal = ScaleParam::kStd;
   // u = factor⁻ᵀ·y; y and u of all vectors.
   Lanes<T> y[kMaxTrilFeatures], u[kMaxTrilFeatures];
   for (int v = 0; v < kCount; ++v) {
@@ -167,7 +187,7 @@ VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
       for (int v = 0; v < kCount; ++v) {
         const Vector<T> w = weight.v[v];
         grad[v] = pull[v] * y[j].v[v];
-        if (i == j) grad[v] -= w * vector_of<T>(c.inverse_std[i], v);
+        if (i == j) grad[v] -= gmm::chain(kDiagonal, w, scale_of<T>(c, i, v));
         grad[v] = select(w != 0, grad[v], Vector<T>{});
       }
       add<T>(grad, out.scale[i * features + j]);

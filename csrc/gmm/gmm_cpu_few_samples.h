@@ -85,17 +85,15 @@ class FewSamplesPass {
         distance[j] += z * z;
       }
     });
-    const T constant =
-        T(-0.5 * gmm::kLog2Pi) * static_cast<T>(p_.features) - *of_k.log_det;
     for (int j = 0; j < kInFlight && first + j < count_; ++j) {
-      at(k)[first + j] = constant - T(0.5) * sum<T>(distance[j]);
+      at(k)[first + j] =
+          gmm::log_normal(p_.features, *of_k.log_det, sum<T>(distance[j]));
     }
   }
 
   // Those of component k, and its part of those of x.
   void write_grads(const GmmBackward& out, int64_t k) {
     const auto of_k = parameters_.component(k);
-    const T* slope = parameters_.slope() + k * p_.features;
     const int64_t offset = p_.mu.offset(mixture_, k);
     const int64_t some = list_weighty(k);
     for_each_vector<T>(p_.features, [&](int64_t d, auto count) {
@@ -117,7 +115,8 @@ class FewSamplesPass {
                  count);
       }
       if (out.grad_scale) {
-        const auto grad = gmm::chain(scale_grad, load<T>(slope + d, count));
+        const auto scale = parameters_.scale(k * p_.features + d, count);
+        const auto grad = gmm::chain(kParam, scale_grad, scale);
         store<T>(static_cast<Scalar*>(out.grad_scale) + offset + d, grad,
                  count);
       }

@@ -144,9 +144,11 @@ class LanePass {
     OwnGrads<Scalar> grads(out, plan, parameters.all());
     clear_grad_x();
     for (int64_t k = 0; k < p_.components; ++k) {
-      const auto component_grads = grads.begin(k);
+      const auto of_k = grads.begin(k);
       if (has_weight(k)) {
-        add_grads(k, parameters.component(k), out.grad_x, component_grads);
+        const auto component = parameters.component(k);
+        add_grads(k, component, out.grad_x, of_k);
+        if (!kTril && of_k.scale) chain_scale_grads(component, of_k.scale);
       }
       grads.end(k, block);
     }
@@ -172,14 +174,20 @@ class LanePass {
   template <int kCount, typename Value>
   VTADL_HOST_INLINE void write_log_normal(const Component<Value>& component,
                                           Lanes<T>& to) const {
-    const T constant = T(-0.5 * gmm::kLog2Pi) * static_cast<T>(p_.features);
     const auto distance =
         kTril ? tril_distance<T, kCount>(room_.x, component, p_.features)
               : diagonal_distance<T, kCount>(room_.x, component, p_.features);
     for (int v = 0; v < kCount; ++v) {
-      to.v[v] = constant - vector_of<T>(*component.log_det, v) -
-                T(0.5) * distance.v[v];
+      const auto log_det = Vector<T>{} + vector_of<T>(*component.log_det, v);
+      to.v[v] = gmm::log_normal(p_.features, log_det, distance.v[v]);
     }
+  }
+
+  void chain_scale_grads(const Component<Lanes<T>>& component,
+                         Lanes<T>* grads) const {
+    with_constant(vectors_, [&](auto vectors) {
+      chain_grads<T, vectors>(p_.scale_param, component, p_.scale.size, grads);
+    });
   }
 
   // Of the lanes behind the last sample.
@@ -242,10 +250,10 @@ class LanePass {
     for (int64_t k = 0; k < p_.components; ++k) {
       for (int v = 0; v < vectors_; ++v) {
         const auto part =
-            gmm::component_grad(p_.mixture, weight_of(k, v),
+            gmm::component_grad(p_.mixture, grad->v[v], weight_of(k, v),
                                 room_.component[k].v[v], log_prob->v[v]);
-        room_.weight[k].v[v] = grad->v[v] * part.weight;
-        room_.log_pi[k].v[v] = grad->v[v] * part.logit;
+        room_.weight[k].v[v] = part.weight;
+        room_.log_pi[k].v[v] = part.logit;
       }
     }
     if (out.grad_logits) {

@@ -95,16 +95,13 @@ class OwnParameters {
     for (int v = 0; v < scale_rows_.vectors; ++v) {
       Vector<T> log_det{};
       for (int64_t i = 0; i < scales_; ++i) {
-        if (tril_) {
-          const auto diagonal = raw[i * (p_.features + 1)].v[v];
-          inverse_std[i].v[v] = T(1) / diagonal;
-          log_det += gmm::logarithm(diagonal);
-        } else {
-          const auto scale = gmm::activate(p_.scale_param, raw[i].v[v], floor_);
-          inverse_std[i].v[v] = scale.inverse_std;
-          slope[i].v[v] = scale.slope;
-          log_det += scale.log_std;
-        }
+        const auto scale =
+            tril_ ? gmm::activate<ScaleParam::kStd>(
+                        raw[i * (p_.features + 1)].v[v])
+                  : gmm::activate(p_.scale_param, raw[i].v[v], floor_);
+        inverse_std[i].v[v] = scale.inverse_std;
+        slope[i].v[v] = scale.slope;
+        log_det += scale.log_std;
       }
       log_det_[k].v[v] = log_det * repeats;
     }
@@ -204,15 +201,19 @@ class SharedParameters {
     const int64_t scale = p_.scale.components == 1 ? 0 : k;
     return {mean_ + p_.mu.offset(0, k),
             inverse_std_ + scale * scales_,
-            nullptr,
+            slope_ + scale * scales_,
             raw_ + scale * p_.scale.size,
             log_det_ + scale,
             p_.mu.size > 1,
             scales_ > 1};
   }
 
-  // Derivatives of log_std by each element of scale; null for 1.
-  const T* slope() const { return tril_ ? nullptr : slope_.get(); }
+  // Elements i, i + 1, … of scale, without the logarithm.
+  template <typename Count>
+  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(int64_t i, Count count) const {
+    return {load<T>(inverse_std_ + i, count), Vector<T>{},
+            load<T>(slope_ + i, count)};
+  }
 
  private:
   static void read(const GmmParameter& from, int64_t row, T* to) {
@@ -240,9 +241,11 @@ class SharedParameters {
   T invert_diagonal(int64_t k) {
     T log_det = 0;
     for (int64_t i = 0; i < scales_; ++i) {
-      const T diagonal = raw_[k * p_.scale.size + i * (p_.features + 1)];
-      inverse_std_[k * scales_ + i] = 1 / diagonal;
-      log_det += gmm::logarithm(diagonal);
+      const auto scale = gmm::activate<ScaleParam::kStd>(
+          raw_[k * p_.scale.size + i * (p_.features + 1)]);
+      inverse_std_[k * scales_ + i] = scale.inverse_std;
+      slope_[k * scales_ + i] = scale.slope;
+      log_det += scale.log_std;
     }
     return log_det;
   }

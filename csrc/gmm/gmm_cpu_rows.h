@@ -75,13 +75,12 @@ T log_normal(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
     distance += z * z;
     log_det += keep<T>(scale.log_std, elements);
   });
-  return T(-0.5 * gmm::kLog2Pi) * static_cast<T>(features) - sum<T>(log_det) -
-         T(0.5) * sum<T>(distance);
+  return gmm::log_normal(features, sum<T>(log_det), sum<T>(distance));
 }
 
 // Where the gradients of one sample and component go; null where they are not
-// wanted. Those of mu and scale are added up if Element is the type of sums,
-// and written if kWrites.
+// wanted. With kWrites those of mu and scale are written; else they are added
+// up, and that of scale is the one with respect to log_std.
 template <typename T, typename Element>
 struct RowGrads {
   T* x;            // [D], added to
@@ -119,16 +118,23 @@ void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
     if (out.mu && !one_mean) put<kWrites, T>(out.mu + d, pull, count);
     if (out.mu && one_mean) mean_sum += pull;
     if (out.scale) {
-      const auto grad = gmm::chain(weight * (z * z - T(1)), scale.slope);
+      const auto grad = weight * (z * z - T(1));
       if (one_scale) {
         scale_sum += keep<T>(grad, count);
       } else {
-        put<kWrites, T>(out.scale + d, grad, count);
+        put<kWrites, T>(out.scale + d,
+                        kWrites ? gmm::chain(kParam, grad, scale) : grad,
+                        count);
       }
     }
   });
   if (out.mu && one_mean) put_sum<kWrites, T>(out.mu, mean_sum);
-  if (out.scale && one_scale) put_sum<kWrites, T>(out.scale, scale_sum);
+  if (out.scale && one_scale) {
+    const auto total = broadcast<Vector<T>>(sum<T>(scale_sum));
+    const auto scale = vectors.scale(Run{0, 1});
+    put<kWrites, T>(out.scale,
+                    kWrites ? gmm::chain(kParam, total, scale) : total, 1);
+  }
 }
 
 // Whatever the component holds: NaN, say, where it is masked.
@@ -232,11 +238,11 @@ class RowPass {
     const auto weights = in_all_lanes(log_sum_exp(of_n, p_.components));
     for_each_vector<T>(p_.components, [&](int64_t k, int count) {
       const auto pi = weights.share(load<T>(of_n + k, count));
-      const auto part =
-          gmm::component_grad(p_.mixture, pi, load<T>(component + k, count),
-                              broadcast<Vector<T>>(log_prob));
-      store<T>(weight + k, grad * part.weight, count);
-      if (grad_logits) store<T>(grad_logits + k, grad * part.logit, count);
+      const auto part = gmm::component_grad(
+          p_.mixture, broadcast<Vector<T>>(grad), pi,
+          load<T>(component + k, count), broadcast<Vector<T>>(log_prob));
+      store<T>(weight + k, part.weight, count);
+      if (grad_logits) store<T>(grad_logits + k, part.logit, count);
     });
     return weight;
   }

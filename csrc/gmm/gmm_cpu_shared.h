@@ -29,45 +29,38 @@ struct Slabs {
   int64_t units() const { return rows * count; }
 };
 
-// The gradient of mu or scale, from the sums of each slab.
+// The gradient of mu or scale, from the sums of each slab: those with respect
+// to log_std for a diagonal scale, whose slope waits for the last sum.
 template <typename Scalar>
 class SummedGrad {
  public:
   using T = Accumulate<Scalar>;
 
-  SummedGrad(const GmmParameter& parameter, void* out, const Slabs& slabs)
-      : numel_(parameter.components * parameter.size),
+  SummedGrad(const GmmProblem& p, bool of_mu, void* out, const Slabs& slabs)
+      : scale_param_(p.scale_param),
+        floor_(p.min_std),
+        chains_(!of_mu && p.scale_param != ScaleParam::kTril),
+        raw_(static_cast<const Scalar*>(of_mu ? p.mu.data : p.scale.data)),
+        numel_(of_mu ? p.mu.components * p.mu.size
+                     : p.scale.components * p.scale.size),
         slabs_(slabs),
         out_(static_cast<Scalar*>(out)),
         partial_(out && slabs.count > 1 ? slabs.units() * numel_ : 0) {}
 
   int64_t numel() const { return out_ ? numel_ : 0; }
 
-  // `slope`: derivatives of what was summed by the parameter; null for 1.
-  void write(int64_t unit, const Vector<T>* sums, const T* slope) {
+  void write(int64_t unit, const Vector<T>* sums) {
     for_each_vector<T>(numel(), [&](int64_t i, int count) {
       Vector<T> square[kLanes<T>] = {};
       std::copy_n(sums + i, count, square);
-      const auto total = sum_of_each<T>(square);
-      const auto grad =
-          slope ? gmm::chain(total, load<T>(slope + i, count)) : total;
-      if (slabs_.count > 1) {
-        store<T>(partial_ + unit * numel_ + i, grad, count);
-      } else {
-        store<T>(out_ + unit * numel_ + i, grad, count);
-      }
+      put(unit * numel_ + i, sum_of_each<T>(square), count);
     });
   }
 
   void write(int64_t unit, const T* sums) {
-    T* partial = slabs_.count > 1 ? partial_ + unit * numel_ : nullptr;
-    for (int64_t i = 0; i < numel(); ++i) {
-      if (partial) {
-        partial[i] = sums[i];
-      } else {
-        out_[unit * numel_ + i] = static_cast<Scalar>(sums[i]);
-      }
-    }
+    for_each_vector<T>(numel(), [&](int64_t i, int count) {
+      put(unit * numel_ + i, load<T>(sums + i, count), count);
+    });
   }
 
   void finish() {
@@ -84,11 +77,33 @@ class SummedGrad {
       const T* part = total + slab * numel_;
       for (int64_t i = 0; i < numel_; ++i) total[i] += part[i];
     }
-    for (int64_t i = 0; i < numel_; ++i) {
-      out_[row * numel_ + i] = static_cast<Scalar>(total[i]);
+    for_each_vector<T>(numel_, [&](int64_t i, int count) {
+      finish(row * numel_ + i, load<T>(total + i, count), count);
+    });
+  }
+
+  // The sums of a slab.
+  void put(int64_t i, Vector<T> sums, int count) {
+    if (slabs_.count > 1) {
+      store<T>(partial_ + i, sums, count);
+    } else {
+      finish(i, sums, count);
     }
   }
 
+  void finish(int64_t i, Vector<T> total, int count) {
+    if (chains_) {
+      const auto raw = load<T>(raw_ + i, count);
+      const auto scale = gmm::activate(scale_param_, raw, floor_);
+      total = gmm::chain(scale_param_, total, scale);
+    }
+    store<T>(out_ + i, total, count);
+  }
+
+  const ScaleParam scale_param_;
+  const gmm::Floor<T> floor_;
+  const bool chains_;
+  const Scalar* const raw_;
   const int64_t numel_;
   const Slabs slabs_;
   Scalar* const out_;
@@ -170,8 +185,9 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
   using T = Accumulate<Scalar>;
   const RowMap& map = p.mu.rows;
   const Slabs slabs(p, map);
-  SummedGrad<Scalar> mean(p.mu, backward ? backward->grad_mu : nullptr, slabs);
-  SummedGrad<Scalar> scale(p.scale, backward ? backward->grad_scale : nullptr,
+  SummedGrad<Scalar> mean(p, true, backward ? backward->grad_mu : nullptr,
+                          slabs);
+  SummedGrad<Scalar> scale(p, false, backward ? backward->grad_scale : nullptr,
                            slabs);
   const bool grad_x = backward && backward->grad_x;
   const bool grads = grad_x || mean.numel() || scale.numel();
@@ -200,8 +216,8 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
             }
             if (grad_x) pass.write_grad_x(*backward, block);
           });
-          mean.write(unit, sums.mean(), nullptr);
-          scale.write(unit, sums.scale(), shared.slope());
+          mean.write(unit, sums.mean());
+          scale.write(unit, sums.scale());
         }
       });
   mean.finish();
@@ -215,8 +231,8 @@ void run_parameter_in_lanes(const GmmBackward& p, bool of_mu) {
   using T = Accumulate<Scalar>;
   const RowMap& map = of_mu ? p.mu.rows : p.scale.rows;
   const Slabs slabs(p, map);
-  SummedGrad<Scalar> mean(p.mu, of_mu ? p.grad_mu : nullptr, slabs);
-  SummedGrad<Scalar> scale(p.scale, of_mu ? nullptr : p.grad_scale, slabs);
+  SummedGrad<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
+  SummedGrad<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     LanePass<Scalar, kTril> pass(p);
     OwnParameters<Scalar> own(p);
@@ -232,8 +248,8 @@ void run_parameter_in_lanes(const GmmBackward& p, bool of_mu) {
           pass.add_grads(k, own.component(k), false, sums.component(k));
         }
       });
-      mean.write(unit, sums.mean(), nullptr);
-      scale.write(unit, sums.scale(), nullptr);
+      mean.write(unit, sums.mean());
+      scale.write(unit, sums.scale());
     }
   });
   mean.finish();
@@ -246,7 +262,7 @@ void run_parameter_in_rows(const GmmBackward& p, bool of_mu) {
   using T = Accumulate<Scalar>;
   const GmmParameter& parameter = of_mu ? p.mu : p.scale;
   const Slabs slabs(p, parameter.rows);
-  SummedGrad<Scalar> grad(parameter, of_mu ? p.grad_mu : p.grad_scale, slabs);
+  SummedGrad<Scalar> grad(p, of_mu, of_mu ? p.grad_mu : p.grad_scale, slabs);
   const RowPass<Scalar, kParam, false> pass(p);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     const Scratch<T> sums(grad.numel());

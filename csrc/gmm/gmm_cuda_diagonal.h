@@ -34,8 +34,8 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
       }
     });
   }
-  return T(-0.5 * kLog2Pi) * static_cast<T>(p.features) -
-         warp_sum(log_det, width) - T(0.5) * warp_sum(distance, width);
+  return log_normal(p.features, warp_sum(log_det, width),
+                    warp_sum(distance, width));
 }
 
 // log N_k. A group of `width` lanes per run of components of a sample, kPack
@@ -111,7 +111,7 @@ __device__ void differentiate_pack(const T (&x)[kPack], const T (&mean)[kPack],
     const auto of = activate<kParam>(raw[j], floor);
     const T z = (x[j] - mean[j]) * of.inverse_std;
     pull[j] = weight * z * of.inverse_std;
-    stretch[j] = weight * (z * z - 1) * of.slope;
+    stretch[j] = chain(kParam, weight * (z * z - 1), of);
     grad_x[j] -= pull[j];
   }
 }
@@ -174,6 +174,15 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
   }
 }
 
+// The gradient of an element of scale, from that with respect to log_std.
+template <typename Scalar, typename T = Accumulate<Scalar>>
+__device__ T scale_grad(const GmmProblem& p, int64_t row, int64_t k, int64_t d,
+                        T grad, const Floor<T>& floor) {
+  T raw[1];
+  ComponentParameter<Scalar>(p.scale, row, k).load(d, raw);
+  return chain(p.scale_param, grad, activate(p.scale_param, raw[0], floor));
+}
+
 // Gradient of parameters of each component of each sample that all its features
 // share. A group of `width` lanes per (sample, component): reads what the
 // forward pass reads, at most 2 U, and writes N·K elements for each gradient.
@@ -206,7 +215,7 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
         for (int j = 0; j < kPack; ++j) {
           const T z = (value[j] - mean[j]) * activated[j].inverse_std;
           pull += weight * z * activated[j].inverse_std;
-          stretch += weight * (z * z - 1) * activated[j].slope;
+          stretch += weight * (z * z - 1);
         }
       }
     }
@@ -214,7 +223,11 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
     stretch = warp_sum(stretch, width);
     if (item < items && lane == 0) {
       if (grad_mu) grad_mu[item] = static_cast<Scalar>(pull);
-      if (grad_scale) grad_scale[item] = static_cast<Scalar>(stretch);
+      if (grad_scale) {
+        const int64_t n = item / p.components, k = item % p.components;
+        grad_scale[item] = static_cast<Scalar>(
+            scale_grad<Scalar>(p, p.scale.rows.row(n), k, 0, stretch, floor));
+      }
     }
   }
 }
@@ -248,7 +261,7 @@ struct SharedParameter {
 // Sums over what shares a parameter, for one feature.
 template <typename T>
 struct ParameterSums {
-  T mean, raw_scale;
+  T mean, log_std;
 };
 
 // `owner`: component of the parameter, which all components share if it has no
@@ -285,7 +298,7 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
     const T x = static_cast<T>(sample_features<Scalar>(p, n)[d]);
     const T z = (x - mean[0]) * scale.inverse_std;
     sums.mean += weight * z * scale.inverse_std;
-    sums.raw_scale += weight * (z * z - 1) * scale.slope;
+    sums.log_std += weight * (z * z - 1);
   }
   return sums;
 }
@@ -325,25 +338,30 @@ __global__ void parameter_backward_kernel(GmmBackward p, SharedParameter shared,
                                           Floor<T> floor) {
   for (int64_t item = blockIdx.x; item < shared.rows.rows * shared.components;
        item += gridDim.x) {
+    const int64_t row = item / shared.components;
+    const int64_t owner = item % shared.components;
+    const auto of_scale = [&](T sum, int64_t d) {
+      return static_cast<Scalar>(
+          scale_grad<Scalar>(p, row, owner, d, sum, floor));
+    };
     ParameterSums<T> total{T(0), T(0)};
     for (int64_t first = 0; first < p.features; first += blockDim.x) {
       const int64_t d = first + threadIdx.x;
       ParameterSums<T> sums{T(0), T(0)};
       if (d < p.features) {
-        sums = sum_over_samples<Scalar>(p, shared, item / shared.components,
-                                        item % shared.components, d, floor);
+        sums = sum_over_samples<Scalar>(p, shared, row, owner, d, floor);
       }
       total.mean += sums.mean;
-      total.raw_scale += sums.raw_scale;
+      total.log_std += sums.log_std;
       const bool writes = threadIdx.y == 0 && d < p.features;
       if (grad_mu && !shared.mu_is_one) {
         const T sum = block_sum(sums.mean, false);
         if (writes) grad_mu[item * p.features + d] = static_cast<Scalar>(sum);
       }
       if (grad_scale && !shared.scale_is_one) {
-        const T sum = block_sum(sums.raw_scale, false);
+        const T sum = block_sum(sums.log_std, false);
         if (writes) {
-          grad_scale[item * p.features + d] = static_cast<Scalar>(sum);
+          grad_scale[item * p.features + d] = of_scale(sum, d);
         }
       }
     }
@@ -353,8 +371,8 @@ __global__ void parameter_backward_kernel(GmmBackward p, SharedParameter shared,
       if (writes) grad_mu[item] = static_cast<Scalar>(sum);
     }
     if (grad_scale && shared.scale_is_one) {
-      const T sum = block_sum(total.raw_scale, true);
-      if (writes) grad_scale[item] = static_cast<Scalar>(sum);
+      const T sum = block_sum(total.log_std, true);
+      if (writes) grad_scale[item] = of_scale(sum, 0);
     }
   }
 }

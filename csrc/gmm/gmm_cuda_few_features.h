@@ -34,13 +34,15 @@ struct LaneOfSample {
         T mean[kFeatures], raw[kFeatures];
         ComponentParameter<Scalar>(p.mu, mu_row, k).load(0, mean);
         ComponentParameter<Scalar>(p.scale, scale_row, k).load(0, raw);
-        log_prob[i] = T(-0.5 * kLog2Pi * kFeatures);
+        T log_det = 0, distance = 0;
         VTADL_UNROLL
         for (int d = 0; d < kFeatures; ++d) {
           scale[i][d] = activate<decltype(param)::value>(raw[d], floor);
           z[i][d] = (x[d] - mean[d]) * scale[i][d].inverse_std;
-          log_prob[i] -= scale[i][d].log_std + T(0.5) * z[i][d] * z[i][d];
+          log_det += scale[i][d].log_std;
+          distance += z[i][d] * z[i][d];
         }
+        log_prob[i] = log_normal(kFeatures, log_det, distance);
       }
     });
   }
@@ -89,17 +91,20 @@ __device__ T mix_lanes(Mixture mixture, const LogSumExp<T>& weights,
 }
 
 // The gradient of a parameter of one component, which may be the same for all
-// features.
-template <typename Scalar, int kFeatures, typename T>
+// features. finish(d, sum): what to make of a sum for feature d.
+template <typename Scalar, int kFeatures, typename T, typename Finish>
 __device__ void store_grad(Scalar* grad, const GmmParameter& parameter,
-                           int64_t at, const T (&values)[kFeatures]) {
+                           int64_t at, T (&values)[kFeatures],
+                           const Finish& finish) {
   if (parameter.size == kFeatures) {
+    VTADL_UNROLL
+    for (int d = 0; d < kFeatures; ++d) values[d] = finish(d, values[d]);
     return store(grad + at * kFeatures, values);
   }
   T sum = 0;
   VTADL_UNROLL
   for (int d = 0; d < kFeatures; ++d) sum += values[d];
-  grad[at] = static_cast<Scalar>(sum);
+  grad[at] = static_cast<Scalar>(finish(0, sum));
 }
 
 // Where the gradients of parameters that belong to one sample go, or null.
@@ -133,12 +138,12 @@ __device__ void backward_of_lanes(const GmmBackward& p,
     const int k = lane_of(width) + i * width;
     if (k >= count) continue;
     const int64_t at = n * p.components + k;
-    const auto part = component_grad(p.mixture, weights.share(lane.logit[i]),
-                                     lane.log_prob[i], log_prob);
-    const T weight = sample_grad * part.weight;
+    const auto [weight, logit] =
+        component_grad(p.mixture, sample_grad, weights.share(lane.logit[i]),
+                       lane.log_prob[i], log_prob);
     if (grads.keeps_weights) static_cast<T*>(p.weight)[at] = weight;
     if (p.grad_logits) {
-      static_cast<T*>(p.grad_logits)[at] = sample_grad * part.logit;
+      static_cast<T*>(p.grad_logits)[at] = logit;
     }
     T pull[kFeatures] = {}, stretch[kFeatures] = {};
     if (weight != 0) {
@@ -146,12 +151,18 @@ __device__ void backward_of_lanes(const GmmBackward& p,
       for (int d = 0; d < kFeatures; ++d) {
         const T z = lane.z[i][d];
         pull[d] = weight * z * lane.scale[i][d].inverse_std;
-        stretch[d] = weight * (z * z - 1) * lane.scale[i][d].slope;
+        stretch[d] = weight * (z * z - 1);
         grad_x[d] -= pull[d];
       }
     }
-    if (grads.mu) store_grad(grads.mu, p.mu, at, pull);
-    if (grads.scale) store_grad(grads.scale, p.scale, at, stretch);
+    if (grads.mu) {
+      store_grad(grads.mu, p.mu, at, pull, [](int, T sum) { return sum; });
+    }
+    if (grads.scale) {
+      store_grad(grads.scale, p.scale, at, stretch, [&](int d, T sum) {
+        return chain(p.scale_param, sum, lane.scale[i][d]);
+      });
+    }
   }
   VTADL_UNROLL
   for (int d = 0; d < kFeatures; ++d) grad_x[d] = warp_sum(grad_x[d], width);

@@ -111,8 +111,7 @@ struct SampleGrad {
   // Of the loss, with respect to log N_k and logits_k.
   __device__ ComponentGrad<T> of(Mixture mixture, int64_t k) const {
     const T pi = weights.share(static_cast<T>(logits[k]));
-    const auto part = component_grad(mixture, pi, component[k], log_prob);
-    return {grad * part.weight, grad * part.logit};
+    return component_grad(mixture, grad, pi, component[k], log_prob);
   }
 };
 

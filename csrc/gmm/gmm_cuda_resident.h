@@ -12,11 +12,14 @@ namespace vtadl::gmm {
 
 constexpr int kResidentThreads = 512;
 
-// That a thread loads: with two, compilers for older GPUs run out of registers.
+// That a thread loads: with two, compilers for older GPUs run out of registers,
+// and all do where activation needs the most of them.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <ScaleParam kParam>
 constexpr int kPacksAtOnce = 1;
 #else
-constexpr int kPacksAtOnce = 2;
+template <ScaleParam kParam>
+constexpr int kPacksAtOnce = kParam == ScaleParam::kSoftplus ? 1 : 2;
 #endif
 
 // The blocks of a cluster, and what each holds of a sample.
@@ -72,7 +75,7 @@ __device__ void load_components(const GmmForward& p, int64_t n, int first,
   for (int k = thread_of_block() / kWarp; k < count; k += warps) {
     T log_det = 0, distance = 0;
     with_scale_param(p.scale_param, [&](auto param) {
-      VTADL_UNROLL_BY(kPacksAtOnce)
+      VTADL_UNROLL_BY(kPacksAtOnce<decltype(param)::value>)
       for (int d = lane_of(kWarp) * kPack; d < features; d += kWarp * kPack) {
         const int at = k * features + d;
         T value[kPack], mean[kPack], raw[kPack];
@@ -90,11 +93,11 @@ __device__ void load_components(const GmmForward& p, int64_t n, int first,
         }
       }
     });
-    const T log_normal = T(-0.5 * kLog2Pi) * static_cast<T>(features) -
-                         warp_sum(log_det) - T(0.5) * warp_sum(distance);
+    const T log_of_normal =
+        log_normal(features, warp_sum(log_det), warp_sum(distance));
     if (lane_of(kWarp) == 0) {
       static_cast<T*>(p.component_log_prob)[n * p.components + first + k] =
-          log_normal;
+          log_of_normal;
     }
   }
 }
@@ -129,11 +132,11 @@ __device__ void weigh_components(const GmmForwardBackward& p, int64_t n,
   for (int i = lane_of(kWarp); i < count; i += kWarp) {
     const int64_t k = first + i;
     const auto part =
-        component_grad(f.mixture, pi.share(static_cast<T>(logits[k])),
+        component_grad(f.mixture, grad, pi.share(static_cast<T>(logits[k])),
                        log_prob_of(k), log_prob);
-    weights[i] = grad * part.weight;
+    weights[i] = part.weight;
     if (b.grad_logits) {
-      static_cast<T*>(b.grad_logits)[n * f.components + k] = grad * part.logit;
+      static_cast<T*>(b.grad_logits)[n * f.components + k] = part.logit;
     }
   }
 }

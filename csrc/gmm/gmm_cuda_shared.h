@@ -114,8 +114,7 @@ struct ForwardSums {
         if (samples[s] == kNoSample || first_k + k >= p.components) continue;
         static_cast<T*>(
             p.component_log_prob)[samples[s] * p.components + first_k + k] =
-            T(-0.5 * kLog2Pi) * static_cast<T>(p.features) - log_det[k] -
-            T(0.5) * distance[s][k];
+            log_normal(p.features, log_det[k], distance[s][k]);
       }
     }
   }

@@ -186,10 +186,17 @@ __global__ void shared_parameter_kernel(GmmBackward p, Slabs slabs,
       const T sum = slab_sum<T>(p, slabs, row, slab, k, which, d);
       if (sum == 0) continue;
       const auto scale = activated_parameter<Scalar>(p, row, k, d, floor).scale;
-      total += sum * (which == 0 ? scale.inverse_std : scale.slope);
+      total += which == 0 ? sum * scale.inverse_std : sum;
     }
     total = warp_sum(total, width);
     if (element < parameter.numel() && lane_of(width) == 0) {
+      if (which == 1) {
+        const int64_t k = owner % parameter.components;
+        const int64_t d = element % parameter.size;
+        const auto scale =
+            activated_parameter<Scalar>(p, row, k, d, floor).scale;
+        total = chain(p.scale_param, total, scale);
+      }
       grad[element] = static_cast<Scalar>(total);
     }
   }

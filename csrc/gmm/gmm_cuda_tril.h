@@ -12,9 +12,8 @@ constexpr int kMaxTril = int(kMaxTrilFeatures);
 // the lane i has row and column i. All lanes of a warp have to take part.
 template <typename T>
 struct TrilSolution {
-  T y, u;              // of the lane's own feature
-  T inverse_diagonal;  // 1 / T_ii
-  T log_diagonal;      // log T_ii
+  T y, u;             // of the lane's own feature
+  Scale<T> diagonal;  // T_ii, as a std
 };
 
 // A group whose `item` is not in use reads nothing; its result means nothing.
@@ -42,25 +41,23 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
     }
   }
   TrilSolution<T> solution;
-  solution.inverse_diagonal = 1 / diagonal;
-  solution.log_diagonal = logarithm(diagonal);
+  solution.diagonal = activate<ScaleParam::kStd>(diagonal);
+  const T inverse = solution.diagonal.inverse_std;
   VTADL_UNROLL
   for (int j = 0; j < kMaxTril; ++j) {
-    const T y =
-        __shfl_sync(kFullMask, rest * solution.inverse_diagonal, j, width);
+    const T y = __shfl_sync(kFullMask, bounded(rest * inverse), j, width);
     if (j < i && j < size) rest -= row[j] * y;
   }
-  solution.y = solution.u = rest * solution.inverse_diagonal;
+  solution.y = solution.u = bounded(rest * inverse);
   if constexpr (kBackward) {
     rest = solution.y;
     VTADL_UNROLL
     for (int j = kMaxTril - 1; j >= 0; --j) {
       if (j >= size) continue;
-      const T u =
-          __shfl_sync(kFullMask, rest * solution.inverse_diagonal, j, width);
+      const T u = __shfl_sync(kFullMask, rest * inverse, j, width);
       if (j > i) rest -= column[j] * u;
     }
-    solution.u = rest * solution.inverse_diagonal;
+    solution.u = rest * inverse;
   }
   return solution;
 }
@@ -84,12 +81,11 @@ __global__ void tril_component_kernel(GmmForward p, int width) {
         p, item / p.components, item % p.components, item < items, width);
     const bool has_row = i < p.features;
     const T square = has_row ? solution.y * solution.y : T(0);
-    const T log_det = has_row ? solution.log_diagonal : T(0);
-    const T log_normal = T(-0.5 * kLog2Pi) * static_cast<T>(p.features) -
-                         warp_sum(log_det, width) -
-                         T(0.5) * warp_sum(square, width);
+    const T log_det = has_row ? solution.diagonal.log_std : T(0);
+    const T log_of_normal = log_normal(p.features, warp_sum(log_det, width),
+                                       warp_sum(square, width));
     if (item < items && i == 0) {
-      static_cast<T*>(p.component_log_prob)[item] = log_normal;
+      static_cast<T*>(p.component_log_prob)[item] = log_of_normal;
     }
   }
 }
@@ -105,7 +101,9 @@ __device__ void add_tril_grad(const TrilSolution<T>& solution, T weight,
     const T u = __shfl_sync(kFullMask, solution.u, row, width);
     if (weight == 0 || row < i) continue;
     column[row] += weight * u * solution.y;
-    if (row == i) column[row] -= weight * solution.inverse_diagonal;
+    if (row == i) {
+      column[row] -= chain(ScaleParam::kStd, weight, solution.diagonal);
+    }
   }
 }
 

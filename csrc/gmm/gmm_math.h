@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "common/simd.h"
@@ -44,13 +45,25 @@ VTADL_INLINE T logarithm_of_one_plus(T x) {
 #endif
 }
 
+// The least std that distances are divided by: the least normal number, for
+// its inverse is one too. A smaller std counts as this one there.
+template <typename S>
+constexpr S kLeastStd = std::numeric_limits<S>::min();
+template <typename S>
+constexpr S kLogLeastStd =
+    S(sizeof(S) == 4 ? -87.33654475055310898666 : -708.39641853226410622);
+
+template <typename S>
+constexpr S kLeastNumber = std::numeric_limits<S>::denorm_min();
+
 // std = max(activation(raw), min_std), kept as what the formulas need. Only
-// ever multiplied by 1/std: std² would under- and overflow.
+// ever multiplied by 1/std: std² would under- and overflow. Numbers where raw
+// is one, but for the logarithm: 0 times them is 0.
 template <typename T>
 struct Scale {
   T inverse_std;
   T log_std;
-  T slope;  // d log_std / d raw; 0 on the floor
+  T slope;  // see chain(); 0 on the floor
 };
 
 template <typename S>
@@ -58,7 +71,8 @@ struct Floor {
   S inverse_std, log_std;
 
   VTADL_INLINE explicit Floor(double min_std)
-      : inverse_std(static_cast<S>(1 / min_std)),
+      : inverse_std(static_cast<S>(
+            1 / (min_std > kLeastStd<S> ? min_std : double(kLeastStd<S>)))),
         log_std(static_cast<S>(std::log(min_std))) {}
 };
 
@@ -66,14 +80,15 @@ template <ScaleParam kParam, typename T>
 VTADL_INLINE Scale<T> activate(T raw) {
   using S = ScalarOf<T>;
   const T one = broadcast<T>(1);
-  if constexpr (kParam == ScaleParam::kLogStd) {
-    return {exponential(-raw), raw, one};
-  } else if constexpr (kParam == ScaleParam::kStd) {
-    return {one / raw, logarithm(raw), one / raw};
-  } else if constexpr (kParam == ScaleParam::kLogVar) {
-    return {exponential(S(-0.5) * raw), S(0.5) * raw, broadcast<T>(S(0.5))};
+  const T least = broadcast<T>(kLeastStd<S>);
+  const T subnormal = broadcast<T>(kLeastNumber<S>);
+  if constexpr (kParam == ScaleParam::kStd) {
+    return {one / maximum(raw, least), logarithm(raw),
+            select(raw < least, least / maximum(raw, subnormal), one)};
   } else if constexpr (kParam == ScaleParam::kVar) {
-    return {one / vector_sqrt(raw), S(0.5) * logarithm(raw), S(0.5) / raw};
+    const T std = select(raw < subnormal, least, vector_sqrt(raw));
+    const T inverse_std = one / std;
+    return {inverse_std, S(0.5) * logarithm(raw), S(0.5) * inverse_std};
   } else {
     static_assert(kParam == ScaleParam::kSoftplus);
     const auto positive = raw > 0;
@@ -82,7 +97,9 @@ VTADL_INLINE Scale<T> activate(T raw) {
     const T sigmoid = select(positive, one, decay) / (one + decay);
     // Far below 0 softplus(raw) = exp(raw), which may underflow.
     const auto tiny = raw < S(-50);
-    return {select(tiny, exponential(-raw), one / std),
+    const T inverse_of_tiny =
+        exponential(-maximum(raw, broadcast<T>(kLogLeastStd<S>)));
+    return {select(tiny, inverse_of_tiny, one / std),
             select(tiny, raw, logarithm(std)),
             select(tiny, one, sigmoid / std)};
   }
@@ -97,14 +114,16 @@ VTADL_INLINE Scale<T> activate(T raw, const Floor<ScalarOf<T>>& floor) {
         ScalarOf<T>(kParam == ScaleParam::kLogStd ? 1 : 0.5);
     const T log_std = kSlope * raw;
     const T floored = maximum(log_std, broadcast<T>(floor.log_std));
-    return {exponential(-floored), floored,
-            select(log_std < floor.log_std, T{}, broadcast<T>(kSlope))};
+    return {
+        exponential(-maximum(floored, broadcast<T>(kLogLeastStd<ScalarOf<T>>))),
+        floored, select(log_std < floor.log_std, T{}, broadcast<T>(kSlope))};
+  } else {
+    const Scale<T> scale = activate<kParam>(raw);
+    const auto floored = scale.log_std < floor.log_std;
+    return {select(floored, broadcast<T>(floor.inverse_std), scale.inverse_std),
+            select(floored, broadcast<T>(floor.log_std), scale.log_std),
+            select(floored, T{}, scale.slope)};
   }
-  const Scale<T> scale = activate<kParam>(raw);
-  const auto floored = scale.log_std < floor.log_std;
-  return {select(floored, broadcast<T>(floor.inverse_std), scale.inverse_std),
-          select(floored, broadcast<T>(floor.log_std), scale.log_std),
-          select(floored, T{}, scale.slope)};
 }
 
 // The same where the parametrisation is known at run time only.
@@ -125,10 +144,35 @@ VTADL_INLINE Scale<T> activate(ScaleParam param, T raw,
   }
 }
 
-// The slope at a std too small to invert is infinite.
+// The gradient with respect to raw, from that with respect to log_std:
+// d log_std / d raw = slope, times inverse_std for std and var. One factor
+// after the other, for both together may be too large a number. No gradient
+// stays none, whatever the scale holds.
 template <typename T>
-VTADL_INLINE T chain(T grad, T slope) {
-  return select(grad == 0, T{}, grad * slope);
+VTADL_INLINE T chain(ScaleParam param, T grad, const Scale<T>& scale) {
+  const T part = grad * scale.slope;
+  const bool is_steep = param == ScaleParam::kStd || param == ScaleParam::kVar;
+  return select(grad == 0, T{}, is_steep ? part * scale.inverse_std : part);
+}
+
+// log N_k of a distance Σ z². Where that overflows the sample is impossible,
+// even if Σ log_std is -inf.
+template <typename T>
+VTADL_INLINE T log_normal(std::int64_t features, T log_det, T distance) {
+  using S = ScalarOf<T>;
+  const T value = S(-0.5 * kLog2Pi) * static_cast<S>(features) - log_det -
+                  S(0.5) * distance;
+  const auto is_apart = (distance == INFINITY) & (log_det == -INFINITY);
+  return select(is_apart, log_det, value);
+}
+
+// The coordinates that a Cholesky factor's rows divide by its diagonal, so
+// bounded that their multiples are numbers; the square of the bound is not.
+template <typename T>
+VTADL_INLINE T bounded(T coordinate) {
+  using S = ScalarOf<T>;
+  const T most = broadcast<T>(S(sizeof(S) == 4 ? 0x1p65 : 0x1p513));
+  return maximum(minimum(coordinate, most), -most);
 }
 
 // log Σ exp(l) = shift + log_sum, with log_sum = log Σ exp(l - shift). Kept
@@ -157,26 +201,29 @@ VTADL_INLINE T log_sum_exp_shift(T maximum) {
   return select(is_infinite(maximum), T{}, maximum);
 }
 
-// Gradients of one sample's log-probability with respect to its component k:
-// `weight` = d log_prob / d log N_k, and d log_prob / d logits_k.
+// Gradients of one sample's component k, where `grad` is that of its log_prob:
+// `weight`, with respect to log N_k, and that of logits_k. Without an upstream
+// gradient there is none, whatever the sample holds.
 template <typename T>
 struct ComponentGrad {
   T weight, logit;
 };
 
 template <typename T>
-VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T pi,
+VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T grad, T pi,
                                              T component_log_prob, T log_prob) {
-  ComponentGrad<T> grad;
+  ComponentGrad<T> part;
   if (mixture == Mixture::kWeighted) {
-    grad = {pi, select(pi == 0, T{}, pi * (component_log_prob - log_prob))};
+    part = {pi, select(pi == 0, T{}, pi * (component_log_prob - log_prob))};
   } else {
     const T responsibility =
         LogSumExp<T>{log_prob, T{}}.share(component_log_prob);
-    grad = {responsibility, responsibility - pi};
+    part = {responsibility, responsibility - pi};
   }
   const auto plateau = is_infinite(log_prob);  // no direction
-  return {select(plateau, T{}, grad.weight), select(plateau, T{}, grad.logit)};
+  const auto none = plateau | (grad == 0);
+  return {select(none, T{}, grad * part.weight),
+          select(none, T{}, grad * part.logit)};
 }
 
 // Calls body with a zero of the element type and the parametrisation, both as
