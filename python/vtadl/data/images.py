@@ -57,10 +57,12 @@ def numbers_of(image: Image.Image, name: str) -> Pixels:
     Raises:
         InputError: If they are whole numbers of more than 16 bits, or floats that are not in [0, 1].
     """
-    if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("L"))[..., None]
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return np.asarray(image.convert("RGB"))
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "F") and not image.mode.startswith("I"):
+        image = image.convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return np.atleast_3d(np.asarray(image))
     values = np.asarray(image)[..., None]
     largest = 1 if image.mode == "F" else np.iinfo(np.uint16).max
     if not (values.min() >= 0 and values.max() <= largest):
