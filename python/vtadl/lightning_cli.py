@@ -11,6 +11,8 @@ from traceback import walk_tb
 from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,7 +25,7 @@ from vtadl.engine import AnomalyDetector
 from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 from vtadl.files import atomic_path
 from vtadl.parsing import LightningParser, one_sentence
-from vtadl.ranges import require_not_negative, require_positive
+from vtadl.ranges import require_at_most, require_not_negative, require_positive
 from vtadl.training import training_callbacks
 from vtadl.training_images import remember_places, require_place, require_same_images
 
@@ -114,15 +116,7 @@ class DetectorCLI(LightningCLI):
         command = self.config.subcommand
         settings = self.config[command]
         require_not_negative(patience=settings.patience, seed_everything=settings.seed_everything)
-        trainer = settings.trainer
-        require_not_negative(overfit_batches=trainer.overfit_batches)
-        require_positive(accumulate_grad_batches=trainer.accumulate_grad_batches)
-        require_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
-        if isinstance(trainer.val_check_interval, int | float):
-            require_positive(val_check_interval=trainer.val_check_interval)
-        for name, instead in LEAVES_NO_RUN.items():
-            if trainer[name]:
-                raise UsageError(f"trainer.{name} is {trainer[name]}, and leaves no run; {instead}")
+        _require_ranges(settings.trainer)
         if settings.get("ckpt_path") is not None:
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
             read_checkpoint(Path(settings.ckpt_path))
@@ -130,7 +124,7 @@ class DetectorCLI(LightningCLI):
         elif command != "fit":
             raise UsageError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
         if command != "fit":
-            require_positive(limit_test_batches=trainer.limit_test_batches)
+            require_positive(limit_test_batches=settings.trainer.limit_test_batches)
         if settings.output is None:
             folder = settings.ckpt_path and Path(settings.ckpt_path).parent
             settings.output = str(
@@ -156,7 +150,9 @@ class DetectorCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
             kwargs["logger"] = logger
-        return super().instantiate_trainer(default_root_dir=folder, **kwargs)
+        trainer = super().instantiate_trainer(default_root_dir=folder, **kwargs)
+        _require_reachable_nodes(trainer)
+        return trainer
 
     def before_fit(self) -> None:
         checkpoint = self.config_init[self.subcommand].ckpt_path
@@ -293,6 +289,30 @@ def _settings_of_run(folder: str, checkpoint: str) -> list[str]:
         f"--ckpt_path={path if path.exists() else 'null'}",
         f"--output={folder}",
     ]
+
+
+def _require_ranges(trainer: Namespace) -> None:
+    """Of what Lightning takes and fails by later."""
+    require_not_negative(overfit_batches=trainer.overfit_batches)
+    require_positive(accumulate_grad_batches=trainer.accumulate_grad_batches)
+    require_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
+    if isinstance(trainer.val_check_interval, int | float):
+        require_positive(val_check_interval=trainer.val_check_interval)
+    if str(trainer.devices).isdigit():  # each is a process
+        require_at_most(2 * (os.cpu_count() or 1), devices=int(trainer.devices))
+    for name, instead in LEAVES_NO_RUN.items():
+        if trainer[name]:
+            raise UsageError(f"trainer.{name} is {trainer[name]}, and leaves no run; {instead}")
+
+
+def _require_reachable_nodes(trainer: L.Trainer) -> None:
+    """Processes would wait half an hour for machines that do not know of each other."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    knows = "MASTER_ADDR" in os.environ or not isinstance(environment, LightningEnvironment)
+    if trainer.num_nodes > 1 and not knows:
+        raise InputError(
+            f"num_nodes is {trainer.num_nodes}, but MASTER_ADDR does not say where the first one is"
+        )
 
 
 def _remove_logs(folder: Path) -> None:

@@ -26,14 +26,15 @@ def train(category, folder, tiny, **options):
     return torch.load(folder / "best.ckpt", weights_only=True)
 
 
-def test_nothing_of_the_test_has_any_influence_on_a_checkpoint(category, tmp_path, tiny):
-    expected = train(category, tmp_path / "before", tiny)
+def test_nothing_of_the_test_has_any_influence_on_a_checkpoint(category, tmp_path, settled):
+    options = settled | {"softness": None}  # is chosen
+    expected = train(category, tmp_path / "before", options)
     good, hole = category / "test/good", category / "test/hole"
     good.rename(category / "test/other")
     hole.rename(good)
     (category / "test/other").rename(hole)
     (category / "ground_truth/hole/000_mask.png").write_bytes(b"no image")
-    checkpoint = train(category, tmp_path / "after", tiny)
+    checkpoint = train(category, tmp_path / "after", options)
     assert checkpoint["epoch"] == expected["epoch"]
     assert checkpoint["state_dict"].keys() == expected["state_dict"].keys()
     for name, value in expected["state_dict"].items():
