@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vtadl.data import MNISTDigit
+from vtadl.data.manifest import compare
 from vtadl.data.mnist import read_idx
 from vtadl.errors import InputError
 
@@ -49,6 +50,18 @@ def test_the_held_out_images_are_none_of_those_for_training(root):
     data.setup("fit")
     held_out = {tuple(image.flatten().tolist()) for image in data.val_set.images}
     assert held_out.isdisjoint(tuple(image.flatten().tolist()) for image in data.train_set.images)
+
+
+def test_changed_images_and_another_split_are_known_by_what_the_images_hold(root):
+    def manifest(seed=0):
+        return MNISTDigit(str(root), digit=3, val_fraction=0.2, seed=seed).manifest()
+
+    before = manifest()
+    assert [entry.part for entry in before.entries].count("validation") == 2
+    assert not any(compare(before, manifest()))
+    assert compare(before, manifest(seed=1)).exchanged
+    write_idx(root / "train-images-idx3-ubyte.gz", np.random.default_rng(1).integers(0, 256, (100, 28, 28)))
+    assert len(compare(before, manifest()).changed) == 10
 
 
 @pytest.mark.parametrize(
