@@ -1,7 +1,8 @@
 """Argument checks. Every error names the argument, what it got and what it wants."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,11 +66,32 @@ def check_mask(mask: Tensor | None, x: Tensor) -> None:
         raise TypeError(f"mask must be a dense tensor, got layout {mask.layout}")
     if mask.device != x.device:
         raise ValueError(f"mask must be on the device of x, {x.device}, got {mask.device}")
-    aligned = zip(reversed(mask.shape), reversed(x.shape), strict=False)
-    if mask.dim() > x.dim() or any(size not in (1, full) for size, full in aligned):
+    if not _broadcasts_to(mask.shape, x.shape):
         raise ValueError(
             f"mask must broadcast to the shape of x, {list(x.shape)}, got shape {list(mask.shape)}"
         )
+
+
+def check_sample_weight(weight: Tensor, samples: torch.Size, device: torch.device) -> None:
+    """A tensor of bool or floating-point numbers that broadcasts to the samples."""
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"sample_weight must be a torch.Tensor or None, got {type(weight).__name__}")
+    if weight.dtype not in (*_FLOATING, torch.bool):
+        raise TypeError(f"sample_weight must have dtype torch.bool, {_one_of(_FLOATING)}, got {weight.dtype}")
+    if weight.layout != torch.strided:
+        raise TypeError(f"sample_weight must be a dense tensor, got layout {weight.layout}")
+    if weight.device != device:
+        raise ValueError(f"sample_weight must be on the device of x, {device}, got {weight.device}")
+    if not _broadcasts_to(weight.shape, samples):
+        raise ValueError(
+            f"sample_weight must broadcast to the shape of the samples, {list(samples)}, got shape "
+            f"{list(weight.shape)}"
+        )
+
+
+def _broadcasts_to(shape: torch.Size, full: torch.Size) -> bool:
+    aligned = zip(reversed(shape), reversed(full), strict=False)
+    return len(shape) <= len(full) and all(size in (1, wanted) for size, wanted in aligned)
 
 
 def check_option(name: str, value: str, options: Sequence[str]) -> None:
@@ -100,12 +122,39 @@ def check_flag(name: str, value: bool) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def check_sizes(name: str, value: Sequence[int]) -> None:
-    """A shape: any sequence of integers that are at least 0."""
-    if not isinstance(value, Sequence) or not all(type(size) is int for size in value):
+def checked_sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:
+    """A shape: integers that are at least 0, from a sequence of any kind but a tensor, as in PyTorch."""
+    sizes = None if isinstance(value, Tensor) else _items(value)
+    if sizes is None or not all(_is_integer(size) for size in sizes):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
-    if any(size < 0 for size in value):
+    if any(size < 0 for size in sizes):
         raise ValueError(f"{name} must hold no negative sizes, got {value!r}")
+    return tuple(int(size) if isinstance(size, Integral) else size for size in sizes)
+
+
+def checked_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
+    """Finite positive numbers, one or more, from a sequence of any kind: a list, an array, a tensor."""
+    numbers = _items(value)
+    if numbers is None:
+        raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
+    if not numbers:
+        raise ValueError(f"{name} must hold one number or more, got none")
+    for i, number in enumerate(numbers):
+        check_number(f"{name}[{i}]", number)
+    return tuple(map(float, numbers))
+
+
+def _items(value: Any) -> list[Any] | None:
+    """What a sequence holds, as Python's numbers where it is an array; None for what is no sequence."""
+    if hasattr(value, "tolist"):  # arrays, tensors, series
+        value = value.tolist()
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | Set):
+        return None
+    return [item.item() if getattr(item, "shape", None) == () else item for item in value]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
 
 
 def check_generator(generator: torch.Generator | None, device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """Gaussian mixtures, fused: likelihood, responsibilities and samples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -9,9 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from vtadl_ext import _binary, _gmm_ops, reference
-from vtadl_ext._autograd import takes_gradients_along
-from vtadl_ext._checks import check_generator, check_number, check_option, check_sizes, checked_tensors
+from vtadl_ext._autograd import kernels_serve, takes_gradients_along
+from vtadl_ext._checks import (
+    check_generator,
+    check_number,
+    check_option,
+    check_sample_weight,
+    checked_sizes,
+    checked_tensors,
+)
 from vtadl_ext._shapes import broadcast_shapes
+from vtadl_ext.reference._sums import reduce, reduce_weighted
 from vtadl_ext.reference.gmm import log_weights, shares
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -31,6 +39,7 @@ def gmm_nll(
     scale_param: str = "log_std",
     min_std: float = 0.0,
     mixture: str = "logsumexp",
+    sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Negative log-likelihood of samples under Gaussian mixtures, in nats.
@@ -58,7 +67,11 @@ def gmm_nll(
         min_std: floor of the standard deviations of `scale`. On the floor their gradient is 0.
         mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``,
             :math:`\sum_k \pi_k (-\log \mathcal N_k)`, an upper bound of it.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        sample_weight: weight of each sample, 0 or more, or a mask of those that count: floating-point or
+            bool, and broadcasting to ``[*]``. Samples of weight 0 have no part in the value or in any
+            gradient, whatever they hold.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; with `sample_weight` the weighted mean, the weighted
+            sum, or the weighted values. The mean where all weights are 0 is NaN, with gradients 0.
 
     Returns:
         A scalar, or ``[*]`` under ``reduction="none"``.
@@ -70,18 +83,20 @@ def gmm_nll(
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
     check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
-    if not _binary.has_kernels(x.device):
-        return reference.gmm_nll(**arguments, mixture=mixture, reduction=reduction)
+    if sample_weight is not None:
+        check_sample_weight(sample_weight, _samples(arguments), x.device)
+    if not kernels_serve(x, logits, mu, scale, scale_tril):
+        return reference.gmm_nll(
+            **arguments, mixture=mixture, sample_weight=sample_weight, reduction=reduction
+        )
     tensors, options = _for_kernels(arguments)
     kind = _binary.MIXTURES.index(mixture)
-    if reduction != "none" and takes_gradients_along(tensors):
+    if sample_weight is None and reduction != "none" and takes_gradients_along(tensors):
         samples = _gmm_ops.gmm_samples(tensors, options[0])
         divisor = math.prod(samples) if reduction == "mean" else 1
         return _gmm_ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
-    log_prob = _gmm_ops.gmm_log_prob(*tensors, *options, kind)
-    if reduction == "none":
-        return -log_prob
-    return -(log_prob.mean() if reduction == "mean" else log_prob.sum())
+    nll = -_gmm_ops.gmm_log_prob(*tensors, *options, kind)
+    return reduce(nll, reduction) if sample_weight is None else reduce_weighted(nll, sample_weight, reduction)
 
 
 def gmm_log_prob(
@@ -100,7 +115,7 @@ def gmm_log_prob(
     masked.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
-    if not _binary.has_kernels(x.device):
+    if not kernels_serve(x, logits, mu, scale, scale_tril):
         return reference.gmm_log_prob(**arguments)
     tensors, options = _for_kernels(arguments)
     kind = _binary.MIXTURES.index("logsumexp")
@@ -123,7 +138,7 @@ def gmm_responsibilities(
     components are 0, and all are 0, with gradients 0, for a sample that is impossible under every component.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
-    if not _binary.has_kernels(x.device):
+    if not kernels_serve(x, logits, mu, scale, scale_tril):
         return reference.gmm_responsibilities(**arguments)
     tensors, options = _for_kernels(arguments)
     logits = tensors[1]
@@ -141,7 +156,8 @@ def gmm_sample(
     scale_tril: Tensor | None = None,
     scale_param: str = "log_std",
     min_std: float = 0.0,
-    sample_shape: Sequence[int] = (),
+    temperature: float = 1.0,
+    sample_shape: Iterable[int] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Samples of Gaussian mixtures, ``[*sample_shape, *, D]``, without gradients.
@@ -152,16 +168,23 @@ def gmm_sample(
 
     Args:
         logits, mu, scale, scale_tril, scale_param, min_std: the mixtures, as in :func:`gmm_nll`.
-        sample_shape: how many samples of each mixture, as leading dimensions.
+        temperature: how far samples stray from the likeliest, as in D. Ha and D. Eck, "A neural
+            representation of sketch drawings" (ICLR 2018): the logits are divided by it, and the standard
+            deviations multiplied by its square root. 1 leaves the mixtures as they are; 0 gives the mean of
+            the component with the largest weight.
+        sample_shape: how many samples of each mixture, as leading dimensions: integers in any sequence.
         generator: source of the random numbers, on the device of the parameters; by default PyTorch's own.
 
     Raises:
         TypeError, ValueError: as :func:`gmm_nll`.
     """
     arguments = _checked(scale, scale_tril, scale_param, min_std, logits=logits, mu=mu)
-    check_sizes("sample_shape", sample_shape)
+    check_number("temperature", temperature, zero_allowed=True)
+    sample_shape = checked_sizes("sample_shape", sample_shape)
     check_generator(generator, logits.device)
-    return reference.gmm_sample(**arguments, sample_shape=sample_shape, generator=generator)
+    return reference.gmm_sample(
+        **arguments, temperature=temperature, sample_shape=sample_shape, generator=generator
+    )
 
 
 class GMMNLLLoss(nn.Module):
@@ -192,8 +215,11 @@ class GMMNLLLoss(nn.Module):
         scale: Tensor | None = None,
         *,
         scale_tril: Tensor | None = None,
+        sample_weight: Tensor | None = None,
     ) -> Tensor:
-        return gmm_nll(x, logits, mu, scale, scale_tril=scale_tril, **self._options())
+        return gmm_nll(
+            *(x, logits, mu, scale), scale_tril=scale_tril, sample_weight=sample_weight, **self._options()
+        )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
@@ -211,11 +237,18 @@ def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[i
         arguments["scale"] if tril is None else tril,
     )
     options = (param, float(arguments["min_std"]))
-    samples = _gmm_ops.gmm_samples(tensors, param)
+    samples = _samples(arguments)
     if len(samples) <= _MAX_BROADCAST_GROUPS:
         return tensors, options
     described = zip(tensors, _gmm_ops.gmm_event_dims(param), strict=True)
     return tuple(_with_few_broadcasts(tensor, dims, samples) for tensor, dims in described), options
+
+
+def _samples(arguments: dict[str, Any]) -> torch.Size:
+    """The leading dimensions of all tensors, broadcast."""
+    event_dims = {"x": 1, "logits": 1, "mu": 2, "scale": 2, "scale_tril": 3}
+    described = [(arguments[name], dims) for name, dims in event_dims.items() if name in arguments]
+    return broadcast_shapes(*(tensor.shape[: tensor.dim() - dims] for tensor, dims in described))
 
 
 def _with_few_broadcasts(tensor: Tensor, event_dims: int, samples: torch.Size) -> Tensor:

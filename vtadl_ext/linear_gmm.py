@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 from vtadl_ext import _binary, reference
-from vtadl_ext._autograd import functorch_is_active, takes_gradients_along
+from vtadl_ext._autograd import kernels_serve, takes_gradients_along
 from vtadl_ext._checks import (
     check_count,
     check_flag,
     check_number,
     check_option,
+    check_sample_weight,
     check_tensors,
     checked_tensors,
     is_autocast,
 )
 from vtadl_ext._linear_gmm_ops import LinearGMMLoss, linear_gmm_log_prob
 from vtadl_ext._shapes import broadcast_shapes
+from vtadl_ext.reference._sums import reduce, reduce_weighted
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -34,6 +36,7 @@ def linear_gmm_nll(
     mixture: str = "logsumexp",
     shared_scale: bool = False,
     memory_budget: int | None = None,
+    sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Negative log-likelihood of samples under the Gaussian mixtures that a linear layer predicts, in nats.
@@ -56,7 +59,7 @@ def linear_gmm_nll(
         memory_budget: bytes that the mixtures of a chunk of rows may take, though it has at least one row. By
             default a sixteenth of what all rows would take, or 192 rows or 16 MiB (on a GPU 128) if that is
             more. Small budgets cost time: each chunk reads the whole weight, and adds to its whole gradient.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        sample_weight, reduction: as in :func:`gmm_nll`.
 
     Returns:
         A scalar, or ``[*]`` under ``reduction="none"``; float32 for half-precision input.
@@ -64,7 +67,6 @@ def linear_gmm_nll(
     Raises:
         TypeError: an argument is no tensor, or has another dtype than `x` outside of autocast.
         ValueError: a shape, device or option does not fit; the message names it.
-        NotImplementedError: torch.func is at work inside of a torch.compile with ``fullgraph=True``.
     """
     tensors = {"x": x, "h": h, "weight": weight} | ({} if bias is None else {"bias": bias})
     dtype = _product_dtype(tensors)
@@ -79,7 +81,9 @@ def linear_gmm_nll(
     if memory_budget is not None:
         check_count("memory_budget", memory_budget)
         memory_budget = int(memory_budget)
-    if not _binary.has_kernels(x.device):
+    if sample_weight is not None:
+        check_sample_weight(sample_weight, samples, x.device)
+    if not kernels_serve(x, h, weight, bias):
         return reference.linear_gmm_nll(
             *(x, h, weight, bias),
             num_components=num_components,
@@ -87,26 +91,38 @@ def linear_gmm_nll(
             min_std=min_std,
             mixture=mixture,
             shared_scale=shared_scale,
+            sample_weight=sample_weight,
             reduction=reduction,
         )
-    if torch.compiler.is_compiling() and functorch_is_active():
-        # There torch.compile drops the gradients of Functions. With graph breaks this call runs eagerly.
-        raise NotImplementedError(
-            "linear_gmm_nll does not work under torch.func inside of torch.compile; use torch.func without "
-            "torch.compile, or vtadl_ext.reference.linear_gmm_nll"
-        )
-    rows = (tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1]) for tensor in (x, h))
+    rows = tuple(_rows(tensor, samples) for tensor in (x, h))
     likelihood = (_binary.SCALE_PARAMS.index(scale_param), float(min_std), _binary.MIXTURES.index(mixture))
-    arguments = (*rows, weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
+    head = (weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
     # In float16 gradients would vanish before the factor of a loss scaler could reach them.
-    along = reduction != "none" and dtype != torch.float16
+    along = sample_weight is None and reduction != "none" and dtype != torch.float16
     if along and takes_gradients_along(list(tensors.values())):
         divisor = math.prod(samples) if reduction == "mean" else 1
-        return LinearGMMLoss.apply(divisor, *arguments)  # type: ignore[no-any-return]
-    nll = -linear_gmm_log_prob(*arguments)
-    if reduction == "none":
-        return nll.reshape(samples)
-    return nll.mean() if reduction == "mean" else nll.sum()
+        return LinearGMMLoss.apply(divisor, *rows, *head)  # type: ignore[no-any-return]
+    nll = -linear_gmm_log_prob(*_broken_apart(*rows), *head)
+    nll = nll.reshape(samples) if len(samples) != 1 else nll
+    return reduce(nll, reduction) if sample_weight is None else reduce_weighted(nll, sample_weight, reduction)
+
+
+def _broken_apart(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """The same rows, where NaN in x stands for what is no number in h.
+
+    The kernels keep what a sample holds from the gradients where its upstream gradient is 0. The products of
+    the head would not: 0 times NaN is NaN.
+    """
+    broken = ~h.isfinite().all(-1, keepdim=True)
+    nothing = torch.zeros_like(broken, dtype=x.dtype).masked_fill(broken, math.nan)
+    return x + nothing, h.masked_fill(broken, 0)
+
+
+def _rows(tensor: Tensor, samples: torch.Size) -> Tensor:
+    """[N, *] of [*, *]; what has this shape stays, so that a trace need not remember N."""
+    if tensor.dim() == 2 and tensor.shape[:1] == samples:
+        return tensor
+    return tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1])
 
 
 def _product_dtype(tensors: dict[str, Tensor]) -> torch.dtype:

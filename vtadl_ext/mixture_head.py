@@ -1,14 +1,14 @@
 """The head of a mixture density network: from features to Gaussian mixtures."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl_ext import _binary
+from vtadl_ext import _binary, _replicas
 from vtadl_ext._checks import check_count, check_flag, check_number, check_option
 from vtadl_ext.gmm import gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
@@ -20,8 +20,11 @@ _STANDARD_DEVIATION = 1.0  # of a new head
 class MixtureHead(nn.Module):
     """A linear layer that predicts a Gaussian mixture for each row of its input (Bishop, 1994).
 
-    :meth:`nll` and :meth:`log_prob` are :func:`linear_gmm_nll`, which needs little memory; calling the module
-    gives the mixtures themselves, as :func:`gmm_nll` and its like take them.
+    Called with features, the module gives the mixtures themselves, as :func:`gmm_nll` and its like take them;
+    called with features and samples, their negative log-likelihood by :func:`linear_gmm_nll`, which needs
+    little memory. :meth:`nll` and :meth:`log_prob` are such calls, so that they work with hooks and with
+    FSDP's ``fully_shard``. Under DistributedDataParallel call ``ddp(h, x)``, which ``ddp.module.nll(x, h)``
+    does as well, or call :meth:`nll` in the forward of the wrapped module.
 
     Whatever its input, a new head gives all components the same weight and a standard deviation of 1, or of
     2 * `min_std` if that is more; the weight and bias of the means are those of a new ``torch.nn.Linear``. So
@@ -102,38 +105,91 @@ class MixtureHead(nn.Module):
             nn.init.uniform_(mu, -bound, bound)
             nn.init.constant_(scale, _raw_scale(max(_STANDARD_DEVIATION, 2 * self.min_std), self.scale_param))
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``[*, H]`` to logits ``[*, K]``, mu ``[*, K, D]`` and scale.
+    @overload
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    @overload
+    def forward(
+        self,
+        h: Tensor,
+        x: Tensor,
+        *,
+        mixture: str | None = ...,
+        sample_weight: Tensor | None = ...,
+        reduction: str = ...,
+    ) -> Tensor: ...
+    def forward(
+        self,
+        h: Tensor,
+        x: Tensor | None = None,
+        *,
+        mixture: str | None = None,
+        sample_weight: Tensor | None = None,
+        reduction: str = "mean",
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Features ``[*, H]`` to logits ``[*, K]``, mu ``[*, K, D]`` and scale; with samples to their NLL.
 
-        The scale is ``[*, K, D]``, with 1 in the place of K under `shared_scale` and of D if `spherical`.
+        The scale is ``[*, K, D]``, with 1 in the place of K under `shared_scale` and of D if `spherical`. The
+        negative log-likelihood of samples ``[*, D]`` is :func:`linear_gmm_nll`; `mixture` is the head's own
+        by default.
         """
         _check_width("h", h, self.in_features, "in_features")
+        if x is None:
+            return self._mixtures(h)
+        _check_width("x", x, self.out_features, "out_features")
+        return linear_gmm_nll(
+            *(x, h, self.weight, self.bias),
+            num_components=self.num_components,
+            scale_param=self.scale_param,
+            min_std=self.min_std,
+            mixture=self.mixture if mixture is None else mixture,
+            shared_scale=self.shared_scale,
+            memory_budget=self.memory_budget,
+            sample_weight=sample_weight,
+            reduction=reduction,
+        )
+
+    def _mixtures(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = self._rows()
         biases = (None,) * 3 if self.bias is None else self.bias.split(rows)
         # A product for each: they come out contiguous, as the likelihood takes them.
         parameters = (F.linear(h, *some) for some in zip(self.weight.split(rows), biases, strict=True))
         return mixture_of(tuple(parameters), self.shared_scale)
 
-    def nll(self, x: Tensor, h: Tensor, *, reduction: str = "mean") -> Tensor:
+    def nll(
+        self, x: Tensor, h: Tensor, *, sample_weight: Tensor | None = None, reduction: str = "mean"
+    ) -> Tensor:
         """Negative log-likelihood of samples ``[*, D]`` under the mixtures of features ``[*, H]``, in nats.
 
         As :func:`linear_gmm_nll`, in the form that `mixture` says.
+
+        Raises:
+            RuntimeError: the head is a part of a module under DistributedDataParallel, but called from
+                outside of that module's forward, so that its gradients would not be synchronised.
         """
-        return self._nll(x, h, self.mixture, reduction)
+        return self._likelihood(h, x, sample_weight=sample_weight, reduction=reduction)
 
     def log_prob(self, x: Tensor, h: Tensor) -> Tensor:
         """Log-density of samples ``[*, D]`` under the mixtures of features ``[*, H]``, ``[*]``, in nats."""
-        return -self._nll(x, h, "logsumexp", "none")
+        return -self._likelihood(h, x, mixture="logsumexp", reduction="none")
 
     def sample(
-        self, h: Tensor, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None
+        self,
+        h: Tensor,
+        sample_shape: Iterable[int] = (),
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Samples ``[*sample_shape, *, D]`` of the mixtures of features ``[*, H]``, without gradients."""
+        """Samples ``[*sample_shape, *, D]`` of the mixtures of features ``[*, H]``, without gradients.
+
+        As :func:`gmm_sample`.
+        """
         with torch.no_grad():
             return gmm_sample(
                 *self(h),
                 scale_param=self.scale_param,
                 min_std=self.min_std,
+                temperature=temperature,
                 sample_shape=sample_shape,
                 generator=generator,
             )
@@ -152,19 +208,11 @@ class MixtureHead(nn.Module):
         features = 1 if self.spherical else self.out_features
         return HeadRows(self.num_components, self.num_components * self.out_features, components * features)
 
-    def _nll(self, x: Tensor, h: Tensor, mixture: str, reduction: str) -> Tensor:
-        _check_width("x", x, self.out_features, "out_features")
-        _check_width("h", h, self.in_features, "in_features")
-        return linear_gmm_nll(
-            *(x, h, self.weight, self.bias),
-            num_components=self.num_components,
-            scale_param=self.scale_param,
-            min_std=self.min_std,
-            mixture=mixture,
-            shared_scale=self.shared_scale,
-            memory_budget=self.memory_budget,
-            reduction=reduction,
-        )
+    def _likelihood(self, h: Tensor, x: Tensor, **options: Any) -> Tensor:
+        return _replicas.through_replicas(self)(h, x, **options)  # type: ignore[no-any-return]
+
+
+_replicas.watch(MixtureHead)
 
 
 def _check_width(name: str, tensor: Tensor, width: int, source: str) -> None:

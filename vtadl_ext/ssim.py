@@ -1,15 +1,19 @@
 """Structural similarity of images and volumes, fused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, overload
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl_ext import _binary, _ssim_ops, reference
-from vtadl_ext._checks import check_mask, check_number, check_option, checked_tensors
+from vtadl_ext._autograd import is_traced, kernels_serve
+from vtadl_ext._checks import check_mask, check_number, check_option, checked_numbers, checked_tensors
 from vtadl_ext.reference.ssim import (
     ReconstructionTerms,
+    halve,
     mean_over_windows,
     ms_ssim_of,
     pad,
@@ -112,7 +116,7 @@ def ms_ssim(
     window_sigma: float = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
-    weights: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+    weights: Iterable[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
     reduction: str = "mean",
 ) -> Tensor:
     r"""Multi-scale structural similarity of images, 1 where they are equal.
@@ -129,7 +133,8 @@ def ms_ssim(
             ``(window_size - 1) * 2 ** (len(weights) - 1)`` pixels: 161 or more by default.
         y: images of the same shape, dtype and device.
         data_range, window, window_size, window_sigma, k1, k2: as in :func:`ssim`.
-        weights: exponent of each scale, from the full size on; their number is that of the scales.
+        weights: exponent of each scale, from the full size on, in a list, an array, a tensor or the like;
+            their number is that of the scales.
         reduction: ``"mean"``, or ``"none"``: the mean over the channels of each image.
 
     Returns:
@@ -141,21 +146,21 @@ def ms_ssim(
     """
     index = _Index(data_range, window, window_size, window_sigma, k1, k2)
     x, y = _checked_images(x, y, _IMAGES, index)
-    _check_weights(weights)
+    weights = checked_numbers("weights", weights)
     check_option("reduction", reduction, ("mean", "none"))
     if x.shape[-3] == 0:
         raise ValueError(f"x must have at least one channel, got {list(x.shape)}")
     smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
     _check_size(x, smallest, window_size=window_size, scales=len(weights))
-    if not _binary.has_kernels(x.device):
+    if not kernels_serve(x, y):
         return reference.ms_ssim(x, y, **index._asdict(), weights=weights, reduction=reduction)
 
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
-        arguments = _for_kernels(x, y, index, luminance=luminance)
-        means: Tensor = _ssim_ops.ssim_sums(*arguments)[..., _binary.INDEX] / _windows_of_plane(arguments)
+        sums = _ssim_ops.ssim_sums(*_for_kernels(x, y, index, luminance=luminance))
+        means = sums[..., _binary.INDEX] / sums[..., _binary.WINDOWS].detach()
         return means if x.dim() == 4 else means.squeeze(0)
 
-    return ms_ssim_of(plane_means, x, y, weights, reduction)
+    return ms_ssim_of(plane_means, x, y, weights, reduction, _halve_any if is_traced() else halve)
 
 
 # fmt: off
@@ -222,14 +227,15 @@ def reconstruction_loss(
     _check_size(x, window_size, window_size=window_size)
     # 0 times the gradient of the index may be NaN, so without it the kernels are not asked.
     errors_alone = ssim == 0 and (mse != 0 or l1 != 0)
-    if errors_alone or not _binary.has_kernels(x.device):
+    if errors_alone or not kernels_serve(x, y):
         return reference.reconstruction_loss(
             x, y, mse=mse, l1=l1, ssim=ssim, **index._asdict(), return_terms=return_terms
         )
 
     arguments = _for_kernels(x, y, index)
     weights = (-ssim, 0.0, mse, l1)  # of the sums, in their order
-    counts = (_windows(arguments), 1, x.numel(), x.numel())
+    pixels = _pixels(x)
+    counts = (_windows(arguments), 1, pixels, pixels)
     errors = return_terms or mse != 0 or l1 != 0
     total, sums = _ssim_ops.ssim_total(weights, counts, *arguments, errors=errors)
     loss = ssim + total
@@ -289,7 +295,7 @@ def _similarity(
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
     _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
-    if x.dim() == 5 or not _binary.has_kernels(x.device, stacklevel=4):
+    if x.dim() == 5 or not kernels_serve(x, y, stacklevel=5):
         return sign * reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
 
     arguments = _for_kernels(x, y, index, padding, mask)
@@ -311,10 +317,10 @@ def _for_kernels(
     """What the operators take: images ``[N, C, H, W]`` and their mask, then the options."""
     taps = int(index.window_size)
     if padding == "reflect":
-        mask = None if mask is None else pad_mask(mask, x.shape, taps, padding)
+        mask = None if mask is None else pad_mask(_mask_of_pixels(mask, x), taps, padding)
         x, y = (pad(image, taps, padding) for image in (x, y))
     elif mask is not None:
-        mask = mask.expand(x.shape)
+        mask = _mask_of_pixels(mask, x)
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
@@ -324,15 +330,26 @@ def _for_kernels(
     return x, y, mask, weights, *numbers, border, luminance
 
 
-def _windows_of_plane(arguments: Sequence[Any]) -> int:
+def _halve_any(image: Tensor) -> Tensor:
+    """As :func:`halve`, without a question of whether a side is odd, which a trace would remember."""
+    halved = F.avg_pool2d(image.flip((-2, -1)), 2, ceil_mode=True, divisor_override=4)
+    return halved.flip((-2, -1))
+
+
+def _mask_of_pixels(mask: Tensor, x: Tensor) -> Tensor:
+    return mask | torch.zeros_like(x, dtype=torch.bool) if is_traced() else mask.expand(x.shape)
+
+
+def _windows(arguments: Sequence[Any]) -> int | Tensor:
     x, _, _, weights, _, _, _, border, _ = arguments
-    height, width = (size + 2 * border - len(weights) + 1 for size in x.shape[-2:])
-    return height * width  # type: ignore[no-any-return]
+    lost = len(weights) - 1 - 2 * border  # rows and columns
+    return _pixels(x[..., lost:, lost:])
 
 
-def _windows(arguments: Sequence[Any]) -> int:
-    batch, channels = arguments[0].shape[:2]
-    return batch * channels * _windows_of_plane(arguments)  # type: ignore[no-any-return]
+def _pixels(images: Tensor) -> int | Tensor:
+    """Their number; computed from the images where a trace would remember it."""
+    dtype = _binary.accumulate_dtype(images.dtype)
+    return torch.ones_like(images, dtype=dtype).sum() if is_traced() else images.numel()
 
 
 def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
@@ -347,8 +364,6 @@ def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -
     """``[N]``."""
     sums = _ssim_ops.ssim_sums(x, y, mask, *options)
     total = sums[..., _binary.INDEX].sum(-1)
-    if mask is None:
-        return total / (x.shape[1] * _windows_of_plane((x, y, mask, *options)))
     return mean_over_windows(total, sums[..., _binary.WINDOWS].detach().sum(-1))
 
 
@@ -370,12 +385,3 @@ def _check_size(x: Tensor, smallest: int, **causes: object) -> None:
         wanted, got = " x ".join([str(smallest)] * len(sizes)), " x ".join(map(str, sizes))
         reasons = " and ".join(f"{name} = {value!r}" for name, value in causes.items())
         raise ValueError(f"x must be at least {wanted} pixels for {reasons}, got {got}")
-
-
-def _check_weights(weights: Sequence[float]) -> None:
-    if not isinstance(weights, Sequence) or isinstance(weights, str):
-        raise TypeError(f"weights must be a sequence of numbers, got {weights!r}")
-    if not weights:
-        raise ValueError("weights must hold one number or more, got none")
-    for i, weight in enumerate(weights):
-        check_number(f"weights[{i}]", weight)

@@ -102,6 +102,45 @@ def test_samples_are_independent_of_each_other(compiled_device, generator):
     assert x.flatten().unique().numel() > 0.99 * 2 * COUNT
 
 
+@pytest.mark.parametrize("tril", [False, True], ids=["diagonal", "tril"])
+@pytest.mark.parametrize("temperature", [0.25, 2.0])
+def test_temperature_sharpens_weights_and_variances(compiled_device, generator, temperature, tril):
+    logits = torch.tensor([0.0, 1.0], device=compiled_device)
+    mu = torch.tensor([[-50.0], [50.0]], device=compiled_device)
+    spread = (
+        {"scale_tril": mu.new_full((1, 1, 1), 2.0)} if tril else {"scale": mu.new_full((1, 1), math.log(2))}
+    )
+    options = {"temperature": temperature, "sample_shape": (COUNT,), "generator": generator}
+    x = gmm_sample(logits, mu, **spread, **options).squeeze(-1)
+    assert_probabilities(x.unsqueeze(-1) > 0, (logits / temperature).softmax(-1)[1:].double().cpu())
+    of_second = x[x > 0] - 50
+    assert abs(of_second.mean()) < 0.2
+    assert_close("variance", of_second.var(), torch.tensor(4 * temperature), 0.1)
+
+
+def test_temperature_0_gives_the_mean_of_the_likeliest_component(compiled_device):
+    logits = torch.tensor([[0.0, 2.0, -INF], [3.0, 3.0, 1.0], [-INF, -INF, -INF]], device=compiled_device)
+    mu = torch.tensor([[1.0], [2.0], [math.nan]], device=compiled_device)
+    x = gmm_sample(logits, mu, mu.new_zeros(1, 1), temperature=0, sample_shape=(5,)).squeeze(-1)
+    assert (x[:, 0] == 2).all()
+    assert (x[:, 1] == 1).all()  # the first of equals
+    assert x[:, 2].isnan().all()
+
+
+def test_a_low_temperature_does_not_overflow(compiled_device):
+    logits = torch.tensor([-5.0, 80.0, 79.0], device=compiled_device)
+    mu = torch.tensor([[1.0], [2.0], [3.0]], device=compiled_device)
+    x = gmm_sample(logits, mu, mu.new_zeros(1, 1), temperature=1e-38, sample_shape=(5,))
+    assert (x == 2).all()
+
+
+@pytest.mark.parametrize("temperature", [-1.0, INF, math.nan])
+def test_temperatures_that_are_none_are_refused(temperature):
+    zeros = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=r"^temperature must be finite and at least 0, got "):
+        gmm_sample(zeros[0], zeros, zeros, temperature=temperature)
+
+
 # Shapes of logits, mu and scale, of the samples of one call, and whether the last is scale_tril.
 SHAPES = {
     "one mixture": [(4,), (4, 5), (4, 5), (5,), False],

@@ -39,11 +39,14 @@ def linear_gmm_nll(
     mixture: str = "logsumexp",
     shared_scale: bool = False,
     memory_budget: int | None = None,
+    sample_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.linear_gmm_nll`. It needs memory for all rows at once."""
     means = num_components * x.shape[-1]
     rows = HeadRows(num_components, means, weight.shape[0] - num_components - means)
+    if sample_weight is not None:  # 0 times NaN would be NaN in the gradient of the weight
+        h = h.masked_fill((sample_weight == 0).unsqueeze(-1) & ~h.isfinite(), 0)
     parameters = F.linear(h, weight, bias).split(rows, -1)
     return gmm_nll(
         x,
@@ -51,5 +54,6 @@ def linear_gmm_nll(
         scale_param=scale_param,
         min_std=min_std,
         mixture=mixture,
+        sample_weight=sample_weight,
         reduction=reduction,
     )

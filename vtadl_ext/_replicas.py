@@ -1,0 +1,55 @@
+"""Modules in replicas that DistributedDataParallel keeps alike."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.parallel import DistributedDataParallel
+
+_wrappers: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[DistributedDataParallel]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def watch(kind: type[nn.Module]) -> None:
+    """Notes from now on which DistributedDataParallel each module of this kind becomes part of."""
+
+    def note(module: nn.Module, name: str, submodule: Any) -> None:
+        if isinstance(module, DistributedDataParallel) and isinstance(submodule, nn.Module):
+            for part in submodule.modules():
+                if isinstance(part, kind):
+                    _wrappers[part] = weakref.ref(module)
+
+    register_module_module_registration_hook(note)
+
+
+def through_replicas(module: nn.Module) -> nn.Module:
+    """What to call for this module: itself, or the DistributedDataParallel around it.
+
+    A method that is called past that, as `ddp.module.method()`, would train replicas that drift apart, for
+    gradients are synchronised only after a forward pass of the whole.
+    """
+    # Traced is what a wrapper calls.
+    wrapper = None if torch.compiler.is_compiling() else _wrappers.get(module, lambda: None)()
+    if wrapper is None or not _is_passed_by(wrapper):
+        return module
+    if wrapper.module is module:
+        return wrapper
+    raise RuntimeError(
+        f"this {type(module).__name__} is part of a module under DistributedDataParallel, which does not "
+        "synchronise the gradients of calls from outside: call it in the forward of that module"
+    )
+
+
+def _is_passed_by(wrapper: DistributedDataParallel) -> bool:
+    """Whether a call now would leave gradients of which the wrapper does not know, though it should."""
+    in_backward = torch._C._current_graph_task_id() != -1  # as of torch.utils.checkpoint
+    return (
+        torch.is_grad_enabled()
+        and not in_backward
+        and wrapper.require_backward_grad_sync
+        and getattr(DistributedDataParallel, "_active_ddp_module", wrapper) is not wrapper
+        and torch.distributed.get_world_size(wrapper.process_group) > 1
+    )
