@@ -1,57 +1,153 @@
-"""What the autograd functions of all operators share."""
+"""What the autograd functions of all operators share.
+
+The kernels serve first derivatives in reverse mode. The formulas of `vtadl_ext.reference` serve all others:
+forward mode from the start (`kernels_serve`), and derivatives of gradients when they are taken (`gradients`).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from vtadl_ext import _binary
 
 # Whether one of torch.func's transformations is at work; where nobody can tell, it may be.
 functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+# Those at work, of which vmap and grad can be composed with the operators.
+_transforms = getattr(torch._C._functorch, "get_interpreter_stack", None)
+_COMPOSABLE = {"Vmap", "Grad"}
 # The same for the gradients that torch.autograd.grad takes for its is_grads_batched.
 _is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
 
+Formula = Callable[..., Tensor]  # what the reference makes of the inputs
+Operator = Callable[..., Sequence[Tensor]]
 
-class _OnceDifferentiable(torch.autograd.Function):
-    """A backward operator, whose own derivative is an error that says what to do instead."""
+
+def kernels_serve(*tensors: Tensor | None, stacklevel: int = 4) -> bool:
+    """Whether the kernels serve these tensors, and the derivatives that may be taken of what comes out."""
+    return not _needs_reference(tensors) and _binary.has_kernels(_device(tensors), stacklevel)
+
+
+def _device(tensors: Sequence[Tensor | None]) -> torch.device:
+    return next(tensor.device for tensor in tensors if tensor is not None)
+
+
+def _needs_reference(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether this is forward mode, or another transformation that no autograd.Function can be part of.
+
+    torch.compile drops the gradients of a Function, or fails, where it traces a transformation of torch.func.
+    """
+    in_dual_level = getattr(forward_ad, "_current_level", 0) >= 0
+    if torch.compiler.is_compiling():
+        return in_dual_level or functorch_is_active()
+    if functorch_is_active():
+        return in_dual_level or not _is_composable()
+    return in_dual_level and any(
+        tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
+
+
+def _is_composable() -> bool:
+    return _transforms is not None and all(
+        transform.key().name in _COMPOSABLE for transform in _transforms() or ()
+    )
+
+
+class _Gradients(torch.autograd.Function):
+    """Gradients by a backward operator, whose own derivatives of any order are those of the formula's."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        name: str, operator: Callable[..., tuple[Tensor, ...]], *arguments: Any
+        operator: Operator, formula: Formula, needed: tuple[bool, ...], grad: Tensor, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
-        return operator(*arguments)
+        return tuple(operator(grad, *tensors))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.name = inputs[0]
+        _, ctx.formula, ctx.needed, *tensors = inputs
+        ctx.save_for_backward(*tensors[: 1 + len(ctx.needed)])
+        ctx.others = len(tensors) - 1 - len(ctx.needed)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError(
-            f"vtadl_ext's {ctx.name} operators have first derivatives only; for higher ones use those of the "
-            "same name in vtadl_ext.reference"
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        def gradients_of(grad: Tensor, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+            return _pull_back(ctx.formula, ctx.needed, grad, inputs)
+
+        every = [tensor is not None and tensor.is_floating_point() for tensor in ctx.saved_tensors]
+        of_tensors = _pull_back(gradients_of, every, grads, ctx.saved_tensors)
+        return None, None, None, *_spread(of_tensors, every), *[None] * ctx.others
+
+
+def gradients(
+    operator: Operator,
+    formula: Formula,
+    grad: Tensor,
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    results: Sequence[Tensor] = (),
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs that need one, None for the others.
+
+    Args:
+        operator: takes `grad`, the inputs and the results; returns the gradients that are needed.
+        formula: takes the inputs; returns what `grad` is the gradient of, in differentiable operations.
+        grad: upstream gradient.
+        inputs: of the forward pass.
+        needed: which of them need a gradient.
+        results: of the forward pass, as far as the operator wants them.
+    """
+    needed = tuple(needed)
+    if not any(needed):
+        return (None,) * len(needed)
+    if torch.compiler.is_compiling():  # which has first derivatives only, and Functions that are not nested
+        found = operator(grad, *inputs, *results)
+    elif _needs_reference((grad, *inputs)):
+        found = _pull_back(formula, needed, grad, inputs)
+    elif _is_plain_backward(grad):
+        found = operator(grad, *inputs, *results)
+    else:
+        found = _Gradients.apply(operator, formula, needed, grad, *inputs, *results)
+    return _spread(found, needed)
+
+
+def _pull_back(
+    function: Callable[..., Any], needed: Sequence[bool], grads: Any, inputs: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """The vector-Jacobian products of a function, for the inputs that need one."""
+
+    def of_needed(*values: Tensor) -> Any:
+        remaining = iter(values)
+        return function(
+            *(next(remaining) if need else value for value, need in zip(inputs, needed, strict=True))
         )
 
-
-def once_differentiable(
-    name: str, operator: Callable[..., tuple[Tensor, ...]], *arguments: Any
-) -> tuple[Tensor, ...]:
-    # torch.compile has no second derivatives, and cannot trace one autograd.Function inside another.
-    run = _OnceDifferentiable.forward if torch.compiler.is_compiling() else _OnceDifferentiable.apply
-    return run(name, operator, *arguments)
+    values = [value for value, need in zip(inputs, needed, strict=True) if need]
+    return torch.func.vjp(of_needed, *values)[1](grads)  # type: ignore[no-any-return]
 
 
-def backward_operator(name: str, *arguments: Any) -> tuple[Tensor, ...]:
-    return once_differentiable(name, getattr(_binary.ops, f"{name}_backward"), *arguments)
+def _spread(values: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    remaining = iter(values)
+    return tuple(next(remaining) if need else None for need in needed)
 
 
 def _is_plain_backward(grad: Tensor) -> bool:
     """Whether a backward pass is neither to be differentiated nor one of a batch."""
     return not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
+
+
+def is_traced() -> bool:
+    """Whether torch.jit.trace or make_fx records this call, and would keep its sizes as constants."""
+    return not torch.compiler.is_compiling() and (
+        torch.jit.is_tracing() or _proxy_mode() is not None  # type: ignore[attr-defined]
+    )
+
+
+def _proxy_mode() -> Any:
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
 
 
 def needs_autograd(tensors: Sequence[Tensor]) -> bool:
@@ -64,12 +160,13 @@ def needs_autograd(tensors: Sequence[Tensor]) -> bool:
 def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
     """Whether a reduced result computes its gradients in the forward pass, while the cache has the data.
 
-    That needs gradients that will be taken, and plain eager mode: the compiler and functorch have backward
-    passes of their own. Half precision would round the gradients before the factor of a loss scaler, which is
-    there to keep them from vanishing, could reach them.
+    That needs gradients that will be taken, and plain eager mode: the compiler, functorch and traces have
+    backward passes of their own. Half precision would round the gradients before the factor of a loss scaler,
+    which is there to keep them from vanishing, could reach them.
     """
     return (
         not torch.compiler.is_compiling()
+        and not is_traced()
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in tensors)
         and tensors[0].dtype != torch.float16

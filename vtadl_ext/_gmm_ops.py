@@ -1,15 +1,17 @@
 """The operators of Gaussian mixtures: fake kernels, vmap rules and autograd functions."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vtadl_ext import _binary
-from vtadl_ext._autograd import backward_operator, claim_grads, needs_autograd
-from vtadl_ext._binary import NO_MIXTURE, TRIL, accumulate_dtype
+from vtadl_ext import _binary, reference
+from vtadl_ext._autograd import claim_grads, gradients, needs_autograd
+from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAMS, TRIL, accumulate_dtype
 from vtadl_ext._shapes import align, batch_first, broadcast_shapes, claim_batch
+from vtadl_ext.reference.gmm import log_components
 
 
 @torch.library.register_fake("vtadl_ext::gmm_forward")
@@ -163,6 +165,40 @@ def gmm_log_prob(*arguments: Any) -> Tensor:
     return _binary.ops.gmm_forward(*arguments, False)[0]  # type: ignore[no-any-return]
 
 
+def _formula(scale_param: int, min_std: float, mixture: int, *inputs: Tensor) -> Tensor:
+    """What the operator with these options computes: log_prob, or log N_k of each component."""
+    x, logits, mu, spread = inputs
+    scale, scale_tril = (None, spread) if scale_param == TRIL else (spread, None)
+    param = "log_std" if scale_param == TRIL else SCALE_PARAMS[scale_param]
+    if mixture == NO_MIXTURE:
+        return log_components(x, logits, mu, scale, scale_tril, param, min_std)[1]
+    return -reference.gmm_nll(
+        *(x, logits, mu, scale),
+        scale_tril=scale_tril,
+        scale_param=param,
+        min_std=min_std,
+        mixture=MIXTURES[mixture],
+        reduction="none",
+    )
+
+
+def _gmm_gradients(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    options: tuple[int, float, int],
+    needed: Sequence[bool],
+    results: Sequence[Tensor],
+) -> tuple[Tensor | None, ...]:
+    """Of x, logits, mu and scale, from that of log_prob and the results of the forward pass."""
+
+    def operator(grad: Tensor, *tensors: Tensor) -> list[Tensor]:
+        inputs, results = tensors[:4], tensors[4:]
+        grads = _binary.ops.gmm_backward(grad, *results, *inputs, *options, *needed)
+        return [part for part in _gmm_grads(inputs, needed, grads) if part is not None]
+
+    return gradients(operator, partial(_formula, *options), grad, inputs, needed, results)
+
+
 def _gmm_grads(
     inputs: Sequence[Tensor], needed: Sequence[bool], grads: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
@@ -193,9 +229,9 @@ class GMMLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 7
+        results, inputs = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
         needed = ctx.needs_input_grad[:4]
-        grads = backward_operator("gmm", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        return *_gmm_grads(ctx.saved_tensors[2:], needed, grads), None, None, None
+        return *_gmm_gradients(grad, inputs, ctx.options, needed, results), None, None, None
 
 
 class GMMComponentLogProb(torch.autograd.Function):
@@ -217,13 +253,12 @@ class GMMComponentLogProb(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
         needs_x, _, needs_mu, needs_scale = ctx.needs_input_grad[:4]
         needed = (needs_x, False, needs_mu, needs_scale)
         # Of what the forward pass returned only the shape is needed, which is that of its gradient.
-        results = (grad, grad.new_empty(0), grad)
-        grads = backward_operator("gmm", *results, *inputs, *ctx.options, NO_MIXTURE, *needed)
-        return *_gmm_grads(inputs, needed, grads), None, None
+        results = (grad.new_empty(0), grad)
+        options = (*ctx.options, NO_MIXTURE)
+        return *_gmm_gradients(grad, ctx.saved_tensors, options, needed, results), None, None
 
 
 class GMMLoss(torch.autograd.Function):
@@ -248,9 +283,9 @@ class GMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         inputs, grads = saved[:4], saved[4:]
-        if not claim_grads(ctx, grads, needed, grad):
-            with torch.no_grad():
-                results = _binary.ops.gmm_forward(*inputs, *ctx.options)
-            sample_grad = (-grad / ctx.divisor).expand(results[0].shape)
-            grads = backward_operator("gmm", sample_grad, *results, *inputs, *ctx.options, *needed)
-        return None, *_gmm_grads(inputs, needed, grads), None, None, None
+        if claim_grads(ctx, grads, needed, grad):
+            return None, *_gmm_grads(inputs, needed, grads), None, None, None
+        with torch.no_grad():
+            results = _binary.ops.gmm_forward(*inputs, *ctx.options)
+        sample_grad = (-grad / ctx.divisor).expand(results[0].shape)
+        return None, *_gmm_gradients(sample_grad, inputs, ctx.options, needed, results), None, None, None

@@ -4,14 +4,16 @@ Opaque to the compiler. What all rows would need, the mixtures and their gradien
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
-from vtadl_ext import _binary
-from vtadl_ext._autograd import claim_grads, needs_autograd, once_differentiable, where_needed
-from vtadl_ext._binary import accumulate_dtype
+from vtadl_ext import _binary, reference
+from vtadl_ext._autograd import claim_grads, gradients, needs_autograd, where_needed
+from vtadl_ext._binary import MIXTURES, SCALE_PARAMS, accumulate_dtype
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 # Without a budget of the caller's: this share of what all rows would need, but no less than these. Each chunk
@@ -224,6 +226,25 @@ def _(
     )
 
 
+# ----------------------------------------------------------------------------------------------------- FLOPs
+
+
+def _product_flops(h: Sequence[int], weight: Sequence[int]) -> int:
+    return 2 * h[0] * weight[0] * weight[1]
+
+
+@register_flop_formula(torch.ops.vtadl_ext.linear_gmm_forward)
+def _(x: Any, h: Any, weight: Any, *arguments: Any, **_: Any) -> int:
+    """Of the products alone, as PyTorch counts them."""
+    return _product_flops(h, weight)
+
+
+@register_flop_formula(torch.ops.vtadl_ext.linear_gmm_forward_backward)
+def _(grad: Any, x: Any, h: Any, weight: Any, *arguments: Any, **_: Any) -> int:
+    _, needs_h, needs_weight, _ = arguments[-4:]
+    return _product_flops(h, weight) * (1 + int(needs_h) + int(needs_weight))
+
+
 # ------------------------------------------------------------------------------------------------------ vmap
 
 
@@ -325,16 +346,36 @@ class LinearGMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         tensors, grads = saved[:4], saved[4:]
-        if not claim_grads(ctx, grads, needed, grad):
+        if claim_grads(ctx, grads, needed, grad):
+            grads = where_needed(grads, needed)
+        else:
             row_grad = (-grad / ctx.divisor).expand(len(tensors[0]))
             grads = _grads(row_grad, tensors, ctx.options, needed)
-        return None, *where_needed(grads, needed), *[None] * len(ctx.options)
+        return None, *grads, *[None] * len(ctx.options)
+
+
+def _formula(options: Sequence[Any], x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """log_prob of each row, from mixtures that are whole in memory."""
+    components, shared_scale, dtype, _, scale_param, min_std, mixture = options
+    head = (h.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    with torch.autocast(x.device.type, enabled=False):
+        return -reference.linear_gmm_nll(
+            x.to(torch.promote_types(x.dtype, dtype)),
+            *head,
+            num_components=components,
+            scale_param=SCALE_PARAMS[scale_param],
+            min_std=min_std,
+            mixture=MIXTURES[mixture],
+            shared_scale=shared_scale,
+            reduction="none",
+        )
 
 
 def _grads(
     grad: Tensor, tensors: Sequence[Tensor | None], options: Sequence[Any], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    results = once_differentiable(
-        "linear_gmm", linear_gmm_forward_backward, grad, *tensors, *options, *needed
-    )
-    return where_needed(results[1:], needed)
+    def operator(grad: Tensor, *tensors: Tensor | None) -> list[Tensor]:
+        _, *grads = linear_gmm_forward_backward(grad, *tensors, *options, *needed)
+        return [part for part, need in zip(grads, needed, strict=True) if need]
+
+    return gradients(operator, partial(_formula, options), grad, tensors, needed)

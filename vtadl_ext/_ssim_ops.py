@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,15 +10,18 @@ from torch import Tensor
 
 from vtadl_ext import _binary
 from vtadl_ext._autograd import (
-    backward_operator,
     claim_grads,
     functorch_is_active,
+    gradients,
+    is_traced,
     needs_autograd,
     takes_gradients_along,
     where_needed,
 )
 from vtadl_ext._binary import SUMS, accumulate_dtype
 from vtadl_ext._shapes import batch_first, claim_batch
+from vtadl_ext.reference._sums import widen
+from vtadl_ext.reference.ssim import window_index
 
 
 @torch.library.register_fake("vtadl_ext::ssim_forward")
@@ -143,7 +147,7 @@ def _ssim(*arguments: Any) -> Tensor:
 
 
 def ssim_total(
-    weights: Sequence[float], divisors: Sequence[int], *arguments: Any, errors: bool = False
+    weights: Sequence[float], divisors: Sequence[Any], *arguments: Any, errors: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Σ weight · sum / divisor over the sums of all planes; and these sums, ``[4]``, without gradients."""
     if takes_gradients_along(arguments[:2]):
@@ -160,8 +164,10 @@ def ssim_total(
 
 
 def _is_plain(images: Sequence[Tensor]) -> bool:
-    """Without gradients, and in eager mode: in exported programs the number of images is no constant."""
-    return not (torch.compiler.is_compiling() or needs_autograd(images) or functorch_is_active())
+    """Without gradients, and in eager mode: in programs and traces the number of images is no constant."""
+    return not (
+        torch.compiler.is_compiling() or is_traced() or needs_autograd(images) or functorch_is_active()
+    )
 
 
 def _quotients(weights: Sequence[float], divisors: Sequence[int]) -> list[float]:
@@ -170,6 +176,30 @@ def _quotients(weights: Sequence[float], divisors: Sequence[int]) -> list[float]
         weight / n if n else weight * math.nan if weight else 0.0
         for weight, n in zip(weights, divisors, strict=True)
     ]
+
+
+def _formula(options: Sequence[Any], x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+    """What the operator with these options computes: the map, or the sums of each plane."""
+    window, data_range, k1, k2, border, luminance, map, errors = options
+    padding = "same" if border else "valid"
+    index, counted = window_index(x, y, window, data_range, k1, k2, padding, mask, luminance=luminance)
+    if map:
+        return index
+    difference = widen(x) - widen(y) if errors else torch.zeros_like(index)
+    parts = (index, counted.to(index.dtype), difference.square(), difference.abs())
+    return torch.stack([part.sum((-2, -1)) for part in parts], dim=-1)
+
+
+def _ssim_gradients(
+    grad: Tensor, images_and_mask: Sequence[Tensor | None], options: Sequence[Any], needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Of x, y and the mask, which has none, from that of the map or of the sums."""
+
+    def operator(grad: Tensor, *images_and_mask: Tensor | None) -> list[Tensor]:
+        grads = _binary.ops.ssim_backward(grad, *images_and_mask, *options, *needed)
+        return [part for part, need in zip(grads, needed, strict=True) if need]
+
+    return gradients(operator, partial(_formula, options), grad, images_and_mask, (*needed, False))
 
 
 class SSIM(torch.autograd.Function):
@@ -188,9 +218,8 @@ class SSIM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[:2]
-        grads = backward_operator("ssim", grad, *ctx.saved_tensors, *ctx.options, *needed)
-        return *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
+        grads = _ssim_gradients(grad, ctx.saved_tensors, ctx.options, ctx.needs_input_grad[:2])
+        return *grads, *[None] * len(ctx.options)
 
 
 class SSIMTotal(torch.autograd.Function):
@@ -218,9 +247,11 @@ class SSIMTotal(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:4]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         images_and_mask, grads = saved[:3], saved[3:]
-        if not claim_grads(ctx, grads, needed, grad):
+        if claim_grads(ctx, grads, needed, grad):
+            grads = (*where_needed(grads, needed), None)
+        else:
             grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
             grad = grad.expand(*images_and_mask[0].shape[:2], SUMS)
             *options, errors = ctx.options
-            grads = backward_operator("ssim", grad, *images_and_mask, *options, False, errors, *needed)
-        return None, None, *where_needed(grads, needed), *[None] * (1 + len(ctx.options))
+            grads = _ssim_gradients(grad, images_and_mask, (*options, False, errors), needed)
+        return None, None, *grads, *[None] * len(ctx.options)

@@ -268,22 +268,3 @@ def test_generators_of_another_kind_or_device_are_refused(sampled):
 def test_the_module_refuses_unknown_options_when_it_is_made(option, value):
     with pytest.raises(ValueError, match=f"^{option} must be "):
         GMMNLLLoss(**{option: value})
-
-
-@pytest.mark.parametrize("function", [gmm_nll, gmm_log_prob, gmm_responsibilities])
-def test_the_second_derivative_is_refused_and_the_reference_named(arguments, function):
-    x = arguments["x"].requires_grad_()
-    value = function(**arguments)
-    (grad,) = torch.autograd.grad(value, x, torch.rand_like(value), create_graph=True)
-    with pytest.raises(
-        RuntimeError, match=r"gmm operators have first derivatives only.*vtadl_ext\.reference"
-    ):
-        torch.autograd.grad(grad.sum(), x)
-
-
-@pytest.mark.parametrize("function", ["gmm_nll", "gmm_log_prob", "gmm_responsibilities"])
-def test_the_reference_has_the_second_derivative_that_is_refused(tril_arguments, function):
-    x = tril_arguments["x"].requires_grad_()
-    value = getattr(reference, function)(**tril_arguments)
-    (grad,) = torch.autograd.grad(value.square().sum(), x, create_graph=True)
-    assert torch.autograd.grad(grad.sum(), x)[0].abs().sum() > 0

@@ -197,12 +197,3 @@ def test_other_functions_of_images_refuse_the_same(images, device, function, err
 def test_options_go_by_their_names_only(images):
     with pytest.raises(TypeError, match="takes 2 positional arguments"):
         ssim(*images.values(), 255.0)
-
-
-def test_the_second_derivative_is_refused_and_the_reference_named(images):
-    x = images["x"].requires_grad_()
-    (grad,) = torch.autograd.grad(ssim(**images), x, create_graph=True)
-    with pytest.raises(
-        RuntimeError, match=r"ssim operators have first derivatives only.*vtadl_ext\.reference"
-    ):
-        torch.autograd.grad(grad.sum(), x)

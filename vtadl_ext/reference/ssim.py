@@ -27,7 +27,7 @@ def ssim(
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ssim`."""
     weights = window_weights(window, window_size, window_sigma)
-    index, counted = _index(x, y, weights, data_range, k1, k2, padding, mask)
+    index, counted = window_index(x, y, weights, data_range, k1, k2, padding, mask)
     if reduction == "map":
         return index
     dims = tuple(range(-1 - spatial_dims(x), 0)) if reduction == "none" else tuple(range(-x.dim(), 0))
@@ -56,9 +56,9 @@ def ms_ssim(
     taps = window_weights(window, window_size, window_sigma)
 
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
-        return _index(x, y, taps, data_range, k1, k2, luminance=luminance)[0].mean((-2, -1))
+        return window_index(x, y, taps, data_range, k1, k2, luminance=luminance)[0].mean((-2, -1))
 
-    return ms_ssim_of(plane_means, x, y, weights, reduction)
+    return ms_ssim_of(plane_means, x, y, weights, reduction, halve)
 
 
 def ms_ssim_of(
@@ -67,6 +67,7 @@ def ms_ssim_of(
     y: Tensor,
     weights: Sequence[float],
     reduction: str,
+    halve: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """MS-SSIM by the means of the index over each plane, with luminance or without, ``[*, C]``."""
     x, y = widen(x), widen(y)
@@ -114,7 +115,7 @@ def reconstruction_loss(
     weights = window_weights(window, window_size, window_sigma)
     difference = widen(x) - widen(y)
     squared, absolute = difference.square().mean(), difference.abs().mean()
-    index = _index(x, y, weights, data_range, k1, k2)[0].mean()
+    index = window_index(x, y, weights, data_range, k1, k2)[0].mean()
     parts = [(mse, squared), (l1, absolute), (ssim, 1 - index)]
     loss = sum((weight * term for weight, term in parts if weight != 0), index.new_zeros(()))
     terms = ReconstructionTerms(squared.detach(), absolute.detach(), index.detach())
@@ -149,21 +150,22 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
 
 def _reflect(image: Tensor, width: int, dim: int) -> Tensor:
     """Not by F.pad, which on a GPU adds its gradients in any order."""
-    before = image.narrow(dim, 1, width).flip(dim)
-    after = image.narrow(dim, image.shape[dim] - 1 - width, width).flip(dim)
-    return torch.cat((before, image, after), dim)
+    ends = (slice(1, width + 1), slice(-width - 1, -1))
+    image = image.movedim(dim, -1)
+    before, after = (image[..., end].flip(-1) for end in ends)
+    return torch.cat((before, image, after), -1).movedim(-1, dim)
 
 
-def pad_mask(mask: Tensor, shape: Sequence[int], window_size: int, padding: str) -> Tensor:
-    """The mask of images of this shape, padded as they are; the zeros around them are not valid."""
-    return pad(mask.expand(*shape).float(), window_size, padding) > 0
+def pad_mask(mask: Tensor, window_size: int, padding: str) -> Tensor:
+    """The mask of each pixel, padded as the images are; the zeros around them are not valid."""
+    return pad(mask.float(), window_size, padding) > 0
 
 
 # Windows whose valid pixels weigh less have none, as for the kernels: csrc/ssim/ssim_math.h.
 _LEAST_WEIGHT = 1e-12
 
 
-def _index(
+def window_index(
     x: Tensor,
     y: Tensor,
     weights: Sequence[float],
@@ -177,7 +179,7 @@ def _index(
 ) -> tuple[Tensor, Tensor]:
     """The index of each window, and whether that has valid pixels: without any the index is 0."""
     dims, taps = spatial_dims(x), len(weights)
-    valid = None if mask is None else pad_mask(mask, x.shape, taps, padding)
+    valid = None if mask is None else pad_mask(mask.expand(x.shape), taps, padding)
     x, y = (pad(widen(image) / data_range, taps, padding) for image in (x, y))
     if valid is None:
         valid = torch.ones_like(x, dtype=torch.bool)
