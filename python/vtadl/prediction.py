@@ -167,7 +167,10 @@ def _stands_for(argument: str) -> Iterator[tuple[Path, Path, str]]:
 
 def _matching(pattern: str) -> Iterator[tuple[Path, Path]]:
     """The files that a pattern matches, or whose folder it matches, each with the folder."""
-    base, parts = split_glob(Path(), pattern)
+    try:
+        base, parts = split_glob(Path(), pattern)
+    except ValueError as error:
+        raise InputError(f"{pattern} is no pattern: {error}") from error
     if "**" not in parts:  # all that is below the base may be much
         for match in sorted(map(Path, glob.glob(os.path.join(glob.escape(str(base)), *parts)))):
             yield from ((path, match) for path in files_below(match))

@@ -82,6 +82,8 @@ def test_files_folders_and_patterns_stand_for_images(trained):
             find_images([nothing])
     with pytest.raises(InputError, match="no images"):
         find_images([])
+    with pytest.raises(InputError, match=r"a/\*\*b is no pattern"):
+        find_images(["a/**b"])
 
 
 @pytest.fixture
