@@ -162,7 +162,7 @@ def _without(left_out: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
 def shares(joint: Tensor) -> Tensor:
     """softmax, where a row of -inf alone has shares 0, and what is +inf has all."""
     impossible = (joint == -math.inf).all(-1, keepdim=True)
-    joint = joint.masked_fill(impossible, 0).clamp(max=torch.finfo(joint.dtype).max)
+    joint = joint.masked_fill(impossible, 0).masked_fill(joint == math.inf, torch.finfo(joint.dtype).max)
     return joint.softmax(-1).masked_fill(impossible, 0)
 
 
@@ -187,10 +187,11 @@ def log_components(
     else:
         log_std = _log_std(widen(scale).masked_fill(absent, 1), scale_param, min_std)
         limits = torch.finfo(log_std.dtype)
-        z = distance * torch.exp(-log_std.clamp(min=math.log(limits.tiny)))
+        least = math.log(limits.tiny)
+        z = distance * torch.exp(-log_std.masked_fill(log_std < least, least))
         # Finite, though the square is not: 0 times infinity is no gradient.
         largest = 2 * limits.max**0.5
-        z = z.clamp(-largest, largest)
+        z = z.masked_fill(z > largest, largest).masked_fill(z < -largest, -largest)
     squares = z.square().sum(-1)
     log_det = log_std.expand_as(z).sum(-1)  # one log_std may stand for all features
     log_normal = -0.5 * (squares + z.shape[-1] * math.log(2 * math.pi)) - log_det
