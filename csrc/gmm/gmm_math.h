@@ -69,11 +69,13 @@ struct Scale {
 template <typename S>
 struct Floor {
   S inverse_std, log_std;
+  S least_log_std;  // of an inverse
 
   VTADL_INLINE explicit Floor(double min_std)
       : inverse_std(static_cast<S>(
             1 / (min_std > kLeastStd<S> ? min_std : double(kLeastStd<S>)))),
-        log_std(static_cast<S>(std::log(min_std))) {}
+        log_std(static_cast<S>(std::log(min_std))),
+        least_log_std(log_std > kLogLeastStd<S> ? log_std : kLogLeastStd<S>) {}
 };
 
 template <ScaleParam kParam, typename T>
@@ -113,10 +115,9 @@ VTADL_INLINE Scale<T> activate(T raw, const Floor<ScalarOf<T>>& floor) {
     constexpr auto kSlope =
         ScalarOf<T>(kParam == ScaleParam::kLogStd ? 1 : 0.5);
     const T log_std = kSlope * raw;
-    const T floored = maximum(log_std, broadcast<T>(floor.log_std));
-    return {
-        exponential(-maximum(floored, broadcast<T>(kLogLeastStd<ScalarOf<T>>))),
-        floored, select(log_std < floor.log_std, T{}, broadcast<T>(kSlope))};
+    return {exponential(-maximum(log_std, broadcast<T>(floor.least_log_std))),
+            maximum(log_std, broadcast<T>(floor.log_std)),
+            select(log_std < floor.log_std, T{}, broadcast<T>(kSlope))};
   } else {
     const Scale<T> scale = activate<kParam>(raw);
     const auto floored = scale.log_std < floor.log_std;
