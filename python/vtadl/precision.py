@@ -39,7 +39,8 @@ def full_precision() -> Iterator[None]:
 def in_full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorates a function that computes in :func:`full_precision`.
 
-    The floats among its arguments become float32, or what the module is whose method it is.
+    The floats among its arguments become what the module is whose method it is; if that holds none, float32
+    or more.
     """
 
     @wraps(function)
@@ -114,10 +115,12 @@ def _restore_later(stack: ExitStack, backends: dict[Any, str]) -> None:
             stack.callback(setattr, backend, "fp32_precision", precision)
 
 
-def _precision_of(owner: object) -> torch.dtype:
+def _precision_of(owner: object) -> torch.dtype | None:
     tensors = chain(owner.parameters(), owner.buffers()) if isinstance(owner, nn.Module) else ()
-    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
+        return value
+    return value.to(dtype or torch.promote_types(value.dtype, torch.float32))

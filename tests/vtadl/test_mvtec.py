@@ -179,7 +179,8 @@ def test_no_processes_read_what_is_in_memory(category, cache_gb, workers):
 
 def test_no_more_images_are_kept_than_may_be(category):
     images = [Record(path) for path in sorted((category / "train/good").iterdir())]
-    dataset = ImageFiles(images, (32, 32), cache_bytes=2.5 * 3 * 32 * 32)
+    bytes_each = 4 * 3 * 32 * 32  # channels are floats
+    dataset = ImageFiles(images, (32, 32), cache_bytes=2.5 * bytes_each)
     assert len(dataset.cached) == 2 < len(dataset)
     plain = ImageFiles(images, (32, 32))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(dataset, plain, strict=True))

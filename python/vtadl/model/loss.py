@@ -38,7 +38,7 @@ class VTADLLoss(nn.Module):
         assert prediction.reconstruction is not None
         nll = prediction.mixture.nll(prediction.features)
         fidelity, terms = reconstruction_loss(
-            images,
+            images.to(prediction.reconstruction.dtype),
             prediction.reconstruction,
             mse=self.mse_weight,
             ssim=self.ssim_weight,
