@@ -103,7 +103,8 @@ def linear_gmm_nll(
         divisor = math.prod(samples) if reduction == "mean" else 1
         return LinearGMMLoss.apply(divisor, *rows, *head)  # type: ignore[no-any-return]
     nll = -linear_gmm_log_prob(*_broken_apart(*rows), *head)
-    nll = nll.reshape(samples) if len(samples) != 1 else nll
+    if len(samples) != 1 and (reduction == "none" or sample_weight is not None):
+        nll = nll.reshape(samples)
     return reduce(nll, reduction) if sample_weight is None else reduce_weighted(nll, sample_weight, reduction)
 
 
@@ -119,10 +120,10 @@ def _broken_apart(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rows(tensor: Tensor, samples: torch.Size) -> Tensor:
-    """[N, *] of [*, *]; what has this shape stays, so that a trace need not remember N."""
-    if tensor.dim() == 2 and tensor.shape[:1] == samples:
-        return tensor
-    return tensor.expand(*samples, -1).reshape(-1, tensor.shape[-1])
+    """[N, *] of [*, *], without N among the sizes, which a trace would remember, where that can be."""
+    if tensor.shape[:-1] != samples:
+        tensor = tensor.expand(*samples, -1)
+    return tensor if tensor.dim() == 2 else tensor.contiguous().view(-1, tensor.shape[-1])
 
 
 def _product_dtype(tensors: dict[str, Tensor]) -> torch.dtype:

@@ -27,5 +27,5 @@ def reduce_weighted(values: Tensor, weight: Tensor, reduction: str) -> Tensor:
     if reduction == "sum":
         return weighted.sum()
     # The mean of none is NaN, with gradients 0, as that of torch.nn.functional.cross_entropy.
-    total = weight.expand(values.shape).sum()
+    total = (weight * torch.ones_like(values)).sum()
     return (weighted.sum() / total.masked_fill(total == 0, 1)).masked_fill(total == 0, math.nan)
