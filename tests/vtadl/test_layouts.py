@@ -159,7 +159,7 @@ def test_a_layout_of_folders_that_all_count_as_normal_is_named(category, capsys,
     problems = " ".join(check(data).problems)
     assert "12 of the images that `normal` finds are called as if they were none" in problems
     assert "ground_truth/hole/000_mask.png" in problems
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "lightning.pytorch"):
         data.setup("fit")
     assert "called as if they were none" in caplog.text
 

@@ -84,7 +84,7 @@ def test_copies_count_as_one_image(tmp_path_factory, copies, seed, fraction):
 def test_training_says_that_copies_count_as_one(tmp_path, caplog):
     root = make(tmp_path)
     copy_exactly(root / "train/good/000.png", "more.png")
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "lightning.pytorch"):
         module(root).setup("fit")
     assert "1 of 13 normal images are copies of others" in caplog.text
 

@@ -1,7 +1,7 @@
 """The SSIM operators in plain PyTorch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,7 +49,7 @@ def ms_ssim(
     window_sigma: float = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
-    weights: Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+    weights: Iterable[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ms_ssim`."""
@@ -58,7 +58,7 @@ def ms_ssim(
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
         return window_index(x, y, taps, data_range, k1, k2, luminance=luminance)[0].mean((-2, -1))
 
-    return ms_ssim_of(plane_means, x, y, weights, reduction, halve)
+    return ms_ssim_of(plane_means, x, y, tuple(map(float, weights)), reduction, halve)
 
 
 def ms_ssim_of(
