@@ -5,6 +5,7 @@ forward mode from the start (`kernels_serve`), and derivatives of gradients when
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ _COMPOSABLE = {"Vmap", "Grad"}
 # The same for the gradients that torch.autograd.grad takes for its is_grads_batched.
 _is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
 
-Formula = Callable[..., Tensor]  # what the reference makes of the inputs
+Formula = Callable[..., Tensor]  # what the reference makes of the inputs, for an upstream gradient
 Operator = Callable[..., Sequence[Tensor]]
 
 
@@ -75,10 +76,11 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         def gradients_of(grad: Tensor, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-            return _pull_back(ctx.formula, ctx.needed, grad, inputs)
+            return _formula_gradients(ctx.formula, ctx.needed, grad, inputs)
 
-        every = [tensor is not None and tensor.is_floating_point() for tensor in ctx.saved_tensors]
-        of_tensors = _pull_back(gradients_of, every, grads, ctx.saved_tensors)
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        every = [tensor is not None and tensor.is_floating_point() for tensor in saved]
+        of_tensors = _pull_back(gradients_of, every, grads, saved)
         return None, None, None, *_spread(of_tensors, every), *[None] * ctx.others
 
 
@@ -94,7 +96,8 @@ def gradients(
 
     Args:
         operator: takes `grad`, the inputs and the results; returns the gradients that are needed.
-        formula: takes the inputs; returns what `grad` is the gradient of, in differentiable operations.
+        formula: takes `grad`, to leave out what it is 0 of, and the inputs; returns what it is the gradient
+            of, in differentiable operations.
         grad: upstream gradient.
         inputs: of the forward pass.
         needed: which of them need a gradient.
@@ -106,12 +109,31 @@ def gradients(
     if torch.compiler.is_compiling():  # which has first derivatives only, and Functions that are not nested
         found = operator(grad, *inputs, *results)
     elif _needs_reference((grad, *inputs)):
-        found = _pull_back(formula, needed, grad, inputs)
+        found = _formula_gradients(formula, needed, grad, inputs)
     elif _is_plain_backward(grad):
         found = operator(grad, *inputs, *results)
+    elif torch.is_grad_enabled() and _is_legacy_batched(grad):  # of which a Function keeps no graph
+        found = _legacy_gradients(formula, needed, grad, inputs)
     else:
         found = _Gradients.apply(operator, formula, needed, grad, *inputs, *results)
     return _spread(found, needed)
+
+
+def _formula_gradients(
+    formula: Formula, needed: Sequence[bool], grad: Tensor, inputs: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    return _pull_back(partial(formula, grad.detach()), needed, grad, inputs)
+
+
+def _legacy_gradients(
+    formula: Formula, needed: Sequence[bool], grads: Tensor, inputs: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """Those of a batch of upstream gradients, part of the graph of the inputs."""
+    # Views: what one input has to do with another is not to be differentiated here.
+    inputs = [tensor if tensor is None else tensor.view_as(tensor) for tensor in inputs]
+    value = formula(None, *inputs)
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]
+    return torch.autograd.grad(value, wanted, grads, create_graph=True)
 
 
 def _pull_back(
@@ -174,19 +196,21 @@ def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def claim_grads(ctx: Any, grads: Sequence[Tensor], needed: Sequence[bool], grad: Tensor) -> bool:
-    """Scales the gradients that a loss made in its forward pass by its own, for the first backward pass.
+def claim_grads(
+    ctx: Any, grads: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
+) -> Sequence[Tensor] | None:
+    """The gradients that a loss made in its forward pass, times its own, for the first backward pass.
 
-    False, and nothing done, in another one over the same graph, in one that is to be differentiated, and in a
+    None, and nothing done, in another one over the same graph, in one that is to be differentiated, and in a
     batch of them: these have to compute their own.
     """
     if ctx.grads_are_taken or not _is_plain_backward(grad):
-        return False
+        return None
     ctx.grads_are_taken = True
     for tensor, need in zip(grads, needed, strict=True):
         if need:
             _binary.ops.scale_(tensor, grad)
-    return True
+    return [tensor.data for tensor in grads]  # whoever changes them in place changes nothing saved
 
 
 def where_needed(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:

@@ -11,7 +11,7 @@ from vtadl_ext import _binary, reference
 from vtadl_ext._autograd import claim_grads, gradients, needs_autograd
 from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAMS, TRIL, accumulate_dtype
 from vtadl_ext._shapes import align, batch_first, broadcast_shapes, claim_batch
-from vtadl_ext.reference.gmm import log_components
+from vtadl_ext.reference.gmm import log_components, without
 
 
 @torch.library.register_fake("vtadl_ext::gmm_forward")
@@ -165,9 +165,25 @@ def gmm_log_prob(*arguments: Any) -> Tensor:
     return _binary.ops.gmm_forward(*arguments, False)[0]  # type: ignore[no-any-return]
 
 
-def _formula(scale_param: int, min_std: float, mixture: int, *inputs: Tensor) -> Tensor:
-    """What the operator with these options computes: log_prob, or log N_k of each component."""
-    x, logits, mu, spread = inputs
+def _formula(options: tuple[int, float, int], grad: Tensor | None, *inputs: Tensor) -> Tensor:
+    """What the operator with these options computes: log_prob, or log N_k of each component.
+
+    Samples without a value and without an upstream gradient are left out, as the kernels leave them out.
+    """
+    if grad is None:
+        return _log_prob(options, *inputs)
+    with torch.no_grad():
+        value = _log_prob(options, *inputs)
+        left_out = (grad == 0) & (value.isnan() if options[2] == NO_MIXTURE else ~value.isfinite())
+        left_out = left_out.all(-1) if options[2] == NO_MIXTURE else left_out
+    kept = zip(inputs, gmm_event_dims(options[0]), strict=True)
+    return _log_prob(options, *(without(left_out, tensor, dims) for tensor, dims in kept))
+
+
+def _log_prob(
+    options: tuple[int, float, int], x: Tensor, logits: Tensor, mu: Tensor, spread: Tensor
+) -> Tensor:
+    scale_param, min_std, mixture = options
     scale, scale_tril = (None, spread) if scale_param == TRIL else (spread, None)
     param = "log_std" if scale_param == TRIL else SCALE_PARAMS[scale_param]
     if mixture == NO_MIXTURE:
@@ -196,7 +212,7 @@ def _gmm_gradients(
         grads = _binary.ops.gmm_backward(grad, *results, *inputs, *options, *needed)
         return [part for part in _gmm_grads(inputs, needed, grads) if part is not None]
 
-    return gradients(operator, partial(_formula, *options), grad, inputs, needed, results)
+    return gradients(operator, partial(_formula, options), grad, inputs, needed, results)
 
 
 def _gmm_grads(
@@ -229,7 +245,8 @@ class GMMLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 7
-        results, inputs = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
+        results, inputs = saved[:2], saved[2:]
         needed = ctx.needs_input_grad[:4]
         return *_gmm_gradients(grad, inputs, ctx.options, needed, results), None, None, None
 
@@ -283,8 +300,9 @@ class GMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         inputs, grads = saved[:4], saved[4:]
-        if claim_grads(ctx, grads, needed, grad):
-            return None, *_gmm_grads(inputs, needed, grads), None, None, None
+        claimed = claim_grads(ctx, grads, needed, grad)
+        if claimed is not None:
+            return None, *_gmm_grads(inputs, needed, claimed), None, None, None
         with torch.no_grad():
             results = _binary.ops.gmm_forward(*inputs, *ctx.options)
         sample_grad = (-grad / ctx.divisor).expand(results[0].shape)

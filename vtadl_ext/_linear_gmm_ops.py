@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 from vtadl_ext import _binary, reference
 from vtadl_ext._autograd import claim_grads, gradients, needs_autograd, where_needed
 from vtadl_ext._binary import MIXTURES, SCALE_PARAMS, accumulate_dtype
+from vtadl_ext.reference.gmm import without
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 # Without a budget of the caller's: this share of what all rows would need, but no less than these. Each chunk
@@ -346,16 +347,36 @@ class LinearGMMLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:5]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         tensors, grads = saved[:4], saved[4:]
-        if claim_grads(ctx, grads, needed, grad):
-            grads = where_needed(grads, needed)
+        claimed = claim_grads(ctx, grads, needed, grad)
+        if claimed is not None:
+            grads = where_needed(claimed, needed)
         else:
             row_grad = (-grad / ctx.divisor).expand(len(tensors[0]))
             grads = _grads(row_grad, tensors, ctx.options, needed)
         return None, *grads, *[None] * len(ctx.options)
 
 
-def _formula(options: Sequence[Any], x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """log_prob of each row, from mixtures that are whole in memory."""
+def _formula(
+    options: Sequence[Any],
+    grad: Tensor | None,
+    x: Tensor,
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    """log_prob of each row, from mixtures that are whole in memory.
+
+    Rows without a value and without an upstream gradient are left out, as the operator leaves them out.
+    """
+    if grad is not None:
+        with torch.no_grad():
+            value = _log_prob(options, x, h, weight, bias)
+            left_out = (grad == 0) & ~value.isfinite()
+        x, h = (without(left_out, tensor, 1) for tensor in (x, h))
+    return _log_prob(options, x, h, weight, bias)
+
+
+def _log_prob(options: Sequence[Any], x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     components, shared_scale, dtype, _, scale_param, min_std, mixture = options
     head = (h.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
     with torch.autocast(x.device.type, enabled=False):

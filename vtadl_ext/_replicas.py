@@ -33,7 +33,7 @@ def through_replicas(module: nn.Module) -> nn.Module:
     """
     # Traced is what a wrapper calls.
     wrapper = None if torch.compiler.is_compiling() else _wrappers.get(module, lambda: None)()
-    if wrapper is None or not _is_passed_by(wrapper):
+    if wrapper is None or not _is_passed_by(wrapper) or not _is_trained(module):
         return module
     if wrapper.module is module:
         return wrapper
@@ -41,6 +41,10 @@ def through_replicas(module: nn.Module) -> nn.Module:
         f"this {type(module).__name__} is part of a module under DistributedDataParallel, which does not "
         "synchronise the gradients of calls from outside: call it in the forward of that module"
     )
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _is_passed_by(wrapper: DistributedDataParallel) -> bool:

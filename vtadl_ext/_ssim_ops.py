@@ -178,7 +178,7 @@ def _quotients(weights: Sequence[float], divisors: Sequence[int]) -> list[float]
     ]
 
 
-def _formula(options: Sequence[Any], x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+def _formula(options: Sequence[Any], grad: Any, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
     """What the operator with these options computes: the map, or the sums of each plane."""
     window, data_range, k1, k2, border, luminance, map, errors = options
     padding = "same" if border else "valid"
@@ -247,8 +247,9 @@ class SSIMTotal(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:4]
         saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
         images_and_mask, grads = saved[:3], saved[3:]
-        if claim_grads(ctx, grads, needed, grad):
-            grads = (*where_needed(grads, needed), None)
+        claimed = claim_grads(ctx, grads, needed, grad)
+        if claimed is not None:
+            grads = (*where_needed(claimed, needed), None)
         else:
             grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
             grad = grad.expand(*images_and_mask[0].shape[:2], SUMS)

@@ -60,8 +60,8 @@ def gmm_nll(
         scale: ``[*, K, D]`` for diagonal covariances, ``[*, K, 1]`` for spherical ones; read as `scale_param`
             says.
         scale_tril: in the place of `scale`, the lower Cholesky factors of full covariances, ``[*, K, D, D]``
-            or ``[*, 1, D, D]``, for D up to 8. Their diagonals must be positive, or the result is NaN; what
-            lies above them is not read and has gradient 0.
+            or ``[*, 1, D, D]``, for D up to 8. Their diagonals must be positive: with a negative number there
+            the result is NaN. What lies above them is not read and has gradient 0.
         scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"`` or ``"softplus"``
             (the standard deviation is ``softplus(scale)``).
         min_std: floor of the standard deviations of `scale`. On the floor their gradient is 0.

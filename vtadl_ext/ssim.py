@@ -296,7 +296,9 @@ def _similarity(
     _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
     if x.dim() == 5 or not kernels_serve(x, y, stacklevel=5):
-        return sign * reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
+        value = reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
+        # Not times `sign`: under torch.func.jvp the tangent of a number times a scalar is float64.
+        return value if sign > 0 else -value
 
     arguments = _for_kernels(x, y, index, padding, mask)
     if reduction == "mean":

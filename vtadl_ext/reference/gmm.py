@@ -37,7 +37,11 @@ def gmm_nll(
         options["reduction"] = "none"
         with torch.no_grad():
             left_out = (sample_weight == 0) & ~gmm_nll(**tensors, **options).isfinite()
-        nll = gmm_nll(**_without(left_out, tensors), **options).masked_fill(left_out, 0)
+        kept: dict[str, Any] = {
+            name: tensor if tensor is None else without(left_out, tensor, _EVENT_DIMS[name])
+            for name, tensor in tensors.items()
+        }
+        nll = gmm_nll(**kept, **options).masked_fill(left_out, 0)
         return reduce_weighted(nll, sample_weight, reduction)
     log_pi, log_normal = log_components(x, logits, mu, scale, scale_tril, scale_param, min_std)
 
@@ -134,7 +138,7 @@ def _tempered(logits: Tensor, temperature: float) -> Tensor:
     if temperature == 1:
         return logits
     largest = logits.amax(-1, keepdim=True)
-    if temperature > 0:
+    if temperature > torch.finfo(logits.dtype).tiny:
         return (logits - largest) / temperature
     first = (logits == largest) & ((logits == largest).cumsum(-1) == 1)
     return logits.masked_fill(~first, -math.inf)
@@ -149,14 +153,11 @@ def log_weights(logits: Tensor) -> Tensor:
 _EVENT_DIMS = {"x": 1, "logits": 1, "mu": 2, "scale": 2, "scale_tril": 3}
 
 
-def _without(left_out: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors, with 1 in the place of what samples that are left out have for themselves."""
-    kept = dict(tensors)
-    for name, tensor in tensors.items():
-        dims = _EVENT_DIMS[name]
-        if tensor is not None and tensor.dim() > dims:
-            kept[name] = tensor.masked_fill(left_out.reshape(*left_out.shape, *[1] * dims), 1)
-    return kept
+def without(left_out: Tensor, tensor: Tensor, event_dims: int) -> Tensor:
+    """The tensor, with 1 in the place of what samples that are left out have for themselves."""
+    if tensor.dim() == event_dims and left_out.dim() > 0:
+        return tensor  # what all samples share
+    return tensor.masked_fill(left_out.reshape(*left_out.shape, *[1] * event_dims), 1)
 
 
 def shares(joint: Tensor) -> Tensor:
