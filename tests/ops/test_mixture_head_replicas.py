@@ -1,6 +1,5 @@
 """`MixtureHead` in two processes: its likelihood never trains replicas that drift apart."""
 
-
 import os
 
 import pytest
