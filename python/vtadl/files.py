@@ -12,6 +12,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from vtadl.errors import InputError
 
 
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """The path from the root on. A link keeps its name, unless `..` follows: that leads out of its target."""
+    parts = Path(path).expanduser().parts
+    leading = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    start = os.path.realpath(os.path.join("", *parts[:leading]))
+    return os.path.abspath(os.path.join(start, *parts[leading:]))
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the folder of `path`, moved there when the block ends without an error.

@@ -43,7 +43,7 @@ def prepare_one(
         InputError: If a file cannot be read, or the image is none of the forms.
     """
     if isinstance(image, (str, Path)):
-        return from_pil(open_image(Path(image), max_pixels), size, fit, f"{image}")
+        return from_pil(open_image(Path(image).expanduser(), max_pixels), size, fit, f"{image}")
     if isinstance(image, Image.Image):
         return from_pil(upright(image, "given in memory"), size, fit)
     if isinstance(image, Tensor):

@@ -249,6 +249,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def raised_by_lightning(error: BaseException) -> bool:
     """Whether Lightning, or a library that it called, refuses what it was given: none of our code ran."""
+    if "in DataLoader worker process" in str(error):  # where our code ran
+        return False
     packages = [
         frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)
     ]
@@ -268,11 +270,19 @@ def expand_run_folders(arguments: Sequence[str]) -> list[str]:
             expanded.append(f"--ckpt_path{equals}{value}")
         elif command == "fit" and name == "--resume":
             expanded += _settings_of_run(value if equals else options.pop(0) if options else "", "last.ckpt")
+            _refuse_other_models([*expanded, *options])
         elif command != "fit" and len(expanded) == 1 and not option.startswith("-"):
             expanded += [*_settings_of_run(option, "best.ckpt"), "--trainer.callbacks=null"]  # the training's
         else:
             expanded.append(option)
     return expanded
+
+
+def _refuse_other_models(options: Sequence[str]) -> None:
+    """A checkpoint brings the settings of its model; those of the command line would not count."""
+    for option in options:
+        if option.startswith("--model"):
+            raise UsageError(f"{option.partition('=')[0]} cannot change in a run that is resumed: train anew")
 
 
 def _settings_of_run(folder: str, checkpoint: str) -> list[str]:

@@ -77,6 +77,7 @@ def check_numbers(values: Pixels, kind: str) -> None:
         InputError: If some are below 0, floats are above 1, or signed or wide integers are so small that
             another white must be meant.
     """
+    values = values[..., :3]  # alpha means nothing
     dtype = values.dtype
     if dtype.kind not in "biuf":
         raise InputError(f"an image must hold integers, or floats in [0, 1], but this holds {kind}")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from vtadl.data.listing import (
 )
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
-from vtadl.files import atomic_path
+from vtadl.files import absolute_path, atomic_path
 from vtadl.inputs import Picture, from_pil
 from vtadl.pictures import Pixels, overlay_picture, sixteen_bit
 from vtadl.progress import progress
@@ -194,8 +195,7 @@ def _summary(left_out: dict[Path, str]) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    """Links stay what they are called."""
-    return Path(os.path.abspath(path))
+    return Path(absolute_path(path))
 
 
 def detect(detector: Detector, batch: Sequence[Loaded]) -> Iterator[tuple[Loaded, Detection | None]]:
@@ -240,7 +240,9 @@ def write_scores(
         }
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     columns = ("image", "score", "normalised_score", "anomalous", "anomalous_area")
-    with atomic_path(folder / "scores.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+    # A name that is not UTF-8 keeps its bytes.
+    write = partial(open, mode="w", newline="", encoding="utf-8", errors="surrogateescape")
+    with atomic_path(folder / "scores.csv") as path, write(path) as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

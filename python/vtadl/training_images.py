@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from vtadl.data import ImageDataModule
 from vtadl.data.manifest import Manifest, require_unchanged
 from vtadl.errors import InputError
-from vtadl.files import atomic_path
+from vtadl.files import absolute_path, atomic_path
 
 
 class TrainingImages(Callback):
@@ -65,11 +65,11 @@ def remember_places(settings: Any) -> None:
     """
     for name in ("output", "ckpt_path"):
         if settings.get(name) is not None:
-            settings[name] = _absolute(settings[name])
+            settings[name] = absolute_path(settings[name])
     if settings.get("ckpt_path") and os.path.dirname(settings.ckpt_path) == settings.output:
         settings.ckpt_path = None
     if _root(settings) is not None:
-        settings.data.init_args.root = _absolute(_root(settings))
+        settings.data.init_args.root = absolute_path(_root(settings))
 
 
 def require_place(settings: Any) -> None:
@@ -83,7 +83,3 @@ def require_place(settings: Any) -> None:
 
 def _root(settings: Any) -> Any:
     return (settings.data.get("init_args") or {}).get("root")
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))

@@ -103,3 +103,26 @@ def test_a_corrupt_or_truncated_image_is_named(tmp_path, save_image, suffix, kep
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InputError, match=f"cannot read image .*broken.{suffix}"):
         read_image(path, (16, 16))
+
+
+@pytest.mark.parametrize("orientation", [90, 9, 0])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(tmp_path / "image.png", exif=exif)
+    assert upright_size(tmp_path / "image.png") == (6, 4)
+    assert read_pixels(tmp_path / "image.png", (4, 6)).shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError, TypeError, MemoryError, KeyError, ZeroDivisionError, EOFError]
+)
+def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+    Image.new("RGB", (6, 4)).save(tmp_path / "image.png")
+
+    def fail(image):
+        raise error("of the decoder")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(InputError, match=r"^cannot read image .*image\.png: .*of the decoder"):
+        read_pixels(tmp_path / "image.png", (4, 6))

@@ -272,3 +272,36 @@ def test_a_run_from_a_relative_folder_remembers_where_it_is(tmp_path, monkeypatc
     assert settings_.output == str(tmp_path / "run")
     assert settings_.ckpt_path is None
     assert settings_.data.init_args.root == "/home/me/parts"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK", "F"])
+def test_images_of_every_mode_can_be_checked_and_trained_with(tmp_path, mode):
+    numbers = np.random.default_rng(0)
+    for index in range(4):
+        grey = numbers.integers(0, 256, (6, 8), np.uint8)
+        image = {
+            "I;16": lambda grey=grey: Image.fromarray(grey.astype(np.uint16) * 257),
+            "F": lambda grey=grey: Image.fromarray(grey.astype(np.float32) / 255),
+        }.get(mode, lambda grey=grey: Image.fromarray(grey).convert(mode))()
+        path = tmp_path / f"train/good/{index}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    data = module(tmp_path)
+    assert [problem for problem in check(data).problems if "two values" not in problem] == []
+    data.setup("fit")
+    assert len(data.train_set) + len(data.val_set) == 4
+
+
+def test_a_folder_above_the_target_of_a_link_is_that_of_the_target(tmp_path):
+    make(tmp_path / "else/parts")
+    (tmp_path / "else/deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "else/deep")
+    assert module(tmp_path / "link/../parts").manifest().root == str(tmp_path / "else/parts")
+    assert module(tmp_path / "else/deep/../parts").manifest().root == str(tmp_path / "else/parts")
+    (tmp_path / "same").symlink_to(tmp_path / "else/parts")
+    assert module(tmp_path / "same").manifest().root == str(tmp_path / "same")
+
+
+def test_a_resumed_run_keeps_the_model_of_its_checkpoint(trained, capsys):
+    assert main(["fit", "--resume", str(trained), "--model.image_size", "64"]) == 2
+    assert "--model.image_size cannot change in a run that is resumed" in capsys.readouterr().err

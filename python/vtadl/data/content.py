@@ -12,6 +12,7 @@ from PIL import Image
 
 from vtadl.data.images import MAX_PIXELS, count_frames, numbers_of, open_image
 from vtadl.errors import InputError
+from vtadl.pixels import Pixels
 
 
 class Picture(NamedTuple):
@@ -83,4 +84,10 @@ def _describe(image: Image.Image, name: str, frames: int) -> Picture:
     if (values == values[..., :1]).all():  # grey, whether or not it is kept as a colour
         values = values[..., :1]
     pixels = digest(f"{values.shape} {values.dtype}".encode() + values.tobytes())
-    return Picture(pixels, description, image.getcolors(2) is not None, frames)
+    return Picture(pixels, description, _has_two_values(values), frames)
+
+
+def _has_two_values(values: Pixels) -> bool:
+    """Whether an image [H, W, C] of any type holds two colours at most."""
+    others = values[(values != values[0, 0]).any(-1)]
+    return not len(others) or bool((others == others[0]).all())

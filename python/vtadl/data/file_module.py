@@ -18,6 +18,7 @@ from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
+from vtadl.files import absolute_path
 from vtadl.ranges import require_at_most, require_fraction, require_not_negative, require_positive
 
 
@@ -128,7 +129,7 @@ class FileDataModule(ImageDataModule):
 
     def manifest(self) -> Manifest:
         """The images that are trained and validated with, copies among them."""
-        return Manifest(os.path.abspath(self.root), self.split().entries(self.root))
+        return Manifest(absolute_path(self.root), self.split().entries(self.root))
 
     def doubts(self) -> list[str]:
         """What may not be meant about the normal images, one sentence each."""

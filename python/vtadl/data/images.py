@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vtadl.data.listing import FORMATS, list_images
+from vtadl.data.listing import DECODER_ERRORS, FORMATS, list_images
 from vtadl.data.masks import Marks, is_lossy, join_marks, marks_of
 from vtadl.errors import InputError
 from vtadl.pixels import Fit, Pixels, fit_pixels, fitted_size, seen, white_of
 from vtadl.pixels import to_tensor as to_tensor
 
-ORIENTATION = 0x0112  # the EXIF tag; 5 and above exchange height and width
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange height and width
 MAX_PIXELS = 500_000_000  # of a file, unless more are asked for: 2 GB when it is decoded in colour
 _pillow_limit = Lock()
 
@@ -126,10 +126,9 @@ def count_frames(path: Path) -> int:
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of an image as it is to be seen, from the head of its file."""
     with _opened(path) as image:
-        turned = (
-            image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5
-        )  # Pillow turns TIFF itself
-        return image.size[::-1] if turned else image.size
+        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        # Pillow turns TIFF itself.
+        return image.size[::-1] if turned and image.format != "TIFF" else image.size
 
 
 def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -172,7 +171,9 @@ def _naming(path: str | Path) -> Iterator[None]:
     """Names the file in whatever reading it raises."""
     try:
         yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -28,6 +29,11 @@ _SAFE = (
     "SGI",
     "TGA",
     "TIFF",
+)
+# What Pillow's decoders raise for a damaged file.
+DECODER_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, RuntimeError, MemoryError),
+    *(ArithmeticError, LookupError, struct.error),
 )
 FORMATS = tuple(name for name in (*_SAFE, "WEBP") if name in Image.OPEN)
 SUFFIXES = frozenset(
@@ -171,7 +177,9 @@ def _is_image(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS):
             return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:  # large, but an image
+        return True
+    except DECODER_ERRORS:
         return False
 
 

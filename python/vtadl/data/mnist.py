@@ -15,6 +15,7 @@ from vtadl.data.content import digest
 from vtadl.data.manifest import Entry, Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
+from vtadl.files import absolute_path
 from vtadl.ranges import require_fraction
 
 
@@ -108,7 +109,7 @@ class MNISTDigit(ImageDataModule):
             )
             for rank, index in enumerate(order.tolist())
         ]
-        return Manifest(os.path.abspath(self.root), entries)
+        return Manifest(absolute_path(self.root), entries)
 
     def _split(self) -> tuple[Tensor, Tensor, int]:
         """The normal images, a random order of them, and how many of the first are for validation."""
