@@ -48,6 +48,13 @@ class TrainingImages(Callback):
 
 def require_same_images(data: ImageDataModule, checkpoint: dict[str, Any], run: str) -> None:
     """Raises InputError if the data are not what the run of a checkpoint was trained and validated with."""
+    before = checkpoint.get("fit")
+    fit = getattr(data, "fit", before)
+    if before is not None and fit != before:
+        raise InputError(
+            f"{run} saw its images with fit={before}, not {fit}; leave it as it was, or train anew with "
+            "another --output"
+        )
     kept, now = checkpoint.get("callbacks", {}).get("TrainingImages"), data.manifest()
     if kept:
         require_unchanged(Manifest.from_dict(kept), now or Manifest(type(data).__name__, []), run)

@@ -305,3 +305,23 @@ def test_a_folder_above_the_target_of_a_link_is_that_of_the_target(tmp_path):
 def test_a_resumed_run_keeps_the_model_of_its_checkpoint(trained, capsys):
     assert main(["fit", "--resume", str(trained), "--model.image_size", "64"]) == 2
     assert "--model.image_size cannot change in a run that is resumed" in capsys.readouterr().err
+
+
+def test_a_resumed_run_sees_its_images_as_before(trained, tmp_path, capsys):
+    run = str(shutil.copytree(trained, tmp_path / "run"))
+    assert main(["fit", "--resume", run, "--trainer.max_epochs", "9", "--data.fit", "crop"]) == 1
+    assert "saw its images with fit=stretch, not crop" in capsys.readouterr().err
+
+
+def test_a_mask_of_a_normal_image_that_marks_pixels_is_named(tmp_path):
+    for kind in ("good", "dent"):
+        save(tmp_path / f"test/{kind}/000.png", 0)
+        mask = tmp_path / f"ground_truth/{kind}/000_mask.png"
+        mask.parent.mkdir(parents=True)
+        Image.new("L", (8, 6), 255).save(mask)
+    data = module(tmp_path)
+    data.setup("test")
+    samples = {record.kind: index for index, record in enumerate(data.test_set.records)}
+    assert data.test_set[samples["dent"]]["mask"].all()
+    with pytest.raises(InputError, match=r"000_mask\.png marks pixels of a normal image"):
+        data.test_set[samples["good"]]

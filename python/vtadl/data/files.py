@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from vtadl.data.images import MAX_PIXELS, read_channels, read_mask
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
+from vtadl.errors import InputError
 from vtadl.pixels import Fit, Pixels, to_tensor
 from vtadl.tiles import cut
 
@@ -73,9 +74,12 @@ class ImageFiles(Dataset[Sample]):
         return kept
 
     def _mask(self, index: int) -> Tensor:
-        path, _, mask, _ = self.records[index]
+        path, label, mask, _ = self.records[index]
         assert mask is not None
-        return read_mask(mask, path, self.size, self.fit, self.max_pixels)
+        marked = read_mask(mask, path, self.size, self.fit, self.max_pixels)
+        if not label and marked.any():
+            raise InputError(f"mask {mask} marks pixels of a normal image, {path}")
+        return marked
 
     def _pixels(self, index: int) -> Pixels:
         return read_channels(self.records[index].path, self.size, self.fit, self.max_pixels)
