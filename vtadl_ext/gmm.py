@@ -84,7 +84,7 @@ def gmm_nll(
     check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
     if sample_weight is not None:
-        check_sample_weight(sample_weight, _samples(arguments), x.device)
+        check_sample_weight(sample_weight, _gmm_ops.gmm_samples(*_numbered(arguments)), x.device)
     if not kernels_serve(x, logits, mu, scale, scale_tril):
         return reference.gmm_nll(
             **arguments, mixture=mixture, sample_weight=sample_weight, reduction=reduction
@@ -230,25 +230,21 @@ class GMMNLLLoss(nn.Module):
 
 def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[int, float]]:
     """x, logits, mu and scale, then the number of the parametrisation and the floor."""
-    tril = arguments.get("scale_tril")
-    param = _binary.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _binary.TRIL
-    tensors = (
-        *(arguments[name] for name in ("x", "logits", "mu")),
-        arguments["scale"] if tril is None else tril,
-    )
+    tensors, param = _numbered(arguments)
     options = (param, float(arguments["min_std"]))
-    samples = _samples(arguments)
+    samples = _gmm_ops.gmm_samples(tensors, param)
     if len(samples) <= _MAX_BROADCAST_GROUPS:
         return tensors, options
     described = zip(tensors, _gmm_ops.gmm_event_dims(param), strict=True)
     return tuple(_with_few_broadcasts(tensor, dims, samples) for tensor, dims in described), options
 
 
-def _samples(arguments: dict[str, Any]) -> torch.Size:
-    """The leading dimensions of all tensors, broadcast."""
-    event_dims = {"x": 1, "logits": 1, "mu": 2, "scale": 2, "scale_tril": 3}
-    described = [(arguments[name], dims) for name, dims in event_dims.items() if name in arguments]
-    return broadcast_shapes(*(tensor.shape[: tensor.dim() - dims] for tensor, dims in described))
+def _numbered(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], int]:
+    """x, logits, mu and scale, and the number of the parametrisation."""
+    tril = arguments.get("scale_tril")
+    param = _binary.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _binary.TRIL
+    spread = arguments["scale"] if tril is None else tril
+    return (*(arguments[name] for name in ("x", "logits", "mu")), spread), param
 
 
 def _with_few_broadcasts(tensor: Tensor, event_dims: int, samples: torch.Size) -> Tensor:
