@@ -56,36 +56,38 @@ def is_autocast(device: torch.device) -> bool:
 
 def check_mask(mask: Tensor | None, x: Tensor) -> None:
     """A bool tensor that broadcasts to the shape of x, or None."""
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"mask must be a torch.Tensor or None, got {type(mask).__name__}")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask must have dtype torch.bool, True where a pixel is valid, got {mask.dtype}")
-    if mask.layout != torch.strided:
-        raise TypeError(f"mask must be a dense tensor, got layout {mask.layout}")
-    if mask.device != x.device:
-        raise ValueError(f"mask must be on the device of x, {x.device}, got {mask.device}")
-    if not _broadcasts_to(mask.shape, x.shape):
-        raise ValueError(
-            f"mask must broadcast to the shape of x, {list(x.shape)}, got shape {list(mask.shape)}"
-        )
+    if mask is not None:
+        wanted = "torch.bool, True where a pixel is valid"
+        _check_companion("mask", mask, (torch.bool,), wanted, x.device, x.shape, "x")
 
 
 def check_sample_weight(weight: Tensor, samples: torch.Size, device: torch.device) -> None:
     """A tensor of bool or floating-point numbers that broadcasts to the samples."""
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"sample_weight must be a torch.Tensor or None, got {type(weight).__name__}")
-    if weight.dtype not in (*_FLOATING, torch.bool):
-        raise TypeError(f"sample_weight must have dtype torch.bool, {_one_of(_FLOATING)}, got {weight.dtype}")
-    if weight.layout != torch.strided:
-        raise TypeError(f"sample_weight must be a dense tensor, got layout {weight.layout}")
-    if weight.device != device:
-        raise ValueError(f"sample_weight must be on the device of x, {device}, got {weight.device}")
-    if not _broadcasts_to(weight.shape, samples):
+    dtypes, wanted = (*_FLOATING, torch.bool), f"torch.bool, {_one_of(_FLOATING)}"
+    _check_companion("sample_weight", weight, dtypes, wanted, device, samples, "the samples")
+
+
+def _check_companion(
+    name: str,
+    tensor: Tensor,
+    dtypes: Sequence[torch.dtype],
+    wanted: str,
+    device: torch.device,
+    shape: torch.Size,
+    whose: str,
+) -> None:
+    """A dense tensor of one of some dtypes, on the device of x, that broadcasts to a shape."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor or None, got {type(tensor).__name__}")
+    if tensor.dtype not in dtypes:
+        raise TypeError(f"{name} must have dtype {wanted}, got {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on the device of x, {device}, got {tensor.device}")
+    if not _broadcasts_to(tensor.shape, shape):
         raise ValueError(
-            f"sample_weight must broadcast to the shape of the samples, {list(samples)}, got shape "
-            f"{list(weight.shape)}"
+            f"{name} must broadcast to the shape of {whose}, {list(shape)}, got shape {list(tensor.shape)}"
         )
 
 
