@@ -25,7 +25,7 @@ cores := $(shell nproc)
 pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8 --dist worksteal
 pytest_emulated = VTADL_EMULATED_LIBRARY="$(emulated_library)" $(pytest)
 python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
-cpp_sources := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
+cpp_sources := $(shell find csrc tests/csrc tools -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 
 .PHONY: demo test lint ruff mypy-strict mypy clang-format test-cpp test-python test-gpu test-install bench bench-smoke wheel sdist docs coverage tidy
 

@@ -1,6 +1,6 @@
 """The devices that the operators are tested on.
 
-`emulated` is the CUDA kernels run on the CPU by the emulator in tests/csrc/cuda_emulator: their operators are
+`emulated` is the CUDA kernels run on the CPU by the emulator in tools/cuda_emulator: their operators are
 a library of their own, `torch.ops.vtadl_ext_emulated`, which stands in for `torch.ops.vtadl_ext`.
 """
 

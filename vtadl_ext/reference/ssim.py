@@ -161,7 +161,7 @@ def pad_mask(mask: Tensor, window_size: int, padding: str) -> Tensor:
     return pad(mask.float(), window_size, padding) > 0
 
 
-# Windows whose valid pixels weigh less have none, as for the kernels: csrc/ssim/ssim_math.h.
+# Windows whose valid pixels weigh less have none, as for the kernels: csrc/ssim/math.h.
 _LEAST_WEIGHT = 1e-12
 
 

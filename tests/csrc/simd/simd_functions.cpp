@@ -28,7 +28,7 @@ Vector<T> log1p_of(Vector<T> x) {
   return vector_log1p(x);
 }
 
-// As gmm_math.h composes it.
+// As gmm/math.h composes it.
 template <typename T>
 Vector<T> softplus_of(Vector<T> x) {
   const Vector<T> decay = vector_exp(select(x > 0, -x, x));

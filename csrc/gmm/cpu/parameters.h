@@ -1,0 +1,261 @@
+// The parameters of the mixtures that vectors of samples read, activated, and
+// the way of their gradients back.
+#pragma once
+
+#include <algorithm>
+
+#include "common/memory.h"
+#include "gmm/cpu/component.h"
+#include "gmm/cpu/plan.h"
+
+namespace vtadl::VTADL_CPU_CAPABILITY {
+namespace {
+
+// As many parameters are kept for all samples of a block at a time.
+constexpr int64_t kMaxKept = 128;
+
+// The mixture of each sample: all its components where they are small enough,
+// or else one at a time.
+template <typename Scalar>
+class OwnParameters {
+ public:
+  using T = Accumulate<Scalar>;
+  using Value = Lanes<T>;
+
+  explicit OwnParameters(const GmmProblem& p)
+      : p_(p),
+        floor_(p.min_std),
+        tril_(p.scale_param == ScaleParam::kTril),
+        scales_(tril_ ? p.features : p.scale.size),
+        all_(p.components * p.scale.size <= kMaxKept &&
+             p.components * p.mu.size <= kMaxKept),
+        mean_(kept(p.mu) * p.mu.size),
+        raw_(kept(p.scale) * p.scale.size),
+        inverse_std_(kept(p.scale) * scales_),
+        slope_(kept(p.scale) * scales_),
+        log_det_(kept(p.scale)) {}
+
+  bool all() const { return all_; }
+
+  void begin(const Block<T>& block) {
+    mu_rows_ = Offsets<T>(block, p_.mu.rows, p_.mu.offset(1, 0));
+    scale_rows_ = Offsets<T>(block, p_.scale.rows, p_.scale.offset(1, 0));
+    if (!all_) return;
+    read(0);
+    prefetch_next(p_.mu, mu_rows_);
+    prefetch_next(p_.scale, scale_rows_);
+  }
+
+  Component<Value> component(int64_t k) {
+    if (!all_) read(k);
+    const int64_t mu = all_ && p_.mu.components > 1 ? k : 0;
+    const int64_t scale = all_ && p_.scale.components > 1 ? k : 0;
+    return {mean_ + mu * p_.mu.size,
+            inverse_std_ + scale * scales_,
+            slope_ + scale * scales_,
+            raw_ + scale * p_.scale.size,
+            log_det_ + scale,
+            p_.mu.size > 1,
+            scales_ > 1};
+  }
+
+ private:
+  int64_t kept(const GmmParameter& parameter) const {
+    return all_ ? parameter.components : 1;
+  }
+
+  // Where samples have rows of their own, those of the next block follow. Into
+  // the second-level cache: the first is full of this block.
+  static void prefetch_next(const GmmParameter& parameter,
+                            const Offsets<T>& rows) {
+    if (parameter.rows.repeats > 1) return;
+    constexpr int64_t kLine = 64 / sizeof(Scalar);
+    const int64_t row_size = parameter.offset(1, 0);
+    const Scalar* next = static_cast<const Scalar*>(parameter.data) +
+                         rows.of[kBlock<T> - 1] + row_size;
+    for (int64_t i = 0; i < kBlock<T> * row_size; i += kLine) {
+      __builtin_prefetch(next + i, 0, 2);
+    }
+  }
+
+  // From component k on.
+  void read(int64_t k) {
+    gather<T, Scalar>(p_.mu.data, mu_rows_, p_.mu.offset(0, k),
+                      kept(p_.mu) * p_.mu.size, mean_);
+    gather<T, Scalar>(p_.scale.data, scale_rows_, p_.scale.offset(0, k),
+                      kept(p_.scale) * p_.scale.size, raw_);
+    for (int64_t i = 0; i < kept(p_.scale); ++i) activate(i);
+  }
+
+  void activate(int64_t k) {
+    const Lanes<T>* raw = raw_ + k * p_.scale.size;
+    Lanes<T>* inverse_std = inverse_std_ + k * scales_;
+    Lanes<T>* slope = slope_ + k * scales_;
+    const T repeats = static_cast<T>(p_.features / scales_);
+    for (int v = 0; v < scale_rows_.vectors; ++v) {
+      Vector<T> log_det{};
+      for (int64_t i = 0; i < scales_; ++i) {
+        const auto scale =
+            tril_ ? gmm::activate<ScaleParam::kStd>(
+                        raw[i * (p_.features + 1)].v[v])
+                  : gmm::activate(p_.scale_param, raw[i].v[v], floor_);
+        inverse_std[i].v[v] = scale.inverse_std;
+        slope[i].v[v] = scale.slope;
+        log_det += scale.log_std;
+      }
+      log_det_[k].v[v] = log_det * repeats;
+    }
+  }
+
+  const GmmProblem& p_;
+  const gmm::Floor<T> floor_;
+  const bool tril_;
+  const int64_t scales_;
+  const bool all_;
+  const Scratch<Lanes<T>> mean_, raw_, inverse_std_, slope_, log_det_;
+  Offsets<T> mu_rows_, scale_rows_;
+};
+
+// Gradients of the mixtures of each sample, written as they were read.
+template <typename Scalar>
+class OwnGrads {
+ public:
+  using T = Accumulate<Scalar>;
+
+  OwnGrads(const GmmBackward& p, const GradPlan& plan, bool all)
+      : p_(p),
+        kept_(all ? p.components : 1),
+        mean_wanted_(plan.own_mu),
+        scale_wanted_(plan.own_scale),
+        mean_(mean_wanted_ ? kept_ * p.mu.size : 0),
+        scale_(scale_wanted_ ? kept_ * p.scale.size : 0) {}
+
+  ComponentGrads<Lanes<T>> begin(int64_t k) {
+    const int64_t slot = kept_ > 1 ? k : 0;
+    ComponentGrads<Lanes<T>> grads{nullptr, nullptr, p_.mu.size > 1,
+                                   p_.scale.size > 1};
+    if (mean_wanted_) grads.mean = cleared(mean_, slot, p_.mu.size);
+    if (scale_wanted_) grads.scale = cleared(scale_, slot, p_.scale.size);
+    return grads;
+  }
+
+  void end(int64_t k, const Block<T>& block) {
+    if (kept_ == 1) {
+      write(k, block);
+    } else if (k + 1 == kept_) {
+      write(0, block);
+    }
+  }
+
+ private:
+  static Lanes<T>* cleared(Lanes<T>* room, int64_t slot, int64_t size) {
+    std::fill_n(room + slot * size, size, Lanes<T>{});
+    return room + slot * size;
+  }
+
+  void write(int64_t k, const Block<T>& block) {
+    if (mean_wanted_) {
+      scatter<T, Scalar>(mean_, kept_ * p_.mu.size, block, p_.grad_mu,
+                         p_.mu.offset(1, 0), p_.mu.offset(0, k));
+    }
+    if (scale_wanted_) {
+      scatter<T, Scalar>(scale_, kept_ * p_.scale.size, block, p_.grad_scale,
+                         p_.scale.offset(1, 0), p_.scale.offset(0, k));
+    }
+  }
+
+  const GmmBackward& p_;
+  const int64_t kept_;
+  const bool mean_wanted_, scale_wanted_;
+  const Scratch<Lanes<T>> mean_, scale_;
+};
+
+// The mixture that all samples of a block share.
+template <typename Scalar>
+class SharedParameters {
+ public:
+  using T = Accumulate<Scalar>;
+  using Value = T;
+
+  explicit SharedParameters(const GmmProblem& p)
+      : p_(p),
+        floor_(p.min_std),
+        tril_(p.scale_param == ScaleParam::kTril),
+        scales_(tril_ ? p.features : p.scale.size),
+        mean_(p.mu.components * p.mu.size),
+        raw_(p.scale.components * p.scale.size + kLanes<T>),
+        inverse_std_(p.scale.components * scales_ + kLanes<T>),
+        slope_(p.scale.components * scales_ + kLanes<T>),
+        log_det_(p.scale.components) {}
+
+  void begin(int64_t row) {
+    read(p_.mu, row, mean_);
+    read(p_.scale, row, raw_);
+    for (int64_t k = 0; k < p_.scale.components; ++k) {
+      log_det_[k] = (tril_ ? invert_diagonal(k) : activate(k)) *
+                    static_cast<T>(p_.features / scales_);
+    }
+  }
+
+  Component<Value> component(int64_t k) const {
+    const int64_t scale = p_.scale.components == 1 ? 0 : k;
+    return {mean_ + p_.mu.offset(0, k),
+            inverse_std_ + scale * scales_,
+            slope_ + scale * scales_,
+            raw_ + scale * p_.scale.size,
+            log_det_ + scale,
+            p_.mu.size > 1,
+            scales_ > 1};
+  }
+
+  // Elements i, i + 1, … of scale, without the logarithm.
+  template <typename Count>
+  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(int64_t i, Count count) const {
+    return {load<T>(inverse_std_ + i, count), Vector<T>{},
+            load<T>(slope_ + i, count)};
+  }
+
+ private:
+  static void read(const GmmParameter& from, int64_t row, T* to) {
+    const Scalar* first =
+        static_cast<const Scalar*>(from.data) + from.offset(row, 0);
+    for (int64_t i = 0; i < from.components * from.size; ++i) {
+      to[i] = static_cast<T>(first[i]);
+    }
+  }
+
+  // Both return Σ log std.
+  T activate(int64_t k) {
+    const int64_t first = k * scales_;
+    Vector<T> log_det{};
+    for_each_vector<T>(scales_, [&](int64_t i, int count) {
+      const auto scale = gmm::activate(
+          p_.scale_param, load<T>(raw_ + first + i, count), floor_);
+      store<T>(inverse_std_ + first + i, scale.inverse_std, count);
+      store<T>(slope_ + first + i, scale.slope, count);
+      log_det += keep<T>(scale.log_std, count);
+    });
+    return sum<T>(log_det);
+  }
+
+  T invert_diagonal(int64_t k) {
+    T log_det = 0;
+    for (int64_t i = 0; i < scales_; ++i) {
+      const auto scale = gmm::activate<ScaleParam::kStd>(
+          raw_[k * p_.scale.size + i * (p_.features + 1)]);
+      inverse_std_[k * scales_ + i] = scale.inverse_std;
+      slope_[k * scales_ + i] = scale.slope;
+      log_det += scale.log_std;
+    }
+    return log_det;
+  }
+
+  const GmmProblem& p_;
+  const gmm::Floor<T> floor_;
+  const bool tril_;
+  const int64_t scales_;
+  const Scratch<T> mean_, raw_, inverse_std_, slope_, log_det_;
+};
+
+}  // namespace
+}  // namespace vtadl::VTADL_CPU_CAPABILITY
