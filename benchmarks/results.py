@@ -111,9 +111,17 @@ def derive(report: Report) -> Report:
 
 
 def write(report: Report, folder: Path) -> Path:
+    """Writes one JSON object: the environment and the limits are indented, each result is one line."""
     with atomic_path(folder / FILE) as path:
-        path.write_text(json.dumps({"schema": _SCHEMA, **asdict(report)}, indent=1) + "\n")
+        path.write_text(_as_json(report))
     return folder / FILE
+
+
+def _as_json(report: Report) -> str:
+    head = {"schema": _SCHEMA, "environment": report.environment, "limits": report.limits, "results": []}
+    before, _, after = json.dumps(head, indent=1).rpartition("[]")
+    lines = ",\n".join(f"  {json.dumps(asdict(result))}" for result in report.results)
+    return f"{before}[\n{lines}\n ]{after}\n" if lines else f"{before}[]{after}\n"
 
 
 def read(path: Path) -> Report:

@@ -1,5 +1,6 @@
 """Results as files, what is derived from them, and how they compare with older ones."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,14 @@ def test_results_survive_the_file(report, tmp_path):
     path = results.write(report, tmp_path / "new folder")
     assert path == tmp_path / "new folder" / "results.json"
     assert results.read(path) == report
+
+
+def test_each_result_is_one_line_of_one_json_object(report, tmp_path):
+    for count in (0, 1, len(report.results)):
+        text = results.write(replace(report, results=report.results[:count]), tmp_path).read_text()
+        assert len(json.loads(text)["results"]) == count
+        lines = [line.rstrip(",") for line in text.splitlines() if line.startswith('  {"')]
+        assert [json.loads(line) for line in lines] == json.loads(text)["results"]
 
 
 @pytest.mark.parametrize(
