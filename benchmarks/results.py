@@ -72,6 +72,12 @@ class Report:
     results: list[Result] = field(default_factory=list)
 
     @property
+    def machine(self) -> str:
+        """The hardware, in one line."""
+        environment = self.environment
+        return environment["gpu"] or f"{environment['cpu']}, {environment['threads']} threads"
+
+    @property
     def regimes(self) -> list[str]:
         """In the order of the run: the last is the one that allocation disturbs least."""
         return [regime for regime in dict.fromkeys(result.regime for result in self.results) if regime]

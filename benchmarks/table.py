@@ -85,10 +85,9 @@ def _notes(result: Result) -> str:
 
 
 def _limits_line(report: Report) -> str:
-    limits, environment = report.limits, report.environment
-    device = environment["gpu"] or f"{environment['cpu']}, {environment['threads']} threads"
+    limits = report.limits
     rates = ", ".join(f"{name} {1e-9 * limits[name]:.1f} GB/s" for name in ("read", "write", "copy"))
-    return f"{device}: {rates}, {1e-9 * limits['flops']:.0f} GFLOP/s in float32"
+    return f"{report.machine}: {rates}, {1e-9 * limits['flops']:.0f} GFLOP/s in float32"
 
 
 def print_changes(changes: list[Change], console: Console) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -11,16 +10,15 @@ from matplotlib.figure import Figure
 from benchmarks.plots.ratios import ratios
 from benchmarks.plots.roofline import roofline
 from benchmarks.plots.scaling import scaling, thread_scaling
+from benchmarks.plots.style import STYLE
 from benchmarks.results import Report
 from vtadl.files import atomic_path
-
-_STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "font.size": 10}
 
 
 def draw(report: Report, folder: Path) -> Iterator[Path]:
     """Writes the plots that the report has results for."""
     for name, plot in _plots(report).items():
-        with plt.rc_context(_STYLE):
+        with plt.rc_context(STYLE):
             figure = plot()
             if figure is not None:
                 with atomic_path(folder / f"{name}.png") as path:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.allocator import FRESH, WARM
 from benchmarks.case import OWN
-from benchmarks.plots.colours import colours, machine
+from benchmarks.plots.style import colours
 from benchmarks.results import Report, Result
 
 # Results by case and provider, then by mode and regime.
@@ -34,7 +34,7 @@ def ratios(report: Report, operator: str) -> Figure | None:
         _draw_bars(axis, mode, rows, places, colours(report, operator))
     _label_cases(axes[0][0], places)
     _legend(figure, colours(report, operator), rows)
-    figure.suptitle(f"{operator}: time as a multiple of {OWN}'s on {machine(report)} (shorter is faster)")
+    figure.suptitle(f"{operator}: time as a multiple of {OWN}'s on {report.machine} (shorter is faster)")
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.case import OWN
-from benchmarks.plots.colours import machine
+from benchmarks.peers import fastest_peer
 from benchmarks.results import Report, Result
 
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
@@ -37,7 +37,7 @@ def roofline(report: Report) -> Figure | None:
         yscale="log",
         xlabel="operations per byte that has to be moved",
         ylabel="operations per second",
-        title=f"How near to the limits of {machine(report)}: value and gradients",
+        title=f"How near to the limits of {report.machine}: value and gradients",
     )
     _draw_roof(axis, report.limits, min(_intensity(point.own) for point in points))
     _number_points(axis, points)
@@ -53,10 +53,8 @@ def _points(report: Report) -> list[Point]:
         own = providers.get(OWN)
         if regime != last_regime or own is None or not own.median or operator == "training_step":
             continue
-        peers = [result for result in providers.values() if result.median and result.provider != OWN]
-        fastest = min(peers, key=lambda peer: peer.median or 0.0, default=None)
         label = f"{operator}, {case.split(':')[0]}"
-        points[operator, case] = Point(label, operator, own, fastest)
+        points[operator, case] = Point(label, operator, own, fastest_peer(providers))
     return list(points.values())
 
 

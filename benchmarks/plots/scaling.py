@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.plots.colours import colours, machine
+from benchmarks.plots.style import colours
 from benchmarks.results import Report, Result
 from benchmarks.sweeps import THREADS
 
@@ -34,7 +34,7 @@ def scaling(report: Report, operator: str) -> Figure | None:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     mode = next(result.mode for result in report.results if result.operator == operator and result.sweep)
-    figure.suptitle(f"{operator}, {mode}: how time and memory grow on {machine(report)}")
+    figure.suptitle(f"{operator}, {mode}: how time and memory grow on {report.machine}")
     return figure
 
 
@@ -58,7 +58,7 @@ def thread_scaling(report: Report) -> Figure | None:
         axis.set(title=operator, xlabel="threads", ylabel="times faster than with one")
         axis.set_xticks(threads)
         axis.legend()
-    figure.suptitle(f"With more threads, on {machine(report)}")
+    figure.suptitle(f"With more threads, on {report.machine}")
     return figure
 
 

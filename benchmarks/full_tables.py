@@ -1,60 +1,35 @@
-"""`python -m benchmarks.readme` writes the results that are kept here into README.md, between two markers."""
+"""The tables of all results in docs/benchmarks.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import results
 from benchmarks.case import OWN
-from benchmarks.results import FILE, Report, Result
-from vtadl.files import atomic_path
+from benchmarks.peers import TRAINING, VALUE, fastest_peer, kind_of
+from benchmarks.results import Report, Result
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-KEPT = Path(__file__).parent / "results"
-
-START, END = "<!-- benchmarks: written by python -m benchmarks.readme -->", "<!-- end of benchmarks -->"
-
-# Results of one case in its fullest mode, by regime and provider.
+# Results of one case in one mode, by regime and provider.
 Row = dict[str, dict[str, Result]]
 
-
-def main() -> None:
-    text = updated(README.read_text(), KEPT)
-    with atomic_path(README) as path:
-        path.write_text(text)
+_CAPTIONS = {VALUE: "value alone", TRAINING: "value and gradients"}
 
 
-def updated(text: str, kept: Path) -> str:
-    """The text with the section of results anew.
-
-    Raises:
-        ValueError: if the markers are missing, or a file of results cannot be read.
-    """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"README.md must hold the markers {START} and {END}")
-    files = sorted(path for path in kept.glob(f"*/{FILE}") if path.parent.name != "local")
-    sections = "\n".join(_section(results.read(path), path.parent) for path in files)
-    return f"{before}{start}\n{sections}{end}{after}"
+def sections(reports: Mapping[Path, Report]) -> str:
+    """A section for each report; links lead from a page in docs/ to the folder of the results."""
+    return "\n".join(_section(report, folder) for folder, report in reports.items())
 
 
 def _section(report: Report, folder: Path) -> str:
     environment, packages = report.environment, report.environment["packages"]
-    place = f"benchmarks/results/{folder.name}"
-    regimes = report.regimes
+    place = f"../benchmarks/results/{folder.name}"
     lines = [
         f"### {environment['gpu'] or environment['cpu']}",
         "",
         f"{_conditions(report)}, PyTorch {packages['torch']}, commit {environment['commit']}, "
-        f"{environment['date']}: all figures and plots are in "
-        f"[{place}]({place}).",
+        f"{environment['date']}.",
+        f"The folder [{folder.name}]({place}) holds all figures and plots.",
         "",
-        f"| value and gradients | fastest peer | times faster ({' / '.join(regimes)} memory) "
-        "| % of the machine's limit | peak memory, ours / the peer's |",
-        "| --- | --- | --- | --- | --- |",
-        *_rows(report, regimes),
-        "",
+        *_table(report, TRAINING),
+        *_table(report, VALUE),
         *_rates(report),
         *(
             f"![{path.stem.replace('-', ' of ')}]({place}/{path.name})"
@@ -71,16 +46,27 @@ def _conditions(report: Report) -> str:
     return f"{report.environment['threads']} threads, {report.environment['cpu_capability']}"
 
 
-def _rows(report: Report, regimes: list[str]) -> Iterator[str]:
+def _table(report: Report, kind: str) -> Iterator[str]:
+    """A row for each case that has a mode of this kind; of several modes, the last computes the most."""
+    regimes = report.regimes
     modes: dict[tuple[str, str], dict[str, Row]] = {}
     for (operator, case, mode, regime), providers in report.comparisons():
-        modes.setdefault((operator, case), {}).setdefault(mode, {})[regime] = providers
+        if kind_of(mode) == kind:
+            modes.setdefault((operator, case), {}).setdefault(mode, {})[regime] = providers
+    if not modes:
+        return
+    yield (
+        f"| {_CAPTIONS[kind]} | fastest peer | times faster ({' / '.join(regimes)} memory) "
+        "| % of the machine's limit | peak memory, ours / the peer's |"
+    )
+    yield "| --- | --- | --- | --- | --- |"
     for (operator, case), rows in modes.items():
         yield _row(f"{operator}, {case}", list(rows.values())[-1], regimes)
+    yield ""
 
 
 def _row(title: str, row: Row, regimes: list[str]) -> str:
-    fastest = {regime: _fastest_peer(row.get(regime, {})) for regime in regimes}
+    fastest = {regime: fastest_peer(row.get(regime, {})) for regime in regimes}
     own = {regime: row.get(regime, {}).get(OWN) for regime in regimes}
     names = " / ".join(dict.fromkeys(peer.provider for peer in fastest.values() if peer)) or "none"
     return " | ".join(
@@ -95,9 +81,10 @@ def _row(title: str, row: Row, regimes: list[str]) -> str:
 
 
 def _rates(report: Report) -> Iterator[str]:
-    """Images per second by provider, where these are of interest.
+    """Images per second by provider, for the cases that count images.
 
-    With the memory that disturbs least among those in which most providers were timed.
+    The figures are those of the regime in which most providers were timed, and of several such regimes those
+    of the last, which allocation disturbs least.
     """
     rates: dict[str, dict[str, Result]] = {}
     for (operator, case, *_), providers in report.comparisons():
@@ -113,11 +100,6 @@ def _rates(report: Report) -> Iterator[str]:
             cells = [_images_per_second(providers.get(name)) for name in names]
             yield f"| {title} | {' | '.join(cells)} | {next(iter(providers.values())).regime} |"
         yield ""
-
-
-def _fastest_peer(providers: dict[str, Result]) -> Result | None:
-    timed = [result for result in providers.values() if result.median and result.provider != OWN]
-    return min(timed, key=lambda result: result.median or 0.0, default=None)
 
 
 def _times_faster(own: Result | None, peer: Result | None) -> str:
@@ -143,7 +125,3 @@ def _megabytes(result: Result | None) -> str:
         return "-"
     megabytes = 1e-6 * result.peak_bytes
     return f"{megabytes:.3g} MB" if megabytes < 999 else f"{1e-3 * megabytes:.3g} GB"
-
-
-if __name__ == "__main__":
-    main()
