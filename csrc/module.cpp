@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/cpu_dispatch.h"
+#include "gmm/gmm.h"
 
 namespace {
 
@@ -23,6 +24,18 @@ pybind11::dict build_info() {
   return info;
 }
 
+// The number of each name is its index.
+template <typename Names>
+pybind11::tuple tuple_of(const Names& names) {
+  pybind11::tuple result(names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) result[i] = names[i];
+  return result;
+}
+
 }  // namespace
 
-PYBIND11_MODULE(_C, m) { m.def("build_info", &build_info); }
+PYBIND11_MODULE(_C, m) {
+  m.def("build_info", &build_info);
+  m.attr("SCALE_PARAMS") = tuple_of(vtadl::kScaleParamNames);
+  m.attr("MIXTURES") = tuple_of(vtadl::kMixtureNames);
+}

@@ -8,4 +8,8 @@ class BuildInfo(TypedDict):
     cuda_architectures: str
     cpu_capability: str  # "baseline", "avx2" or "avx512": the instructions in use
 
+# The names of the options of mixtures, in the order of their numbers.
+SCALE_PARAMS: tuple[str, ...]
+MIXTURES: tuple[str, ...]
+
 def build_info() -> BuildInfo: ...

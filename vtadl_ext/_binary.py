@@ -19,11 +19,14 @@ ops = torch.ops.vtadl_ext
 _KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if build_info()["cuda"] else set())
 _warned_devices: set[str] = set()
 
-# How the operators number their options: the enums in csrc/gmm/gmm.h.
-SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus")
-TRIL = len(SCALE_PARAMS)
-MIXTURES = ("logsumexp", "weighted")
-NO_MIXTURE = len(MIXTURES)
+# The operators take the number of an option, which is its index here. "tril" is what scale_tril is passed as,
+# and "none" asks for the components alone.
+SCALE_PARAM_NAMES, MIXTURE_NAMES = _C.SCALE_PARAMS, _C.MIXTURES
+TRIL, NO_MIXTURE = SCALE_PARAM_NAMES.index("tril"), MIXTURE_NAMES.index("none")
+
+# What users may ask for.
+SCALE_PARAMS = tuple(name for name in SCALE_PARAM_NAMES if name != "tril")
+MIXTURES = tuple(name for name in MIXTURE_NAMES if name != "none")
 
 # The sums that the operators make over each pair of planes: SsimSums in csrc/ssim/ssim.h.
 INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vtadl_ext import _binary, reference
 from vtadl_ext._autograd import claim_grads, gradients, needs_autograd
-from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAMS, TRIL, accumulate_dtype
+from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAM_NAMES, TRIL, accumulate_dtype
 from vtadl_ext._shapes import align, batch_first, broadcast_shapes, claim_batch
 from vtadl_ext.reference.gmm import log_components, without
 
@@ -185,7 +185,7 @@ def _log_prob(
 ) -> Tensor:
     scale_param, min_std, mixture = options
     scale, scale_tril = (None, spread) if scale_param == TRIL else (spread, None)
-    param = "log_std" if scale_param == TRIL else SCALE_PARAMS[scale_param]
+    param = "log_std" if scale_param == TRIL else SCALE_PARAM_NAMES[scale_param]
     if mixture == NO_MIXTURE:
         return log_components(x, logits, mu, scale, scale_tril, param, min_std)[1]
     return -reference.gmm_nll(

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from vtadl_ext import _binary, reference
 from vtadl_ext._autograd import claim_grads, gradients, needs_autograd, where_needed
-from vtadl_ext._binary import MIXTURES, SCALE_PARAMS, accumulate_dtype
+from vtadl_ext._binary import MIXTURES, SCALE_PARAM_NAMES, accumulate_dtype
 from vtadl_ext.reference.gmm import without
 from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
@@ -384,7 +384,7 @@ def _log_prob(options: Sequence[Any], x: Tensor, h: Tensor, weight: Tensor, bias
             x.to(torch.promote_types(x.dtype, dtype)),
             *head,
             num_components=components,
-            scale_param=SCALE_PARAMS[scale_param],
+            scale_param=SCALE_PARAM_NAMES[scale_param],
             min_std=min_std,
             mixture=MIXTURES[mixture],
             shared_scale=shared_scale,

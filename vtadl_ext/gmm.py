@@ -62,8 +62,8 @@ def gmm_nll(
         scale_tril: in the place of `scale`, the lower Cholesky factors of full covariances, ``[*, K, D, D]``
             or ``[*, 1, D, D]``, for D up to 8. Their diagonals must be positive: with a negative number there
             the result is NaN. What lies above them is not read and has gradient 0.
-        scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"`` or ``"softplus"``
-            (the standard deviation is ``softplus(scale)``).
+        scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"``, ``"softplus"``
+            (the standard deviation is ``softplus(scale)``) or ``"precision"`` (the inverse variance).
         min_std: floor of the standard deviations of `scale`. On the floor their gradient is 0.
         mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``,
             :math:`\sum_k \pi_k (-\log \mathcal N_k)`, an upper bound of it.
@@ -242,7 +242,7 @@ def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[i
 def _numbered(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], int]:
     """x, logits, mu and scale, and the number of the parametrisation."""
     tril = arguments.get("scale_tril")
-    param = _binary.SCALE_PARAMS.index(arguments["scale_param"]) if tril is None else _binary.TRIL
+    param = _binary.SCALE_PARAM_NAMES.index(arguments["scale_param"]) if tril is None else _binary.TRIL
     spread = arguments["scale"] if tril is None else tril
     return (*(arguments[name] for name in ("x", "logits", "mu")), spread), param
 

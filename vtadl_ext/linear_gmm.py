@@ -95,7 +95,11 @@ def linear_gmm_nll(
             reduction=reduction,
         )
     rows = tuple(_rows(tensor, samples) for tensor in (x, h))
-    likelihood = (_binary.SCALE_PARAMS.index(scale_param), float(min_std), _binary.MIXTURES.index(mixture))
+    likelihood = (
+        _binary.SCALE_PARAM_NAMES.index(scale_param),
+        float(min_std),
+        _binary.MIXTURES.index(mixture),
+    )
     head = (weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
     # In float16 gradients would vanish before the factor of a loss scaler could reach them.
     along = sample_weight is None and reduction != "none" and dtype != torch.float16

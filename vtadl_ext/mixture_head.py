@@ -230,4 +230,5 @@ def _raw_scale(std: float, scale_param: str) -> float:
         "log_var": 2 * math.log(std),
         "var": std * std,
         "softplus": std + math.log(-math.expm1(-std)),
+        "precision": 1 / (std * std),
     }[scale_param]

@@ -1,20 +1,21 @@
 // The contract between the mixture-likelihood operators and their kernels.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "common/dispatch.h"
 #include "common/row_map.h"
+#include "gmm/scale_param.h"
 
 namespace vtadl {
-
-// What the `scale` argument holds. kTril: a lower-triangular matrix for each
-// component, the Cholesky factor of its covariance.
-enum class ScaleParam { kLogStd, kStd, kLogVar, kVar, kSoftplus, kTril };
 
 // kLogSumExp: log Σ_k π_k N_k.  kWeighted: Σ_k π_k log N_k.  kNone: no mixture,
 // the log N_k themselves.
 enum class Mixture { kLogSumExp, kWeighted, kNone };
+
+// The names in Python, in the order of the numbers.
+inline constexpr std::array kMixtureNames = {"logsumexp", "weighted", "none"};
 
 constexpr std::int64_t kMaxTrilFeatures = 8;
 
@@ -53,7 +54,7 @@ struct GmmProblem {
 struct GmmForward : GmmProblem {
   void* log_prob;                // [N]; null under kNone
   void* component_log_prob;      // [N, K]: log N_k, under kLogSumExp + log π_k
-  bool keeps_components = true;  // false: they are no more than room to work in
+  bool keeps_components = true;  // false: they are scratch
 };
 
 // Null pointers for the gradients that nobody asked for.
@@ -63,7 +64,7 @@ struct GmmBackward : GmmProblem {
   double constant_grad;  // the same for all samples
   const void* log_prob;  // [N], Accumulate; null under kNone
   const void* component_log_prob;  // [N, K], Accumulate; not read under kNone
-  void* weight;                    // [N, K], Accumulate: room to work in
+  void* grad_log_normal;           // [N, K], Accumulate: scratch
   void* grad_x;                    // [N, D], Accumulate: one row per sample
   void* grad_logits;               // [N, K], Accumulate: one row per sample
   void* grad_mu;                   // as mu

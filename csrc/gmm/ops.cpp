@@ -100,14 +100,21 @@ void check_parameters(const GmmProblem& p) {
   }
 }
 
+template <typename Names>
+void check_number_of(const Names& names, std::int64_t number,
+                     const char* option) {
+  STD_TORCH_CHECK(
+      number >= 0 && number < static_cast<std::int64_t>(names.size()), "bad ",
+      option);
+}
+
 Inputs read_inputs(const Tensor& x, const Tensor& logits, const Tensor& mu,
                    const Tensor& scale, const Options& options) {
   check_alike(logits, x, "logits");
   check_alike(mu, x, "mu");
   check_alike(scale, x, "scale");
-  STD_TORCH_CHECK(options.scale_param >= 0 && options.scale_param <= 5,
-                  "bad scale_param");
-  STD_TORCH_CHECK(options.mixture >= 0 && options.mixture <= 2, "bad mixture");
+  check_number_of(kScaleParamNames, options.scale_param, "scale_param");
+  check_number_of(kMixtureNames, options.mixture, "mixture");
   const auto scale_param = static_cast<ScaleParam>(options.scale_param);
   const std::int64_t scale_dims = scale_param == ScaleParam::kTril ? 2 : 1;
   Inputs in{
@@ -146,13 +153,13 @@ struct Needs {
   bool x, logits, mu, scale;
 };
 
-// The gradients, and the room that the kernels need for them.
+// The gradients; that of log N_k is scratch of the kernels.
 struct Grads {
-  Tensor weight, x, logits, mu, scale;
+  Tensor log_normal, x, logits, mu, scale;
 
   Grads(const Inputs& in, const Needs& needs)
-      : weight(empty(in.x, with(in.samples, in.problem.components),
-                     accumulate_type(in.x))),
+      : log_normal(empty(in.x, with(in.samples, in.problem.components),
+                         accumulate_type(in.x))),
         x(empty_if(needs.x, in.x, with(in.samples, in.problem.features),
                    accumulate_type(in.x))),
         logits(empty_if(needs.logits, in.x,
@@ -172,7 +179,7 @@ GmmBackward backward_problem(const Inputs& in, const void* grad,
           constant_grad,
           log_prob.const_data_ptr(),
           component_log_prob.const_data_ptr(),
-          grads.weight.mutable_data_ptr(),
+          grads.log_normal.mutable_data_ptr(),
           pointer_if(needs.x, grads.x),
           pointer_if(needs.logits, grads.logits),
           pointer_if(needs.mu, grads.mu),

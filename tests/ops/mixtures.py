@@ -10,16 +10,21 @@ from vtadl_ext import gmm_log_prob, gmm_nll, gmm_responsibilities, reference
 from .comparison import GRAD_TOLERANCE, VALUE_TOLERANCE, assert_close, upstream_for, value_and_grads
 
 NAMES = ("x", "logits", "mu", "scale")
-SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus")
+SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus", "precision")
 
-# What `scale` holds for a standard deviation.
-_RAW_SCALE = {
+# What `scale` holds for a standard deviation, 0 included.
+RAW_SCALE = {
     "log_std": torch.log,
     "std": lambda std: std,
     "log_var": lambda std: 2 * std.log(),
     "var": torch.square,
     "softplus": lambda std: std.expm1().log(),
+    "precision": lambda std: std.square().reciprocal(),
 }
+
+
+def raw_scale(scale_param: str, std: float) -> float:
+    return RAW_SCALE[scale_param](torch.tensor(std, dtype=torch.float64)).item()
 
 
 def random_mixture(
@@ -41,7 +46,7 @@ def random_mixture(
         for shape in (x, logits, mu, scale if scale_tril is None else scale_tril)
     )
     if scale_tril is None:
-        spread = {"scale": _RAW_SCALE[scale_param]((0.3 * log_std).exp())}
+        spread = {"scale": RAW_SCALE[scale_param]((0.3 * log_std).exp())}
     else:
         diagonal = (0.3 * log_std.diagonal(dim1=-2, dim2=-1)).exp()
         spread = {"scale_tril": (0.3 * log_std).diagonal_scatter(diagonal, dim1=-2, dim2=-1)}

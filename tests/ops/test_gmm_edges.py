@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vtadl_ext import gmm_nll, gmm_responsibilities, reference
 
 from .comparison import DTYPES
-from .mixtures import SCALE_PARAMS, by_position, random_mixture
+from .mixtures import SCALE_PARAMS, by_position, random_mixture, raw_scale
 from .regimes import REGIMES, SIZES, modest
 
 
@@ -107,6 +107,8 @@ COLLAPSED = [
     ("log_std", -95.0, -95.0, 1.0),
     ("log_var", -180.0, -90.0, 0.5),
     ("softplus", -100.0, -100.0, 1.0),
+    ("precision", 1e30, math.log(1e-15), -0.5e-30),
+    ("precision", 3e38, -0.5 * math.log(3e38), -0.5 / 3e38),
 ]
 
 
@@ -131,8 +133,7 @@ def test_a_collapse_onto_a_sample_has_a_value(device, scale_param, raw, log_std,
 
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_a_point_mass_is_certain_where_it_lies_and_ignored_elsewhere(device, scale_param):
-    nothing = {"std": 0.0, "var": 0.0}.get(scale_param, -math.inf)
-    wide = {"std": 1.0, "var": 1.0, "softplus": 0.541324854}.get(scale_param, 0.0)
+    nothing, wide = raw_scale(scale_param, 0.0), raw_scale(scale_param, 1.0)
     x = torch.tensor([[0.0], [0.5]], device=device)
     logits, mu = x.new_zeros(2), x.new_tensor([[0.0], [0.0]])
     scale = x.new_tensor([[nothing], [wide]]).requires_grad_()

@@ -172,7 +172,7 @@ def test_parameters_that_do_not_fit_the_logits_and_samples_are_refused(arguments
 @pytest.mark.parametrize(
     ("option", "wanted"),
     [
-        ("scale_param", "'log_std', 'std', 'log_var', 'var' or 'softplus'"),
+        ("scale_param", "'log_std', 'std', 'log_var', 'var', 'softplus' or 'precision'"),
         ("mixture", "'logsumexp' or 'weighted'"),
         ("reduction", "'mean', 'sum' or 'none'"),
     ],

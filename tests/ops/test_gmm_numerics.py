@@ -16,6 +16,7 @@ from .mixtures import (
     per_sample,
     per_sample_tril,
     random_mixture,
+    raw_scale,
     shared,
     shared_tril,
 )
@@ -191,8 +192,7 @@ def test_a_collapsed_component_far_away_has_finite_gradients(device, tensors, re
 
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_a_component_too_narrow_for_float32_is_ignored_by_samples_elsewhere(device, scale_param):
-    raw = {"log_std": -95.0, "std": 1e-40, "log_var": -190.0, "var": 1e-44, "softplus": -95.0}[scale_param]
-    wide = {"log_std": 0.0, "std": 1.0, "log_var": 0.0, "var": 1.0, "softplus": 0.541324854}[scale_param]
+    raw, wide = raw_scale(scale_param, 1e-41), raw_scale(scale_param, 1.0)
     value, grads = evaluate(
         univariate(0.5, [0.0, 0.0], [0.0, 0.0], [raw, wide], device), scale_param=scale_param
     )
@@ -229,7 +229,7 @@ def test_samples_too_far_from_all_components_belong_to_none(device, tensors, fun
 
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_the_reference_has_no_gradient_on_the_floor_where_the_slope_is_infinite(scale_param):
-    lowest = {"log_std": -INF, "std": 0.0, "log_var": -INF, "var": 0.0, "softplus": -INF}[scale_param]
+    lowest = raw_scale(scale_param, 0.0)
     inputs = univariate(0.5, [0.0, 0.0], [0.25, 0.0], [lowest, 1.0], "cpu")
     value, grads = evaluate(inputs, reference.gmm_nll, scale_param=scale_param, min_std=1e-3)
     assert value.isfinite().all()
@@ -253,7 +253,7 @@ def test_on_the_floor_the_scale_has_no_gradient_and_no_effect(device, scale_para
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_id)
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_the_floor_bounds_the_collapse_of_a_component_onto_a_sample(device, scale_param, dtype):
-    lowest = {"log_std": -INF, "std": 0.0, "log_var": -INF, "var": 0.0, "softplus": -INF}[scale_param]
+    lowest = raw_scale(scale_param, 0.0)
     inputs = univariate(0.25, [0.0], [0.25], [lowest], device, dtype)
     value, grads = evaluate(inputs, scale_param=scale_param, min_std=1e-3)
     assert_close("value", value, torch.tensor(math.log(1e-3) + 0.5 * math.log(2 * math.pi)), 1e-6)

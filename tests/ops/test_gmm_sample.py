@@ -8,7 +8,7 @@ import torch
 from vtadl_ext import gmm_log_prob, gmm_sample, reference
 
 from .comparison import DTYPES, assert_close, dtype_id
-from .mixtures import SCALE_PARAMS, random_mixture
+from .mixtures import SCALE_PARAMS, random_mixture, raw_scale
 
 INF = math.inf
 COUNT = 20_000
@@ -182,7 +182,7 @@ def test_each_row_is_drawn_from_its_own_mixture(compiled_device):
 
 @pytest.mark.parametrize("scale_param", SCALE_PARAMS)
 def test_the_floor_holds_for_samples_too(compiled_device, generator, scale_param):
-    lowest = {"log_std": -INF, "std": 0.0, "log_var": -INF, "var": 0.0, "softplus": -INF}[scale_param]
+    lowest = raw_scale(scale_param, 0.0)
     zeros = torch.zeros(1, 1, device=compiled_device)
     options = {"scale_param": scale_param, "sample_shape": (COUNT,), "generator": generator}
     x = gmm_sample(zeros[0], zeros, zeros + lowest, min_std=2.0, **options)

@@ -207,6 +207,7 @@ def _log_std(scale: Tensor, scale_param: str, min_std: float) -> Tensor:
         "log_var": lambda raw: 0.5 * raw,
         "var": lambda raw: 0.5 * _log(raw),
         "softplus": _log_softplus,
+        "precision": lambda raw: -0.5 * _log(raw),
     }[scale_param]
     if min_std == 0:
         return activation(scale)

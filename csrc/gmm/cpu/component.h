@@ -33,8 +33,8 @@ VTADL_HOST_INLINE T vector_of(const T& value, int) {
 
 // Of feature d of the samples of one vector, without the logarithm.
 template <typename T, typename Value>
-VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale_of(const Component<Value>& c,
-                                                 int64_t d, int v) {
+VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale_of(
+    const Component<Value>& c, int64_t d, int v) {
   const auto of = [&](const Value* values) {
     return Vector<T>{} + vector_of<T>(values[d * c.scale_step], v);
   };
@@ -137,7 +137,7 @@ VTADL_HOST_INLINE void whiten(const Lanes<T>* x, const Component<Value>& c,
     for (int64_t j = 0; j < i; ++j) {
       rest -= vector_of<T>(c.factor[i * features + j], v) * y[j];
     }
-    y[i] = gmm::bounded(rest * vector_of<T>(c.inverse_std[i], v));
+    y[i] = gmm::solve_row(rest, scale_of<T>(c, i, v).inverse_std);
   }
 }
 
@@ -187,7 +187,7 @@ VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
       for (int v = 0; v < kCount; ++v) {
         const Vector<T> w = weight.v[v];
         grad[v] = pull[v] * y[j].v[v];
-        if (i == j) grad[v] -= gmm::chain(kDiagonal, w, scale_of<T>(c, i, v));
+        if (i == j) grad[v] -= gmm::chain<kDiagonal>(w, scale_of<T>(c, i, v));
         grad[v] = select(w != 0, grad[v], Vector<T>{});
       }
       add<T>(grad, out.scale[i * features + j]);

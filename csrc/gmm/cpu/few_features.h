@@ -107,14 +107,15 @@ class LanePass {
   }
 
   void write_weight(const GmmBackward& out, const Block<T>& block) {
-    scatter<T, T>(room_.weight, p_.components, block, out.weight, p_.components,
-                  0);
+    scatter<T, T>(room_.weight, p_.components, block, out.grad_log_normal,
+                  p_.components, 0);
   }
 
   // Of weights written before.
   void read_weight(const GmmBackward& in, const Block<T>& block, int64_t k) {
-    gather<T, T>(in.weight, Offsets<T>(block, each_sample(), p_.components), k,
-                 1, room_.weight + k);
+    gather<T, T>(in.grad_log_normal,
+                 Offsets<T>(block, each_sample(), p_.components), k, 1,
+                 room_.weight + k);
     clear_weight(block, k);
   }
 
@@ -204,7 +205,7 @@ class LanePass {
     for (int v = 0; v < vectors_; ++v) {
       const auto weights = log_sum_exp<T>(room_.log_pi, p_.components, v);
       for (int64_t k = 0; k < p_.components; ++k) {
-        room_.log_pi[k].v[v] = weights.normalize(room_.log_pi[k].v[v]);
+        room_.log_pi[k].v[v] = weights.log_softmax(room_.log_pi[k].v[v]);
       }
     }
   }
@@ -252,7 +253,7 @@ class LanePass {
         const auto part =
             gmm::component_grad(p_.mixture, grad->v[v], weight_of(k, v),
                                 room_.component[k].v[v], log_prob->v[v]);
-        room_.weight[k].v[v] = part.weight;
+        room_.weight[k].v[v] = part.log_normal;
         room_.log_pi[k].v[v] = part.logit;
       }
     }

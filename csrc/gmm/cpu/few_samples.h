@@ -116,7 +116,7 @@ class FewSamplesPass {
       }
       if (out.grad_scale) {
         const auto scale = parameters_.scale(k * p_.features + d, count);
-        const auto grad = gmm::chain(kParam, scale_grad, scale);
+        const auto grad = gmm::chain<kParam>(scale_grad, scale);
         store<T>(static_cast<Scalar*>(out.grad_scale) + offset + d, grad,
                  count);
       }

@@ -96,8 +96,7 @@ class OwnParameters {
       Vector<T> log_det{};
       for (int64_t i = 0; i < scales_; ++i) {
         const auto scale =
-            tril_ ? gmm::activate<ScaleParam::kStd>(
-                        raw[i * (p_.features + 1)].v[v])
+            tril_ ? gmm::activate_tril_diagonal(raw[i * (p_.features + 1)].v[v])
                   : gmm::activate(p_.scale_param, raw[i].v[v], floor_);
         inverse_std[i].v[v] = scale.inverse_std;
         slope[i].v[v] = scale.slope;
@@ -210,7 +209,8 @@ class SharedParameters {
 
   // Elements i, i + 1, … of scale, without the logarithm.
   template <typename Count>
-  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(int64_t i, Count count) const {
+  VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale(int64_t i,
+                                                         Count count) const {
     return {load<T>(inverse_std_ + i, count), Vector<T>{},
             load<T>(slope_ + i, count)};
   }
@@ -241,7 +241,7 @@ class SharedParameters {
   T invert_diagonal(int64_t k) {
     T log_det = 0;
     for (int64_t i = 0; i < scales_; ++i) {
-      const auto scale = gmm::activate<ScaleParam::kStd>(
+      const auto scale = gmm::activate_tril_diagonal(
           raw_[k * p_.scale.size + i * (p_.features + 1)]);
       inverse_std_[k * scales_ + i] = scale.inverse_std;
       slope_[k * scales_ + i] = scale.slope;

@@ -42,7 +42,8 @@ class FeatureVectors {
   VTADL_HOST_INLINE bool one_scale() const { return !kOwn && one_scale_; }
 
   template <typename Elements>
-  VTADL_HOST_INLINE gmm::Scale<Vector<T>> scale(Elements elements) const {
+  VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale(
+      Elements elements) const {
     if (one_scale()) return activated_;
     return gmm::activate<kParam>(load<T>(scale_, elements), floor_);
   }
@@ -60,7 +61,7 @@ class FeatureVectors {
   const gmm::Floor<T> floor_;
   const bool one_mean_, one_scale_;
   Vector<T> mean_{};
-  gmm::Scale<Vector<T>> activated_{};
+  gmm::ActivatedScale<Vector<T>> activated_{};
 };
 
 template <typename Scalar, ScaleParam kParam, bool kOwn,
@@ -123,7 +124,7 @@ void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
         scale_sum += keep<T>(grad, count);
       } else {
         put<kWrites, T>(out.scale + d,
-                        kWrites ? gmm::chain(kParam, grad, scale) : grad,
+                        kWrites ? gmm::chain<kParam>(grad, scale) : grad,
                         count);
       }
     }
@@ -133,7 +134,7 @@ void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
     const auto total = broadcast<Vector<T>>(sum<T>(scale_sum));
     const auto scale = vectors.scale(Run{0, 1});
     put<kWrites, T>(out.scale,
-                    kWrites ? gmm::chain(kParam, total, scale) : total, 1);
+                    kWrites ? gmm::chain<kParam>(total, scale) : total, 1);
   }
 }
 
@@ -173,14 +174,14 @@ T mix(const GmmProblem& p, const Scalar* logits, T* component) {
     if (weights.log_sum[0] == -INFINITY) return -INFINITY;  // all masked
     Vector<T> total{};
     for_each_vector<T>(p.components, [&](int64_t k, int count) {
-      const auto pi = weights.share(load<T>(logits + k, count));
+      const auto pi = weights.softmax(load<T>(logits + k, count));
       const auto part = pi * load<T>(component + k, count);
       total += keep<T>(select(pi == 0, Vector<T>{}, part), count);
     });
     return sum<T>(total);
   }
   for_each_vector<T>(p.components, [&](int64_t k, int count) {
-    const auto log_pi = weights.normalize(load<T>(logits + k, count));
+    const auto log_pi = weights.log_softmax(load<T>(logits + k, count));
     const auto both = log_pi + load<T>(component + k, count);
     store<T>(component + k, select(log_pi == -INFINITY, log_pi, both), count);
   });
@@ -223,7 +224,7 @@ class RowPass {
   // Writes the weights, and the gradients of the logits.
   const T* weigh(const GmmBackward& out, int64_t n) const {
     const int64_t first = n * p_.components;
-    T* weight = static_cast<T*>(out.weight) + first;
+    T* weight = static_cast<T*>(out.grad_log_normal) + first;
     if (p_.mixture == Mixture::kNone) {
       std::copy_n(static_cast<const T*>(out.grad) + first, p_.components,
                   weight);
@@ -237,11 +238,11 @@ class RowPass {
     const Scalar* of_n = logits(n);
     const auto weights = in_all_lanes(log_sum_exp(of_n, p_.components));
     for_each_vector<T>(p_.components, [&](int64_t k, int count) {
-      const auto pi = weights.share(load<T>(of_n + k, count));
+      const auto pi = weights.softmax(load<T>(of_n + k, count));
       const auto part = gmm::component_grad(
           p_.mixture, broadcast<Vector<T>>(grad), pi,
           load<T>(component + k, count), broadcast<Vector<T>>(log_prob));
-      store<T>(weight + k, part.weight, count);
+      store<T>(weight + k, part.log_normal, count);
       if (grad_logits) store<T>(grad_logits + k, part.logit, count);
     });
     return weight;
@@ -275,7 +276,8 @@ class RowPass {
   // where they are not wanted.
   void add_shared(const GmmBackward& in, int64_t n, T* mu, T* scale) const {
     const Sample sample(p_, n);
-    const T* weight = static_cast<const T*>(in.weight) + n * p_.components;
+    const T* weight =
+        static_cast<const T*>(in.grad_log_normal) + n * p_.components;
     for (int64_t k = 0; k < p_.components; ++k) {
       if (weight[k] == 0) continue;
       const RowGrads<T, T> sums{

@@ -234,30 +234,13 @@ struct ComponentParameter {
 template <typename T>
 __device__ const T* component_weights(const GmmBackward& p) {
   const bool given = p.mixture == Mixture::kNone && p.grad != nullptr;
-  return static_cast<const T*>(given ? p.grad : p.weight);
-}
-
-// Calls body with the parametrisation as a constant, which is asked for once
-// and not for every element.
-template <typename Body>
-__device__ void with_scale_param(ScaleParam param, const Body& body) {
-  switch (param) {
-    case ScaleParam::kLogStd:
-      return body(Constant<ScaleParam::kLogStd>());
-    case ScaleParam::kStd:
-      return body(Constant<ScaleParam::kStd>());
-    case ScaleParam::kLogVar:
-      return body(Constant<ScaleParam::kLogVar>());
-    case ScaleParam::kVar:
-      return body(Constant<ScaleParam::kVar>());
-    default:
-      return body(Constant<ScaleParam::kSoftplus>());
-  }
+  return static_cast<const T*>(given ? p.grad : p.grad_log_normal);
 }
 
 template <int kCount, typename T>
 __device__ void activate(ScaleParam param, const T (&raw)[kCount],
-                         const Floor<T>& floor, Scale<T> (&scale)[kCount]) {
+                         const Floor<T>& floor,
+                         ActivatedScale<T> (&scale)[kCount]) {
   with_scale_param(param, [&](auto known) {
     VTADL_UNROLL
     for (int j = 0; j < kCount; ++j) {

@@ -15,7 +15,7 @@ template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
 struct LaneOfSample {
   T logit[kComponentsPerLane], log_prob[kComponentsPerLane];
   T z[kComponentsPerLane][kFeatures];
-  Scale<T> scale[kComponentsPerLane][kFeatures];
+  ActivatedScale<T> scale[kComponentsPerLane][kFeatures];
 
   __device__ LaneOfSample(const GmmProblem& p, int64_t n, int count, int width,
                           const Floor<T>& floor) {
@@ -74,7 +74,7 @@ __device__ T mix_lanes(Mixture mixture, const LogSumExp<T>& weights,
   if (mixture == Mixture::kLogSumExp) {
     VTADL_UNROLL
     for (int i = 0; i < kComponentsPerLane; ++i) {
-      const T log_pi = weights.normalize(lane.logit[i]);
+      const T log_pi = weights.log_softmax(lane.logit[i]);
       lane.log_prob[i] =
           log_pi == -INFINITY ? log_pi : lane.log_prob[i] + log_pi;
     }
@@ -83,7 +83,7 @@ __device__ T mix_lanes(Mixture mixture, const LogSumExp<T>& weights,
   T sum = 0;
   VTADL_UNROLL
   for (int i = 0; i < kComponentsPerLane; ++i) {
-    const T pi = weights.share(lane.logit[i]);
+    const T pi = weights.softmax(lane.logit[i]);
     sum += pi == 0 ? T(0) : pi * lane.log_prob[i];
   }
   sum = warp_sum(sum, width);
@@ -139,9 +139,9 @@ __device__ void backward_of_lanes(const GmmBackward& p,
     if (k >= count) continue;
     const int64_t at = n * p.components + k;
     const auto [weight, logit] =
-        component_grad(p.mixture, sample_grad, weights.share(lane.logit[i]),
+        component_grad(p.mixture, sample_grad, weights.softmax(lane.logit[i]),
                        lane.log_prob[i], log_prob);
-    if (grads.keeps_weights) static_cast<T*>(p.weight)[at] = weight;
+    if (grads.keeps_weights) static_cast<T*>(p.grad_log_normal)[at] = weight;
     if (p.grad_logits) {
       static_cast<T*>(p.grad_logits)[at] = logit;
     }

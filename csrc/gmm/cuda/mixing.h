@@ -42,7 +42,7 @@ __device__ T group_mean(const Scalar* logits, const LogSumExp<T>& pi,
                         const T* log_normal, int64_t count, int width) {
   T sum = 0;
   for (int64_t k = lane_of(width); k < count; k += width) {
-    const T share = pi.share(static_cast<T>(logits[k]));
+    const T share = pi.softmax(static_cast<T>(logits[k]));
     sum += share == 0 ? T(0) : share * log_normal[k];
   }
   sum = warp_sum(sum, width);
@@ -59,7 +59,7 @@ __device__ T mix_sample(Mixture mixture, const Scalar* logits,
     return group_mean(logits, weights, component, count, width);
   }
   for (int64_t k = lane_of(width); k < count; k += width) {
-    const T log_pi = weights.normalize(static_cast<T>(logits[k]));
+    const T log_pi = weights.log_softmax(static_cast<T>(logits[k]));
     component[k] = log_pi == -INFINITY ? log_pi : component[k] + log_pi;
   }
   // Each lane reads back only what it wrote itself.
@@ -110,7 +110,7 @@ struct SampleGrad {
 
   // Of the loss, with respect to log N_k and logits_k.
   __device__ ComponentGrad<T> of(Mixture mixture, int64_t k) const {
-    const T pi = weights.share(static_cast<T>(logits[k]));
+    const T pi = weights.softmax(static_cast<T>(logits[k]));
     return component_grad(mixture, grad, pi, component[k], log_prob);
   }
 };
@@ -123,7 +123,7 @@ __device__ void weigh_sample(const SampleGrad<Scalar>& sample,
   for (int64_t k = lane_of(width); k < count; k += width) {
     const int64_t at = n * p.components + k;
     const auto grad = sample.of(p.mixture, k);
-    static_cast<T*>(p.weight)[at] = grad.weight;
+    static_cast<T*>(p.grad_log_normal)[at] = grad.log_normal;
     if (p.grad_logits) static_cast<T*>(p.grad_logits)[at] = grad.logit;
   }
 }

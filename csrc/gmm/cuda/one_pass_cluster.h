@@ -12,14 +12,21 @@ namespace vtadl::gmm {
 
 constexpr int kResidentThreads = 512;
 
-// That a thread loads: with two, compilers for older GPUs run out of registers,
-// and all do where activation needs the most of them.
+// Packs that a thread loads before it uses the first. With two, compilers for
+// older GPUs run out of registers, and all do where activation needs the most
+// of them.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 template <ScaleParam kParam>
 constexpr int kPacksAtOnce = 1;
 #else
 template <ScaleParam kParam>
-constexpr int kPacksAtOnce = kParam == ScaleParam::kSoftplus ? 1 : 2;
+constexpr int kPacksAtOnce = 1;
+template <>
+constexpr int kPacksAtOnce<ScaleParam::kLogStd> = 2;
+template <>
+constexpr int kPacksAtOnce<ScaleParam::kStd> = 2;
+template <>
+constexpr int kPacksAtOnce<ScaleParam::kLogVar> = 2;
 #endif
 
 // The blocks of a cluster, and what each holds of a sample.
@@ -117,7 +124,7 @@ __device__ void weigh_components(const GmmForwardBackward& p, int64_t n,
   // What component_grad() wants to know of a component.
   const auto log_prob_of = [&](int64_t k) {
     if (is_weighted) return log_normal[k];
-    const T log_pi = pi.normalize(static_cast<T>(logits[k]));
+    const T log_pi = pi.log_softmax(static_cast<T>(logits[k]));
     return log_pi == -INFINITY ? log_pi : log_normal[k] + log_pi;
   };
   const T log_prob =
@@ -132,9 +139,9 @@ __device__ void weigh_components(const GmmForwardBackward& p, int64_t n,
   for (int i = lane_of(kWarp); i < count; i += kWarp) {
     const int64_t k = first + i;
     const auto part =
-        component_grad(f.mixture, grad, pi.share(static_cast<T>(logits[k])),
+        component_grad(f.mixture, grad, pi.softmax(static_cast<T>(logits[k])),
                        log_prob_of(k), log_prob);
-    weights[i] = part.weight;
+    weights[i] = part.log_normal;
     if (b.grad_logits) {
       static_cast<T*>(b.grad_logits)[n * f.components + k] = part.logit;
     }

@@ -111,7 +111,7 @@ __device__ void differentiate_pack(const T (&x)[kPack], const T (&mean)[kPack],
     const auto of = activate<kParam>(raw[j], floor);
     const T z = (x[j] - mean[j]) * of.inverse_std;
     pull[j] = weight * z * of.inverse_std;
-    stretch[j] = chain(kParam, weight * (z * z - 1), of);
+    stretch[j] = chain<kParam>(weight * (z * z - 1), of);
     grad_x[j] -= pull[j];
   }
 }
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
         load(x + d, value);
         mu.load(d, mean);
         scale.load(d, raw);
-        Scale<T> activated[kPack];
+        ActivatedScale<T> activated[kPack];
         activate(p.scale_param, raw, floor, activated);
         VTADL_UNROLL
         for (int j = 0; j < kPack; ++j) {
@@ -273,8 +273,8 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
                                              int64_t d, const Floor<T>& floor) {
   ParameterSums<T> sums{T(0), T(0)};
   if (shared.rows.repeats == 0) return sums;
-  T mean[1];
-  Scale<T> scale;
+  T mean[1] = {};
+  ActivatedScale<T> scale{};
   const auto load_parameters = [&](int64_t mu_row, int64_t scale_row,
                                    int64_t k) {
     T raw[1];

@@ -17,7 +17,7 @@ constexpr int64_t kNoSample = -1;
 template <typename T>
 struct Activated {
   T mean;
-  Scale<T> scale;
+  ActivatedScale<T> scale;
 };
 
 template <typename Scalar, typename T = Accumulate<Scalar>>

@@ -32,7 +32,7 @@ __device__ T& slab_sum(const GmmBackward& p, const Slabs& slabs, int64_t row,
   const RowMap& rows = p.mu.rows;
   const int64_t n = rows.sample(
       row, slabs.begin(slab, rows.repeats) + which * p.features + d);
-  return static_cast<T*>(p.weight)[n * p.components + k];
+  return static_cast<T*>(p.grad_log_normal)[n * p.components + k];
 }
 
 // The weights of 4 components in a slab, and which rows of x its samples read.

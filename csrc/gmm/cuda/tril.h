@@ -12,8 +12,8 @@ constexpr int kMaxTril = int(kMaxTrilFeatures);
 // the lane i has row and column i. All lanes of a warp have to take part.
 template <typename T>
 struct TrilSolution {
-  T y, u;             // of the lane's own feature
-  Scale<T> diagonal;  // T_ii, as a std
+  T y, u;                      // of the lane's own feature
+  ActivatedScale<T> diagonal;  // T_ii, as a std
 };
 
 // A group whose `item` is not in use reads nothing; its result means nothing.
@@ -41,14 +41,14 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
     }
   }
   TrilSolution<T> solution;
-  solution.diagonal = activate<ScaleParam::kStd>(diagonal);
+  solution.diagonal = activate_tril_diagonal(diagonal);
   const T inverse = solution.diagonal.inverse_std;
   VTADL_UNROLL
   for (int j = 0; j < kMaxTril; ++j) {
-    const T y = __shfl_sync(kFullMask, bounded(rest * inverse), j, width);
+    const T y = __shfl_sync(kFullMask, solve_row(rest, inverse), j, width);
     if (j < i && j < size) rest -= row[j] * y;
   }
-  solution.y = solution.u = bounded(rest * inverse);
+  solution.y = solution.u = solve_row(rest, inverse);
   if constexpr (kBackward) {
     rest = solution.y;
     VTADL_UNROLL
@@ -102,7 +102,7 @@ __device__ void add_tril_grad(const TrilSolution<T>& solution, T weight,
     if (weight == 0 || row < i) continue;
     column[row] += weight * u * solution.y;
     if (row == i) {
-      column[row] -= chain(ScaleParam::kStd, weight, solution.diagonal);
+      column[row] -= chain<ScaleParam::kStd>(weight, solution.diagonal);
     }
   }
 }

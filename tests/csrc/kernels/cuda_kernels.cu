@@ -93,7 +93,7 @@ void copy_results(GmmForward& p, DeviceMemory& memory) {
 }
 
 void copy_results(GmmBackward& p, DeviceMemory& memory) {
-  memory.copy_sums(p.weight, p.samples * p.components);
+  memory.copy_sums(p.grad_log_normal, p.samples * p.components);
   memory.copy_sums(p.grad_x, p.samples * p.features);
   memory.copy_sums(p.grad_logits, p.samples * p.components);
   memory.copy_result(p.grad_mu, p.mu.numel());

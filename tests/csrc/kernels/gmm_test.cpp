@@ -96,9 +96,14 @@ double log_std_of(const Case& c, double raw) {
     case ScaleParam::kVar:
       std = std::sqrt(raw);
       break;
-    default:
+    case ScaleParam::kSoftplus:
       std = std::log1p(std::exp(raw));
       break;
+    case ScaleParam::kPrecision:
+      std = 1 / std::sqrt(raw);
+      break;
+    case ScaleParam::kTril:
+      break;  // has no scale for each feature
   }
   return std::log(std::max(std, c.min_std));
 }
@@ -439,8 +444,9 @@ void test(const Case& c) {
   Random random(1);
   const Shape mu = mu_shape(c), scale = scale_shape(c);
   // Standard deviations near 1, whatever the parametrisation.
-  const bool positive =
-      c.scale_param == ScaleParam::kStd || c.scale_param == ScaleParam::kVar;
+  const bool positive = c.scale_param == ScaleParam::kStd ||
+                        c.scale_param == ScaleParam::kVar ||
+                        c.scale_param == ScaleParam::kPrecision;
   const bool mixed = c.mixture != Mixture::kNone;
   Data data{random.normal(x_rows(c) * c.features, 0, 1),
             random.normal(logits_rows(c) * c.components, 0, 1),
@@ -477,6 +483,7 @@ const Case kSamples[] = {
     {"packs", 3, 5, 64, S::kLogVar, M::kLogSumExp},
     {"packs of softplus", 9, 6, 24, S::kSoftplus, M::kLogSumExp},
     {"packs of variances", 2, 3, 256, S::kVar, M::kLogSumExp},
+    {"packs of precisions", 2, 3, 24, S::kPrecision, M::kLogSumExp},
     {"many components", 2, 70, 31, S::kVar, M::kWeighted},
     {"many samples", 600, 3, 8, S::kStd, M::kLogSumExp},
     {"many samples, tails", 50, 3, 5, S::kLogStd, M::kWeighted},
