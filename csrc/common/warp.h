@@ -19,13 +19,4 @@ namespace vtadl {
 constexpr int kWarp = 32;
 constexpr unsigned kFullMask = 0xffffffffu;
 
-// Over groups of `width` lanes that begin at multiples of it.
-template <typename T>
-__device__ T warp_sum(T value, int width = kWarp) {
-  for (int offset = width / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, offset);
-  }
-  return value;
-}
-
 }  // namespace vtadl

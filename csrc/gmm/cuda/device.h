@@ -10,7 +10,7 @@
 
 #include "common/integers.h"
 #include "common/launch.h"
-#include "common/warp.h"
+#include "common/reduce.h"
 #include "gmm/gmm.h"
 #include "gmm/math.h"
 
@@ -57,41 +57,6 @@ inline bool is_private(const GmmProblem& p, const GmmParameter& parameter) {
 // Of the calling thread in its group of `width` lanes, a power of two.
 __device__ inline int lane_of(int width) {
   return (threadIdx.y * blockDim.x + threadIdx.x) & (width - 1);
-}
-
-// Over the lanes that are equal modulo `width`.
-template <typename T>
-__device__ T warp_sum_of_groups(T value, int width) {
-  for (int offset = kWarp / 2; offset >= width; offset /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, offset);
-  }
-  return value;
-}
-
-template <typename T>
-__device__ T warp_max(T value, int width) {
-  for (int offset = width / 2; offset > 0; offset /= 2) {
-    const T other = __shfl_xor_sync(kFullMask, value, offset);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-
-// Over the threads of the block that are equal modulo `width`, a power of two,
-// in a fixed order; for the first `width` threads. `room` holds a number for
-// each thread of the block.
-template <typename T>
-__device__ T block_sum_of_groups(T value, int width, T* room) {
-  const unsigned stride = width < kWarp ? kWarp : width;
-  value = warp_sum_of_groups(value, width);
-  __syncthreads();
-  room[threadIdx.x] = value;
-  __syncthreads();
-  for (unsigned other = threadIdx.x + stride;
-       threadIdx.x < stride && other < blockDim.x; other += stride) {
-    value += room[other];
-  }
-  return value;
 }
 
 // The first item of this group of `width` threads, of which blocks are made,

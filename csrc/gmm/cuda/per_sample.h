@@ -65,28 +65,6 @@ __global__ void __launch_bounds__(kBlock, kResidentBlocks<Scalar>)
   }
 }
 
-// Sums kPack values over the block's y, for the threads with threadIdx.y == 0.
-// blockDim.y is a power of two; the order of the additions is fixed. `room`
-// holds kPack numbers for each thread.
-template <int kPack, typename T>
-__device__ void sum_over_y(T (&values)[kPack], T* room) {
-  if (blockDim.y == 1) return;
-  const int row = blockDim.x, plane = row * blockDim.y,
-            block = plane * blockDim.z;
-  const int own = threadIdx.z * plane + threadIdx.y * row + threadIdx.x;
-  for (int half = blockDim.y / 2; half > 0; half /= 2) {
-    __syncthreads();
-    VTADL_UNROLL
-    for (int j = 0; j < kPack; ++j) room[j * block + own] = values[j];
-    __syncthreads();
-    if (int(threadIdx.y) >= half) continue;
-    VTADL_UNROLL
-    for (int j = 0; j < kPack; ++j) {
-      values[j] += room[j * block + own + half * row];
-    }
-  }
-}
-
 // Where the gradients of private parameters go, or null.
 template <typename Scalar>
 struct PrivateGrads {
@@ -303,30 +281,6 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
   return sums;
 }
 
-// Sum of `value` over the block's y, in a fixed order, for the threads with
-// threadIdx.y == 0; over x as well where `all`. Both are powers of two.
-template <typename T>
-__device__ T block_sum(T value, bool all) {
-  T* room = shared_memory<T>();
-  __syncthreads();
-  room[threadIdx.y * blockDim.x + threadIdx.x] = value;
-  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.y < half) {
-      room[threadIdx.y * blockDim.x + threadIdx.x] +=
-          room[(threadIdx.y + half) * blockDim.x + threadIdx.x];
-    }
-  }
-  for (unsigned half = all ? blockDim.x / 2 : 0; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.y == 0 && threadIdx.x < half) {
-      room[threadIdx.x] += room[threadIdx.x + half];
-    }
-  }
-  __syncthreads();
-  return room[threadIdx.x];
-}
-
 // Gradients of shared parameters. A block per (row, component) of the
 // parameter: x walks over the features, y over the samples. Reads the weights
 // once for every 128 features and x once for every component, U elements, and
@@ -355,11 +309,11 @@ __global__ void parameter_backward_kernel(GmmBackward p, SharedParameter shared,
       total.log_std += sums.log_std;
       const bool writes = threadIdx.y == 0 && d < p.features;
       if (grad_mu && !shared.mu_is_one) {
-        const T sum = block_sum(sums.mean, false);
+        const T sum = block_sum(sums.mean, false, shared_memory<T>());
         if (writes) grad_mu[item * p.features + d] = static_cast<Scalar>(sum);
       }
       if (grad_scale && !shared.scale_is_one) {
-        const T sum = block_sum(sums.log_std, false);
+        const T sum = block_sum(sums.log_std, false, shared_memory<T>());
         if (writes) {
           grad_scale[item * p.features + d] = of_scale(sum, d);
         }
@@ -367,11 +321,11 @@ __global__ void parameter_backward_kernel(GmmBackward p, SharedParameter shared,
     }
     const bool writes = threadIdx.x == 0 && threadIdx.y == 0;
     if (grad_mu && shared.mu_is_one) {
-      const T sum = block_sum(total.mean, true);
+      const T sum = block_sum(total.mean, true, shared_memory<T>());
       if (writes) grad_mu[item] = static_cast<Scalar>(sum);
     }
     if (grad_scale && shared.scale_is_one) {
-      const T sum = block_sum(total.log_std, true);
+      const T sum = block_sum(total.log_std, true, shared_memory<T>());
       if (writes) grad_scale[item] = of_scale(sum, 0);
     }
   }

@@ -7,7 +7,7 @@
 
 #include "common/integers.h"
 #include "common/launch.h"
-#include "common/warp.h"
+#include "common/reduce.h"
 #include "ssim/math.h"
 #include "ssim/ssim.h"
 
@@ -52,25 +52,6 @@ inline unsigned grid_size(const Tiling& tiling) {
 }
 
 // ---------------------------------------------------------------------- sums
-
-// Sums over the block, for each of its threads. `room` holds kCount values for
-// each warp; what was read from it before must not be needed any more.
-template <int kCount, typename T>
-__device__ void block_sums(T (&values)[kCount], T* room) {
-  const int warps = blockDim.x / kWarp;
-  __syncthreads();
-  VTADL_UNROLL
-  for (int s = 0; s < kCount; ++s) {
-    const T sum = warp_sum(values[s]);
-    if (threadIdx.x % kWarp == 0) room[s * warps + threadIdx.x / kWarp] = sum;
-  }
-  __syncthreads();
-  VTADL_UNROLL
-  for (int s = 0; s < kCount; ++s) {
-    values[s] = 0;
-    for (int i = 0; i < warps; ++i) values[s] += room[s * warps + i];
-  }
-}
 
 // Writes a tile's sums. Where the plane has more parts than this tiling, its
 // last tile writes the others.
