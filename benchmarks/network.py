@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import vtadl_ext
 from benchmarks.case import OWN, Case, Function, Mode, Provider
 from benchmarks.compilation import compiled
-from vtadl.engine import AnomalyDetector
-from vtadl.model import DictionarySettings
+from vtadl.density import DictionarySettings
+from vtadl.lightning_module import AnomalyDetector
 
 # Without noise, which would be other noise in float64.
 TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0, "features": 4}
@@ -71,10 +71,10 @@ def _fitted(sizes: Sizes) -> AnomalyDetector:
 
 # Where the detector's parts call the operators.
 _CALLS = (
-    "vtadl.model.mixture.gmm_nll",
+    "vtadl.density.mixture.gmm_nll",
     "vtadl_ext.mixture_head.linear_gmm_nll",
     "vtadl.model.loss.reconstruction_loss",
-    "vtadl.scoring.ssim",
+    "vtadl.scoring.scorer.ssim",
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks import full_tables, headlines, results
 from benchmarks.plots import overview
 from benchmarks.results import FILE, Report
-from vtadl.files import atomic_path
+from vtadl.common.files import atomic_path
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = Path(__file__).parent / "results"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.case import FORWARD, Case
 from benchmarks.network import PAPER, SMALL, TINY, WIDE, Sizes, as_key, detector, network_case
-from vtadl.scoring import TERMS
+from vtadl.scoring.scorer import TERMS
 
 
 def cases() -> list[Case]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.case import OWN
 from benchmarks.limits import least_seconds
-from vtadl.files import atomic_path
+from vtadl.common.files import atomic_path
 
 FILE = "results.json"
 _SCHEMA = 2

@@ -17,12 +17,12 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from vtadl import Detection, Detector
+from vtadl.cli.demo import train_and_test
 from vtadl.data import TEXTURES, TextureDefects
 from vtadl.data.textures import DEFECTS, Texture
-from vtadl.demo import train_and_test
-from vtadl.pictures import image_picture, map_picture, mask_picture
-from vtadl.plots import histogram_plot
-from vtadl.recorder import Example, Record
+from vtadl.report.pictures import image_picture, map_picture, mask_picture
+from vtadl.report.plots import histogram_plot
+from vtadl.report.recorder import Example, Record
 
 PICTURES = Path(__file__).parent / "pictures"
 EXAMPLES = 5

@@ -12,7 +12,7 @@ from benchmarks.plots.roofline import roofline
 from benchmarks.plots.scaling import scaling, thread_scaling
 from benchmarks.plots.style import STYLE
 from benchmarks.results import Report
-from vtadl.files import atomic_path
+from vtadl.common.files import atomic_path
 
 
 def draw(report: Report, folder: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from benchmarks.case import OWN
 from benchmarks.peers import TRAINING, VALUE, Pair, least_favourable_pairs
 from benchmarks.plots.style import OWN_COLOUR, STYLE
 from benchmarks.results import Report
-from vtadl.files import atomic_path
+from vtadl.common.files import atomic_path
 
 # The chart carries the fingerprint of its figures as a text of the PNG file under this name.
 FINGERPRINT = "Figures"

@@ -1,4 +1,24 @@
-"""VT-ADL, an image anomaly detector built on the operators of vtadl_ext."""
+"""VT-ADL, an image anomaly detector built on the operators of vtadl_ext.
+
+Each of these imports only what stands above it:
+
+    errors             what can go wrong, by who has to act
+    common             precision, ranges of numbers, files, progress
+    images             images as numbers: pixels, tiles, filters
+    data               image files and data sets
+    metrics            figures of a test, and their intervals
+    synthesis          images that are made: textures, backgrounds, anomalies
+    density            the mixture of patches: features, principal components, dictionary
+    model              the network and its loss
+    scoring            scores, maps and thresholds
+    tuning             the choice of a density's settings, and its fit
+    lightning_module   training and evaluation of the detector
+    checkpoints        files of trained detectors
+    detector           a trained detector in Python
+    training           the trainer and its callbacks
+    report             the page about a test
+    cli                the commands
+"""
 
 from typing import TYPE_CHECKING, Any
 

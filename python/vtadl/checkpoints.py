@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
+from vtadl.lightning_module import AnomalyDetector
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtadl.calibration import decide
 from vtadl.checkpoints import load_detector
+from vtadl.common.precision import full_precision
+from vtadl.common.ranges import require_positive
 from vtadl.data.images import MAX_PIXELS
-from vtadl.engine import AnomalyDetector
+from vtadl.data.inputs import Picture, prepare
 from vtadl.errors import InputError
-from vtadl.inputs import Picture, lay_over, prepare
-from vtadl.precision import full_precision
-from vtadl.ranges import require_positive
-from vtadl.scoring import Scores
+from vtadl.images.pixels import lay_over
+from vtadl.lightning_module import AnomalyDetector
+from vtadl.scoring.scorer import Scores
+from vtadl.scoring.thresholds import decide
 
 Input = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -104,7 +105,7 @@ class Detector:
         return detections[0] if single else detections
 
     def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
-        """A Detection for each picture that `vtadl.inputs` has prepared."""
+        """A Detection for each picture that `vtadl.data.inputs` has prepared."""
         batch_size = 1 if self.module.fit == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
             yield from self._detect_batch(pictures[start : start + batch_size])

@@ -11,9 +11,9 @@ from PIL import Image
 
 import vtadl
 from vtadl.detector import Detector
-from vtadl.engine import AnomalyDetector
 from vtadl.errors import InputError
-from vtadl.inputs import seen
+from vtadl.images.pixels import seen
+from vtadl.lightning_module import AnomalyDetector
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vtadl.ranges import require_less_than_all, require_not_negative
+from vtadl.common.ranges import require_less_than_all, require_not_negative
 
 
 @dataclass

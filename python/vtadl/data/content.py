@@ -12,7 +12,7 @@ from PIL import Image
 
 from vtadl.data.images import MAX_PIXELS, count_frames, numbers_of, open_image
 from vtadl.errors import InputError
-from vtadl.pixels import Pixels
+from vtadl.images.pixels import Pixels
 
 
 class Picture(NamedTuple):

@@ -10,16 +10,17 @@ from typing import Any, ClassVar
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset
 
+from vtadl.common.files import absolute_path
+from vtadl.common.ranges import require_at_most, require_fraction, require_not_negative, require_positive
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.files import ImageFiles, collate_tiles
-from vtadl.data.images import MAX_PIXELS, Fit
+from vtadl.data.images import MAX_PIXELS
 from vtadl.data.manifest import Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
-from vtadl.files import absolute_path
-from vtadl.ranges import require_at_most, require_fraction, require_not_negative, require_positive
+from vtadl.images.pixels import Fit
 
 
 class FileDataModule(ImageDataModule):

@@ -13,8 +13,8 @@ from vtadl.data.images import MAX_PIXELS, read_channels, read_mask
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
 from vtadl.errors import InputError
-from vtadl.pixels import Fit, Pixels, to_tensor
-from vtadl.tiles import cut
+from vtadl.images.pixels import Fit, Pixels, to_tensor
+from vtadl.images.tiles import cut
 
 _READ_AT_ONCE = 64
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vtadl.common.ranges import require_fraction
 from vtadl.data.content import draw, read_contents
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.listing import first_few, list_images, split_glob
 from vtadl.data.records import Record, masks_beside, not_normal, pair_masks
 from vtadl.errors import InputError
-from vtadl.ranges import require_fraction
 
 
 class Folder(FileDataModule):

@@ -14,8 +14,8 @@ from torch import Tensor
 from vtadl.data.listing import DECODER_ERRORS, FORMATS, list_images
 from vtadl.data.masks import Marks, is_lossy, join_marks, marks_of
 from vtadl.errors import InputError
-from vtadl.pixels import Fit, Pixels, fit_pixels, fitted_size, seen, white_of
-from vtadl.pixels import to_tensor as to_tensor
+from vtadl.images.pixels import Fit, Pixels, fit_pixels, fitted_size, seen, white_of
+from vtadl.images.pixels import to_tensor as to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange height and width
 MAX_PIXELS = 500_000_000  # of a file, unless more are asked for: 2 GB when it is decoded in colour

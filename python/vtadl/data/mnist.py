@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vtadl.common.files import absolute_path
+from vtadl.common.ranges import require_fraction
 from vtadl.data.content import digest
 from vtadl.data.manifest import Entry, Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
-from vtadl.files import absolute_path
-from vtadl.ranges import require_fraction
 
 
 class DigitImages(Dataset[Sample]):

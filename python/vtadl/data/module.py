@@ -9,10 +9,10 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.data.augmentation import Augmentation
 from vtadl.data.manifest import Manifest
-from vtadl.model import as_pair
-from vtadl.ranges import require_not_negative, require_positive
+from vtadl.images.tiles import as_pair
 
 
 class Sample(TypedDict):

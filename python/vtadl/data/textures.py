@@ -11,9 +11,9 @@ from skimage import draw
 from skimage.morphology import dilation, disk
 from torch.utils.data import Dataset
 
+from vtadl.common.ranges import require_at_most, require_positive
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
-from vtadl.ranges import require_at_most, require_positive
 
 Texture = Literal["brick", "grass", "gravel"]
 TEXTURES: tuple[Texture, ...] = ("brick", "grass", "gravel")

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from vtadl.precision import FullPrecisionModule
+from vtadl.common.precision import FullPrecisionModule
 
 
 class Decoder(FullPrecisionModule):

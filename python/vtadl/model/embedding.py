@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from vtadl.precision import FullPrecisionModule
+from vtadl.common.precision import FullPrecisionModule
 
 
 class PatchEmbedding(FullPrecisionModule):

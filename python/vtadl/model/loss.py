@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from vtadl.common.precision import in_full_precision
 from vtadl.model.vtadl import Prediction
-from vtadl.precision import in_full_precision
 from vtadl_ext import reconstruction_loss
 
 

@@ -7,20 +7,21 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
+from vtadl.common.ranges import require_at_most, require_not_negative, require_positive
+from vtadl.density.dictionary import Descriptor, Dictionary
+from vtadl.density.energies import LocalEnergies
+from vtadl.density.extractor import FeatureExtractor
+from vtadl.density.gating import Gate
+from vtadl.density.mixture import Mixture, PredictedMixture
+from vtadl.density.pretrained import PretrainedPatches
+from vtadl.density.windows import Windows
 from vtadl.errors import InputError
+from vtadl.images.tiles import as_pair
 from vtadl.model.decoder import Decoder
-from vtadl.model.dictionary import Descriptor, Dictionary
 from vtadl.model.embedding import PatchEmbedding
-from vtadl.model.energies import LocalEnergies
-from vtadl.model.extractor import FeatureExtractor
-from vtadl.model.gating import Gate
-from vtadl.model.mixture import Mixture, PredictedMixture
 from vtadl.model.noise import GaussianNoise
-from vtadl.model.pretrained import PretrainedPatches
 from vtadl.model.transformer import TransformerEncoder
-from vtadl.model.windows import Windows
-from vtadl.precision import FullPrecisionModule, full_precision, in_full_precision
-from vtadl.ranges import require_at_most, require_not_negative, require_positive
 from vtadl_ext import MixtureHead
 
 Likelihood = Literal["dictionary", "paper", "public-code"]
@@ -183,8 +184,3 @@ class VTADL(FullPrecisionModule):
             return tokens.detach(), PredictedMixture(self.mixture_head, noisy)
         logits, mu, scale = self.mixture_head(noisy)
         return noisy, Mixture(logits, mu, F.softplus(scale), scale_param="log_var", form="weighted")
-
-
-def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width; one number stands for both."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,5 @@
+"""The `vtadl` command."""
+
+from vtadl.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,87 @@
+"""Local means and energies around a grid of positions: features without parameters that are trained."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
+from vtadl.density.extractor import FeatureExtractor
+from vtadl.images.smoothing import averaging_matrix
+
+_SIDE = 3  # of the filters, in pixels
+_FLOOR = 0.003  # of the mean energy; keeps the logarithm of flat places finite
+
+
+class LocalEnergies(FeatureExtractor):
+    """For each channel, its local mean and the logarithms of the local energies of its fine structure.
+
+    The energies are the squared responses to the eight cosine filters of 3 x 3 pixels that have no mean
+    (texture energy: Laws, 1980), averaged locally. Their logarithms are nearly Gaussian, so that too little
+    structure is as unlikely as too much. In the density of pixels, a smooth place is likelier than what is
+    normal, and hides that its colour is not.
+    """
+
+    @full_precision()
+    def __init__(self, image_size: tuple[int, int], stride: int) -> None:
+        """Remembers the grid.
+
+        Raises:
+            InputError: If the stride does not divide the image.
+        """
+        super().__init__()
+        self.grid = self.grid_of(image_size, stride)
+        step = math.gcd(stride, 2)  # from pixels to the places whose logarithms are averaged
+        self.inner, self.outer = Averaging(image_size, step), Averaging(image_size, stride, step)
+        self.register_buffer("filters", cosine_filters(_SIDE), persistent=False)
+        self.register_buffer("floor", torch.zeros(0))  # [C], energies
+        self.filters: Tensor
+        self.floor: Tensor
+
+    @in_full_precision
+    def fit(self, images: Tensor) -> None:
+        """Takes the scale of the energies from normal images [N, C, H, W]."""
+        energies = [self._energies(chunk).mean((0, 2, 3, 4)) for chunk in images.split(16)]
+        self.floor = _FLOOR * torch.stack(energies).mean(0) + 1e-8
+
+    @in_full_precision
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] to means and log-energies [B, P, 9 * C]."""
+        energies = self._energies(images) + self.floor[:, None, None, None]
+        values = torch.cat([self.inner(images)[:, :, None], energies.log()], dim=2)
+        return self.outer(values.flatten(1, 2)).flatten(2).transpose(1, 2)
+
+    def _energies(self, images: Tensor) -> Tensor:
+        """Local energies [B, C, 8, rows, columns]."""
+        channels = F.pad(images.flatten(0, 1)[:, None], (_SIDE // 2,) * 4, mode="reflect")
+        responses = F.conv2d(channels, self.filters)
+        return self.inner(responses.square()).unflatten(0, images.shape[:2])
+
+
+class Averaging(FullPrecisionModule):
+    """A Gaussian filter of one pixel and the mean over cells, as products with two matrices."""
+
+    @full_precision()
+    def __init__(self, image_size: tuple[int, int], cell: int, pixel: int = 1) -> None:
+        """`cell` pixels a side become one value; values that are given lie `pixel` pixels apart."""
+        super().__init__()
+        for name, size in zip(("rows", "columns"), image_size, strict=True):
+            matrix = averaging_matrix(size // pixel, cell // pixel, 1 / pixel)
+            self.register_buffer(name, matrix, persistent=False)
+        self.rows: Tensor
+        self.columns: Tensor
+
+    @in_full_precision
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [*, H, W] to means of cells."""
+        across = F.linear(images, self.columns)
+        return F.linear(across.transpose(-1, -2), self.rows).transpose(-1, -2)
+
+
+def cosine_filters(side: int) -> Tensor:
+    """Orthonormal filters [side² - 1, 1, side, side] of the discrete cosine transform, without the mean."""
+    places = torch.arange(side, dtype=torch.float32)
+    waves = torch.cos(math.pi * places[:, None] * (places + 0.5) / side)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    return torch.einsum("ia,jb->ijab", waves, waves).flatten(0, 1)[1:, None]

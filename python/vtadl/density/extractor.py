@@ -1,0 +1,28 @@
+"""What every kind of feature has in common."""
+
+from torch import Tensor
+
+from vtadl.density.resizing import Resizing
+from vtadl.errors import InputError
+
+
+class FeatureExtractor(Resizing):
+    """Turns images [B, C, H, W] into features [B, P, F] at the positions of a grid, row by row."""
+
+    grid: tuple[int, int]
+
+    @staticmethod
+    def grid_of(image_size: tuple[int, int], stride: int) -> tuple[int, int]:
+        """Rows and columns of positions `stride` pixels apart.
+
+        Raises:
+            InputError: If the stride does not divide the image.
+        """
+        if image_size[0] % stride or image_size[1] % stride:
+            raise InputError(
+                f"image_size {image_size[0]}x{image_size[1]} is not a multiple of stride {stride}"
+            )
+        return image_size[0] // stride, image_size[1] // stride
+
+    def fit(self, images: Tensor) -> None:
+        """Learns from normal images [N, C, H, W] what it has to know; most have to know nothing."""

@@ -1,0 +1,77 @@
+"""Principal components of features, softly whitened."""
+
+import torch
+from torch import Tensor, nn
+
+from vtadl.common.precision import full_precision, in_full_precision
+from vtadl.density.resizing import Resizing
+
+_ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; keeps the logarithm of flat windows finite
+_ROUNDING = 1e-6  # of the largest eigenvalue; no more than that is left by the equal channels of grey images
+
+
+class Projection(Resizing):
+    """The leading principal components, and the logarithm of the energy that they leave.
+
+    That last feature sees what normal windows never contain, a new colour or a fine structure, and its
+    logarithm keeps a heavy-tailed energy from drowning all others.
+    """
+
+    @full_precision()
+    def __init__(self, features: int, chunk: int = 16) -> None:
+        super().__init__()
+        self.features = features
+        self.chunk = chunk
+        self.mean: Tensor
+        self.basis: Tensor
+        self.eigenvalues: Tensor
+        self.energy: Tensor
+        self.register_buffer("mean", torch.zeros(0))  # [F]
+        self.register_buffer("basis", torch.zeros(0, 0))  # [F, D - 1]
+        self.register_buffer("eigenvalues", torch.zeros(0))  # [D - 1], descending
+        self.register_buffer("energy", torch.zeros(3))  # floor, mean and deviation of its logarithm
+
+    @in_full_precision
+    def fit(self, images: Tensor, extractor: nn.Module) -> None:
+        """Takes the components of the features of images [N, C, H, W]."""
+        chunks = images.split(self.chunk)
+        size = extractor(images[:1]).shape[-1]
+        count, total = 0, images.new_zeros(size, dtype=torch.float64)
+        squares = images.new_zeros(size, size, dtype=torch.float64)
+        for chunk in chunks:
+            x = extractor(chunk).flatten(0, 1)
+            count += len(x)
+            total += x.sum(0)
+            squares += x.T @ x
+        mean = total / count
+        eigenvalues, basis = torch.linalg.eigh(squares / count - mean[:, None] * mean)
+        eigenvalues, basis = eigenvalues.flip(0).clamp(min=0), basis.flip(1)
+        rank = int((eigenvalues > _ROUNDING * eigenvalues[0]).sum().clamp(min=1))
+        used = min(rank, self.features)
+        self.mean, self.basis = mean.float(), basis[:, :used].float().contiguous()
+        self.eigenvalues = eigenvalues[:used].float()
+        discarded = eigenvalues[used:].mean() if used < rank else eigenvalues[used - 1]
+        self.energy = torch.tensor([_ENERGY_FLOOR * discarded.item() + 1e-8, 0.0, 1.0]).to(images)
+        energies = torch.cat([self(extractor(chunk))[..., -1].flatten() for chunk in chunks])
+        self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])
+
+    @in_full_precision
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [..., F] to components [..., D] in units of x; the last, the energy's, has unit scale."""
+        centred = x - self.mean
+        components = centred @ self.basis
+        # The difference of both energies would be rounding where little is left.
+        rest = (centred - components @ self.basis.T).square().sum(-1)
+        floor, mean, deviation = self.energy
+        energy = (rest / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
+        return torch.cat([components, ((energy - mean) / deviation)[..., None]], dim=-1)
+
+    @in_full_precision
+    def whitening(self, softness: float) -> Tensor:
+        """Factors [D] that bring every component to unit variance at softness 0, and none at infinity.
+
+        `softness` is a variance, in units of the largest, that is added to that of every component.
+        """
+        largest = self.eigenvalues[0].clamp(min=1e-12)
+        factors = ((self.eigenvalues + softness * largest) / (1 + softness)).rsqrt()
+        return torch.cat([factors, factors.new_ones(1)])

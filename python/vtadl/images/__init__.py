@@ -1,0 +1,1 @@
+"""Images as numbers: pixels, sizes, tiles and filters."""

@@ -1,0 +1,149 @@
+"""The page about a test: figures, curves and pictures, in one file that needs nothing else."""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml  # type: ignore[import-untyped]
+from jinja2 import Environment, PackageLoader
+
+from vtadl.common.files import atomic_path
+from vtadl.lightning_module import AnomalyDetector
+from vtadl.metrics import Evaluation
+from vtadl.report.plots import curve_plots, histogram_plot, history_plots, picture_uri
+from vtadl.report.recorder import Record, Recorder
+from vtadl.training.history import read_history
+from vtadl_ext import build_info
+
+FIGURES = {
+    "image_auroc": "image AUROC",
+    "image_average_precision": "image AP",
+    "image_f1_max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_average_precision": "pixel AP",
+    "pixel_f1_max": "pixel F1-max",
+    "aupro": "AUPRO",
+}
+PACKAGES = ("vtadl-ext", "torch", "lightning", "torchmetrics", "numpy", "pillow", "scikit-image")
+
+
+@dataclass(frozen=True)
+class DetectorResult:
+    """All that the page shows of one detector."""
+
+    name: str
+    evaluation: Evaluation
+    record: Record
+    thresholds: dict[str, dict[str, float]]  # of images and pixels, with what they were taken from
+    history: Sequence[dict[str, float]] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def record_test(
+    trainer: L.Trainer,
+    module: AnomalyDetector,
+    data: L.LightningDataModule,
+    name: str,
+    checkpoint: Path | None = None,
+) -> DetectorResult:
+    """Tests a detector, or the checkpoint of it, and keeps what a report shows."""
+    recorder = Recorder()
+    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    try:
+        trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False)
+    finally:
+        trainer.callbacks.remove(recorder)  # type: ignore[attr-defined]
+    return DetectorResult(
+        name,
+        module.evaluation,
+        recorder.record,
+        module.calibration.summary(),
+        read_history(checkpoint) if checkpoint else (),
+        {"model": dict(module.hparams), "data": _settings(data)},
+    )
+
+
+def write_run_report(trainer: L.Trainer, module: AnomalyDetector, data: Any, checkpoint: str | None) -> Path:
+    """Tests the checkpoint of a run and writes `report.html` into the run's folder, or to a named page."""
+    folder = Path(trainer.default_root_dir)
+    page = folder if folder.suffix == ".html" else folder / "report.html"
+    result = record_test(trainer, module, data, _name(data), Path(checkpoint) if checkpoint else None)
+    return write_report(page, f"Test of {result.name}", [result])
+
+
+def write_report(page: Path, title: str, results: Sequence[DetectorResult], introduction: str = "") -> Path:
+    """Writes the page about one or several detectors; returns its path."""
+    environment = Environment(loader=PackageLoader("vtadl.report"), autoescape=True, trim_blocks=True)
+    environment.filters["picture"] = picture_uri
+    text = environment.get_template("report.html").render(
+        title=title,
+        introduction=introduction,
+        labels={
+            name: label
+            for name, label in FIGURES.items()
+            if any(name in result.evaluation.figures for result in results)
+        },
+        sections=[_section(result) for result in results],
+        versions=_versions(),
+        date=time.strftime("%Y-%m-%d %H:%M"),
+    )
+    with atomic_path(page) as path:
+        path.write_text(text, encoding="utf-8")
+    return page
+
+
+def _section(result: DetectorResult) -> dict[str, Any]:
+    record = result.record
+    return {
+        "result": result,
+        "curves": curve_plots(result.evaluation.curves),
+        "histogram": histogram_plot(record.scores, record.labels),
+        "root": _common_folder(record),
+        "history": history_plots(result.history),
+        "settings": yaml.safe_dump(_plain(result.settings), sort_keys=False),
+    }
+
+
+def _common_folder(record: Record) -> str:
+    """What the names of all pictures begin with."""
+    names = [example.name for group in record.examples.values() for example in group]
+    folder = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
+    return f"{folder}/" if folder else ""
+
+
+def _settings(data: L.LightningDataModule) -> dict[str, Any]:
+    public = {
+        name: value for name, value in vars(data).items() if not name.startswith(("_", "prepare", "allow"))
+    }
+    simple = (str, int, float, bool, Path, tuple, list, dict, type(None))
+    return {"class": type(data).__name__} | {name: x for name, x in public.items() if isinstance(x, simple)}
+
+
+def _plain(value: Any) -> Any:
+    """What YAML can say."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _name(data: Any) -> str:
+    root = getattr(data, "root", None)
+    return Path(root).name if root else getattr(data, "texture", type(data).__name__)
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {"CPU capability": str(build_info().get("cpu_capability", ""))}

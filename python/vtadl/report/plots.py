@@ -1,0 +1,116 @@
+"""The plots of a report, as SVG that a page holds in itself."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from vtadl.metrics import Curve
+from vtadl.metrics.figures import FPR_LIMIT
+from vtadl.report.pictures import Pixels
+
+NORMAL, ANOMALOUS = "#3d6ea8", "#d4553b"
+LARGEST_PICTURE = 256  # pixels
+
+
+def curve_plots(curves: dict[str, Curve]) -> dict[str, str]:
+    """ROC, precision and recall, and per-region overlap, of what the data define, by title."""
+    plots = {
+        "ROC": (("image_roc", "pixel_roc"), "false-positive rate", "true-positive rate"),
+        "Precision and recall": (("image_pr", "pixel_pr"), "recall", "precision"),
+        "Per-region overlap": (("pro",), "false-positive rate of pixels", "overlap"),
+    }
+    return {
+        title: _curve_plot({name: curves[name] for name in names if name in curves}, *labels)
+        for title, (names, *labels) in plots.items()
+        if any(name in curves for name in names)
+    }
+
+
+def _curve_plot(curves: dict[str, Curve], xlabel: str, ylabel: str) -> str:
+    figure, axes = _figure()
+    for name, curve in curves.items():
+        kind = name.partition("_")[0]
+        colour = ANOMALOUS if kind == "pixel" else NORMAL
+        axes.plot(
+            curve.x, curve.y, color=colour, label={"pro": "regions"}.get(kind, f"{kind}s"), linewidth=1.8
+        )
+        if kind == "pro":
+            axes.axvspan(0, FPR_LIMIT, color="#000", alpha=0.05, linewidth=0)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, loc="lower left" if ylabel == "precision" else "lower right")
+    return _svg(figure)
+
+
+def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
+    """How the normalised scores of normal and anomalous images are spread about the threshold."""
+    figure, axes = _figure()
+    values, kinds = np.array(scores), np.array(labels)
+    edges = np.linspace(0, 1, 41).tolist()
+    for kind, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+        if (kinds == kind).any():
+            axes.hist(values[kinds == kind], edges, color=colour, alpha=0.65, label=name)
+    axes.axvline(0.5, color="#222", linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1), xlabel="normalised score (threshold at 0.5)", ylabel="images")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def history_plots(rows: Sequence[dict[str, float]]) -> dict[str, str]:
+    """A plot by epoch of each figure of training, with that of validation if there is one."""
+    names = sorted(
+        {name.partition("_")[2] for row in rows for name in row if name.startswith(("train_", "val_"))}
+    )
+    plots = {
+        name: _history_plot(rows, {"training": f"train_{name}", "validation": f"val_{name}"})
+        for name in names
+    }
+    return {
+        name.replace("_", " "): plot
+        for name, plot in sorted(plots.items(), key=lambda item: item[0] != "loss")
+    }
+
+
+def _history_plot(rows: Sequence[dict[str, float]], columns: dict[str, str]) -> str:
+    figure, axes = _figure()
+    for (label, column), colour in zip(columns.items(), (NORMAL, ANOMALOUS), strict=True):
+        points = [(row["epoch"] + 1, row[column]) for row in rows if column in row]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), color=colour, marker="." if len(rows) < 40 else None, label=label
+            )
+    axes.set(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def picture_uri(pixels: Pixels) -> str:
+    """A picture as a data URI, made smaller if it is large."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#000", alpha=0.08, linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "vtadl"}):  # the same page from the same figures
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

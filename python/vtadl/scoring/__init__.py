@@ -1,0 +1,1 @@
+"""From the likelihood of patches to scores, maps and thresholds."""

@@ -1,0 +1,117 @@
+"""From scores to decisions: thresholds that normal images seldom exceed."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
+from vtadl.common.ranges import LARGEST
+from vtadl.scoring.scorer import Scores
+
+PIXELS_OF_AN_IMAGE = 64  # rows and columns of the grid at which a map is sampled
+
+
+class Threshold(FullPrecisionModule):
+    """The score that a new normal one exceeds with a chosen probability; kept in the checkpoint.
+
+    Of n normal scores it is the k-th smallest, k = n + 1 - floor(rate * (n + 1)): a further score of the same
+    kind exceeds it with probability 1 - k / (n + 1) at most (Vovk et al., "Algorithmic Learning in a Random
+    World", 2005). Where n < 1 / rate - 1 that would take more scores than there are. The threshold is then
+    the largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
+    """
+
+    @full_precision()
+    def __init__(self) -> None:
+        super().__init__()
+        self.value: Tensor
+        self.median: Tensor
+        self.count: Tensor
+        self.false_alarm_rate: Tensor
+        for name in ("value", "median", "false_alarm_rate"):
+            self.register_buffer(name, torch.tensor(math.nan))
+        self.register_buffer("count", torch.tensor(0))
+
+    def fit(self, scores: Tensor, rate: float) -> None:
+        """Takes the threshold from normal scores [n] and the wanted false-alarm rate."""
+        count = len(scores)
+        rank = min(count, count + 1 - math.floor(rate * (count + 1) + 1e-9))
+        self.value.copy_(scores.kthvalue(rank).values)
+        self.median.copy_(scores.median())
+        self.count.fill_(count)
+        self.false_alarm_rate.fill_(1 - rank / (count + 1))
+
+    def normalise(self, scores: Tensor) -> Tensor:
+        """Scores between 0 and 1, in the same order: 0.5 at the threshold and 0.25 at the normal median."""
+        spread = (self.value - self.median).clamp(min=1e-6)
+        distance = (scores - self.value) / spread
+        return 0.5 + 0.5 * distance / (1 + distance.abs())
+
+
+class Calibration(FullPrecisionModule):
+    """The thresholds of images and of pixels."""
+
+    def __init__(self, image_rate: float, pixel_rate: float) -> None:
+        super().__init__()
+        self.image_rate = image_rate
+        self.pixel_rate = pixel_rate
+        self.image = Threshold()
+        self.pixel = Threshold()
+
+    @torch.no_grad()
+    @in_full_precision
+    def fit(self, score: Callable[[Tensor], Scores], batches: Iterable[Tensor]) -> None:
+        """Takes both thresholds from batches [B, 3, H, W] of normal images that training has not seen."""
+        scores, pixels = [], []
+        for images in batches:
+            batch = score(images)
+            scores.append(batch.image)
+            pixels.append(sample_pixels(batch.map))
+        self.image.fit(torch.cat(scores), self.image_rate)
+        self.pixel.fit(torch.cat(pixels), self.pixel_rate)
+
+    def sentence(self) -> str:
+        """What the threshold of images promises, and what more would take."""
+        count, rate = int(self.image.count), self.image.false_alarm_rate.item()
+        promise = f"threshold: a new normal image exceeds it with a probability of {rate:.1%} at most"
+        if rate <= self.image_rate + 1e-6:
+            return promise
+        wanted = math.ceil(min(1 / self.image_rate, LARGEST) - 1e-9) - 1
+        lack = f"{self.image_rate:.1%} would take {wanted} validation images, of which there are {count}"
+        return f"{promise}; {lack}"
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Both thresholds with their false-alarm rates, as numbers."""
+        return {
+            kind: {name: buffer.item() for name, buffer in threshold.named_buffers()}
+            for kind, threshold in self.named_children()
+        }
+
+
+def sample_pixels(maps: Tensor) -> Tensor:
+    """The values of maps [B, 1, H, W] on a regular grid; neighbours in a smooth map say the same."""
+    rows, columns = (min(size, PIXELS_OF_AN_IMAGE) for size in maps.shape[-2:])
+    return F.interpolate(maps, (rows, columns), mode="nearest-exact").flatten()
+
+
+class Decisions(NamedTuple):
+    """Scores of a batch and what follows from them; maps are as large as the images."""
+
+    score: Tensor  # [B]
+    normalised_score: Tensor  # [B] in [0, 1], 0.5 at the threshold
+    anomalous: Tensor  # [B] bool
+    map: Tensor  # [B, H, W]
+    normalised_map: Tensor  # [B, H, W] in [0, 1], 0.5 at the threshold
+    mask: Tensor  # [B, H, W] bool
+
+
+@in_full_precision
+def decide(calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Decisions:
+    """Compares scores with the thresholds, their maps enlarged to images of `size` (height, width)."""
+    maps = F.interpolate(scores.map, size, mode="bilinear")[:, 0]
+    normalised = calibration.image.normalise(scores.image)
+    normalised_map = calibration.pixel.normalise(maps)
+    return Decisions(scores.image, normalised, normalised > 0.5, maps, normalised_map, normalised_map > 0.5)

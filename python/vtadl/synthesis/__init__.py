@@ -1,0 +1,1 @@
+"""Images that are made: textures, pieces of photographs, and anomalies."""

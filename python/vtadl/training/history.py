@@ -1,0 +1,47 @@
+"""The figures of each epoch of a training."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from vtadl.checkpoints import read_checkpoint
+from vtadl.common.files import atomic_path
+
+
+class History(Callback):
+    """Writes one row per epoch to a CSV file, and keeps the rows in the checkpoint.
+
+    A resumed run goes on where its checkpoint ends, and so does the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "learning_rate": rate, **figures}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as path, path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, dict.fromkeys(name for row in self.rows for name in row))
+                writer.writeheader()
+                writer.writerows(self.rows)
+
+
+def read_history(checkpoint: Path) -> list[dict[str, float]]:
+    """One row per epoch of a checkpoint's run: all of them if the checkpoint lies in the run's folder."""
+    last = checkpoint.parent / "last.ckpt"
+    saved = read_checkpoint(last if last.exists() else checkpoint)
+    rows: list[dict[str, float]] = saved.get("callbacks", {}).get("History", {}).get("rows", [])
+    return rows

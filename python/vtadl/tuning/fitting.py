@@ -1,0 +1,50 @@
+"""Fitting the dictionary before the transformer is trained."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vtadl.data import Sample
+from vtadl.model import VTADL
+from vtadl.synthesis.backgrounds import pictures_like
+from vtadl.tuning.selection import BACKGROUND_PICTURES, choose_settings
+
+_WINDOWS = 400_000  # of the training images, at most
+
+log = logging.getLogger(__name__)
+
+
+def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
+    """Training images [N, 3, H, W], as many as the dictionary is fitted to."""
+    wanted = max(1, _WINDOWS // (grid[0] * grid[1]))
+    images: list[Tensor] = []
+    for batch in loader:
+        images.append(batch["image"])
+        wanted -= len(batch["image"])
+        if wanted <= 0:
+            break
+    return torch.cat(images)
+
+
+def fit_dictionary(
+    network: VTADL, images: Tensor, top_patches: int, smoothing: float, fixed: dict[str, Any]
+) -> None:
+    """Fits the network's dictionary to images [N, 3, H, W], with settings chosen but for the fixed ones."""
+    dictionary = network.dictionary
+    settings = choose_settings(dictionary, images, top_patches, smoothing, **fixed)
+    dictionary.describe(images, settings.descriptor)
+    components = dictionary.components_of(images)
+    background = None
+    if settings.background == "pictures":
+        background = dictionary.components_of(pictures_like(images, BACKGROUND_PICTURES))
+    dictionary.fit(components, settings, background=background)
+    network.open_gate()
+    log.info("dictionary: %s", settings)
+    print(
+        f"dictionary: {settings.descriptor}, {settings.positions} mixtures of {settings.components} "
+        f"components, floor {settings.min_std}, softness {settings.softness}, "
+        f"background {settings.background}"
+    )

@@ -1,0 +1,101 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from vtadl.cli.export import export
+from vtadl.detector import Detector
+from vtadl.errors import InputError
+from vtadl.scoring.thresholds import Decisions
+
+SIZES = [(1, 32, 32), (3, 32, 32), (2, 50, 71), (5, 20, 90)]
+
+
+@pytest.fixture(scope="module")
+def detector(trained):
+    return Detector.load(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run_onnx(trained, tmp_path_factory):
+    path = export(str(trained), "onnx", str(tmp_path_factory.mktemp("onnx") / "detector.onnx"))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(list(Decisions._fields), {"images": images.numpy()})
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("torch") / "detector.pt2"
+    return torch.export.load(export(str(trained), "torch", str(path)))
+
+
+def expect_parity(detector, images, outputs):
+    detections = detector.predict(images.permute(0, 3, 1, 2))
+    for name, output in zip(Decisions._fields, outputs, strict=True):
+        expected = np.stack([getattr(detection, name) for detection in detections])
+        assert output.shape == expected.shape, name
+        if output.dtype == bool:
+            assert np.array_equal(output, expected), name
+        else:
+            np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_onnx_runtime_decides_like_python(detector, run_onnx, size):
+    images = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+    expect_parity(detector, images, run_onnx(images))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_exported_program_decides_like_python(detector, exported, size):
+    images = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+    decisions = exported.module()(images)
+    assert tuple(decisions) == Decisions._fields
+    expect_parity(detector, images, [value.numpy() for value in decisions.values()])
+
+
+def test_the_exported_program_needs_no_operator_of_ours(exported):
+    called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
+    assert called
+    assert not [name for name in called if "vtadl" in name]
+
+
+def test_exported_detectors_know_their_background(trained_with_background):
+    folder = trained_with_background
+    assert torch.load(folder / "best.ckpt", weights_only=True)["state_dict"][
+        "network.dictionary.background_mu"
+    ].numel()
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    detector = Detector.load(folder, device="cpu")
+    session = onnxruntime.InferenceSession(export(str(folder), "onnx", str(folder / "detector.onnx")))
+    expect_parity(detector, images, session.run(list(Decisions._fields), {"images": images.numpy()}))
+    program = torch.export.load(export(str(folder), "torch", str(folder / "detector.pt2"))).module()
+    expect_parity(detector, images, [value.numpy() for value in program(images).values()])
+
+
+@pytest.mark.parametrize(("fit", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
+def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, fit, format, size):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": fit}
+    torch.save(checkpoint, tmp_path / "fit.ckpt")
+    path = export(str(tmp_path / "fit.ckpt"), format, str(tmp_path / "program"), size)
+    assert f"the detector was trained with fit={fit}" in capsys.readouterr().out
+    detector = Detector.load(tmp_path / "fit.ckpt", device="cpu")
+    for shape in [(2, *size)] if size else SIZES:
+        images = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8)
+        if format == "onnx":
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            outputs = session.run(list(Decisions._fields), {"images": images.numpy()})
+        else:
+            decisions = torch.export.load(path).module()(images)
+            outputs = [value.numpy() for value in decisions.values()]
+        expect_parity(detector, images, outputs)
+
+
+def test_a_program_of_tiles_is_for_images_of_one_size(trained, tmp_path):
+    torch.save(
+        torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "tiles"}, tmp_path / "tiles.ckpt"
+    )
+    with pytest.raises(InputError, match=r"fit=tiles is exported for images of one size: .*--image_size"):
+        export(str(tmp_path / "tiles.ckpt"))
+    with pytest.raises(InputError, match="image_size"):
+        export(str(tmp_path / "tiles.ckpt"), image_size=(0, 5))

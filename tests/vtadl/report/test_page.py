@@ -1,0 +1,79 @@
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from vtadl.cli import main
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# What a page knows of itself, written where --dump-dom shows it.
+PROBE = """<script>
+addEventListener("load", () => {
+  const shown = (image) => image.naturalWidth > 0 && image.getBoundingClientRect().width > 8;
+  document.body.dataset.pictures = document.images.length;
+  document.body.dataset.hidden = [...document.images].filter((image) => !shown(image)).length;
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    assert main(["report", str(trained)]) == 0
+    return trained / "report.html"
+
+
+def test_a_page_shows_figures_curves_pictures_and_settings(page):
+    text = page.read_text()
+    for part in (
+        "image AUROC",
+        "AUPRO",
+        "Per-region overlap",
+        "hole/00",
+        "image_size: 32",
+        "vtadl-ext",
+        "hole",
+    ):
+        assert part in text
+    assert len(re.findall("data:image/svg", text)) == 4 + 4  # scores and curves, terms of the loss
+    assert len(re.findall("data:image/jpeg", text)) == 4 * 3 * 4
+
+
+def test_a_page_needs_nothing_but_itself(page):
+    text = page.read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
+    assert "<script" not in text
+    assert "http" not in re.sub("data:[^\"']*", "", text)
+
+
+def test_names_of_files_cannot_write_into_the_page(trained, tmp_path):
+    from vtadl.metrics import Evaluation
+    from vtadl.report.page import DetectorResult, write_report
+    from vtadl.report.recorder import Record
+
+    thresholds = {kind: {"count": 9, "false_alarm_rate": 0.1} for kind in ("image", "pixel")}
+    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, {}, images=1, level=0.95)
+    result = DetectorResult("<b>parts</b>", evaluation, Record([0.1], [0]), thresholds)
+    text = write_report(tmp_path / "page.html", "title", [result]).read_text()
+    assert "<b>parts" not in text
+    assert "&lt;b&gt;parts" in text
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+def test_a_browser_shows_every_picture_without_an_error(page, tmp_path):
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.read_text().replace("</head>", f"{PROBE}</head>"))
+    quiet = ("gpu", "quic", "background-networking", "component-update", "sync")
+    options = [f"--disable-{name}" for name in quiet] + [
+        "--no-sandbox",
+        "--no-first-run",
+        "--enable-logging=stderr",
+    ]
+    command = [CHROMIUM, "--headless", *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([*command, probed.as_uri()], capture_output=True, text=True, timeout=120)
+    pictures = re.search(r'data-pictures="(\d+)" data-hidden="(\d+)"', done.stdout)
+    assert pictures is not None, done.stderr
+    assert int(pictures[1]) == page.read_text().count("<img ")
+    assert int(pictures[2]) == 0
+    assert "CONSOLE" not in done.stderr, done.stderr

@@ -1,0 +1,193 @@
+import pytest
+import torch
+
+from vtadl.density import PredictedMixture
+from vtadl.images.smoothing import smooth
+from vtadl.model import Prediction
+from vtadl.scoring.scorer import AnomalyScorer
+from vtadl.scoring.statistics import Moments, largest_mean
+from vtadl_ext import MixtureHead
+
+
+def predict(reconstruction: torch.Tensor | None) -> Prediction:
+    empty = torch.empty(0)
+    return Prediction(reconstruction, empty, PredictedMixture(MixtureHead(1, 1, 1), empty))
+
+
+def test_moments_of_batches_are_those_of_all_values():
+    values = torch.randn(100, 2) * torch.tensor([3.0, 0.1]) + torch.tensor([50.0, -1.0])
+    moments = Moments(2)
+    moments.reset()
+    for batch in values.split([1, 40, 59]):
+        moments.update(batch)
+    expected = (values - values.mean(0)) / values.std(0, correction=0)
+    torch.testing.assert_close(moments.standardise(values), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_pooled_moments_are_those_of_all_places():
+    values = torch.randn(100, 3, 4) * torch.rand(3, 4) + torch.rand(3, 4)
+    moments = Moments(3, 4)
+    moments.reset()
+    moments.update(values)
+    expected = (values - values.mean()) / values.std(correction=0)
+    torch.testing.assert_close(moments.standardise(values, pooled=2), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_before_any_normal_image_scores_are_plain():
+    values = torch.randn(4, 2)
+    torch.testing.assert_close(Moments(2).standardise(values), values)
+
+
+def make_scorer(grid, size, images, predictions, nll, **options) -> AnomalyScorer:
+    scorer = AnomalyScorer(grid, size, top_patches=1, **options)
+    scorer.reset()
+    for part in (slice(0, 20), slice(20, None)):
+        scorer.update(images[part], predict(predictions[part]), nll[part])
+    scorer.finish()
+    return scorer
+
+
+def standardise(values):
+    return (values - values.mean(0)) / values.std(0, correction=0)
+
+
+def test_scores_are_the_mean_of_standardised_terms():
+    images, reconstructions = torch.rand(50, 3, 16, 16), torch.rand(50, 3, 16, 16)
+    nll = torch.randn(50, 2, 2)
+    options = {"terms": ["mse", "nll"], "normalised": False, "smoothing": 0.0}
+    scorer = make_scorer((2, 2), (16, 16), images, reconstructions, nll, **options)
+    scores = scorer(images, predict(reconstructions), nll)
+    mse = (images - reconstructions).square().mean((1, 2, 3))
+    expected = (standardise(mse) + standardise(nll.flatten(1).amax(1))) / 2
+    torch.testing.assert_close(scores.image, expected, atol=1e-4, rtol=1e-4)
+    assert scores.map.shape == (50, 1, 16, 16)
+    assert scores.map.mean().item() == pytest.approx(0, abs=1e-3)
+
+
+def test_a_normalised_place_is_compared_with_normal_images_there():
+    images = torch.rand(50, 3, 16, 16)
+    nll = torch.randn(50, 2, 2) * torch.tensor([[1.0, 100.0], [1.0, 1.0]])
+    options = {"terms": ["nll"], "smoothing": 0.0}
+    unusual = nll.mean(0, keepdim=True).clone()
+    unusual[0, 0, 1], unusual[0, 1, 0] = 40.0, 20.0  # little beside the spread there, and much
+    for normalised, place in ((True, (1, 0)), (False, (0, 1))):
+        scorer = make_scorer((2, 2), (16, 16), images, images, nll, normalised=normalised, **options)
+        anomaly_map = scorer(images[:1], predict(images[:1]), unusual).map
+        row, column = divmod(anomaly_map.flatten().argmax().item(), 16)
+        assert (row // 8, column // 8) == place
+        if normalised:
+            assert scorer(images, predict(images), nll).image.std() < 2
+
+
+def test_reconstruction_counts_where_it_tells_made_anomalies_and_not_where_it_does_not():
+    images, nll = torch.rand(40, 3, 16, 16), torch.randn(40, 2, 2)
+    poor = predict(images + 0.5 * torch.randn_like(images))
+    masks = torch.zeros(40, 1, 16, 16)
+    masks[..., :8, :8] = 1
+    for told_by_reconstruction in (True, False):
+        scorer = AnomalyScorer((2, 2), (16, 16), normalised=False, top_patches=1)
+        scorer.reset()
+        good = predict(images + 0.1 * torch.randn_like(images))
+        scorer.update(images, good if told_by_reconstruction else poor, nll)
+        shifted = nll if told_by_reconstruction else nll + 10 * masks[:, 0, ::8, ::8]
+        scorer.update_anomalous(images, poor, shifted, masks)
+        separation = scorer.finish()
+        assert separation is not None
+        assert separation > 0.7
+        assert (scorer.weights[1:].sum() > 0) == told_by_reconstruction
+
+
+def test_reconstruction_does_not_count_where_it_tells_images_but_spoils_maps():
+    images, masks = torch.rand(40, 3, 16, 16), torch.zeros(40, 1, 16, 16)
+    masks[..., :8, :8] = 1
+    nll = torch.randn(40, 2, 2)
+    scorer = AnomalyScorer((2, 2), (16, 16), normalised=False, top_patches=1, smoothing=0.0)
+    scorer.reset()
+    scorer.update(images, predict(images + 0.1 * torch.randn_like(images)), nll)
+    elsewhere = predict(images + 0.5 * (1 - masks) * torch.randn_like(images))
+    scorer.update_anomalous(images, elsewhere, nll + 3 * masks[:, 0, ::8, ::8], masks)
+    scorer.finish()
+    assert scorer.weights.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("aligned", "count", "normalised"), [(True, 20, True), (True, 6, False), (False, 20, False)]
+)
+def test_places_are_normalised_for_aligned_objects_with_enough_held_out_images(aligned, count, normalised):
+    images, nll = torch.rand(count, 3, 16, 16), torch.randn(count, 2, 2)
+    scorer = AnomalyScorer((2, 2), (16, 16))
+    scorer.reset(aligned)
+    scorer.update(images, predict(images), nll)
+    scorer.finish()
+    assert scorer.normalised == normalised
+
+
+def test_an_unlikely_patch_lights_up_its_place_in_the_map():
+    images, nll = torch.rand(4, 3, 16, 32), torch.randn(4, 2, 4)
+    scorer = AnomalyScorer((2, 4), (16, 32), ["nll"], False, smoothing=1.0)
+    scorer.reset()
+    scorer.update(images, predict(images), nll)
+    scorer.finish()
+    nll = torch.zeros(1, 2, 4)
+    nll[0, 1, 2] = 10.0
+    anomaly_map = scorer(images[:1], predict(images[:1]), nll).map
+    row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
+    assert (row // 8, column // 8) == (1, 2)
+
+
+def test_a_changed_square_lights_up_in_the_reconstruction_terms():
+    image = torch.rand(1, 3, 32, 32)
+    reconstruction = image.clone()
+    reconstruction[..., 20:28, 4:12] = 1 - reconstruction[..., 20:28, 4:12]
+    for term in ("mse", "dissimilarity"):
+        scorer = AnomalyScorer((4, 4), (32, 32), [term], False, smoothing=2.0)
+        anomaly_map = scorer(image, predict(reconstruction), torch.zeros(1, 4, 4)).map
+        row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
+        assert 20 <= row < 28
+        assert 4 <= column < 12
+
+
+def test_smoothing_keeps_a_constant_image_and_spreads_a_point():
+    torch.testing.assert_close(smooth(torch.ones(1, 1, 9, 5), 2.0), torch.ones(1, 1, 9, 5))
+    point = torch.zeros(1, 1, 33, 33)
+    point[..., 16, 16] = 1
+    spread = smooth(point, 2.0)
+    offsets = torch.arange(33.0) - 16
+    assert spread.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (spread.sum(-1).flatten() * offsets.square()).sum().item() == pytest.approx(4, rel=0.05)
+
+
+def test_largest_mean_takes_all_values_when_there_are_few():
+    values = torch.tensor([[1.0, 2.0, 6.0]])
+    assert largest_mean(values, 2).item() == 4
+    assert largest_mean(values, 10).item() == 3
+
+
+def test_what_moments_have_seen_is_judged_by_the_others():
+    values, others = torch.randn(6, 3, 4), Moments(3, 4)
+    moments = Moments(3, 4)
+    for each, some in ((moments, values), (others, values[1:])):
+        each.reset()
+        each.update(some)
+    judged = moments.standardise_places(values, 2, seen=True)[0]
+    torch.testing.assert_close(judged, others.standardise_places(values[0], 2))
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_scores_of_the_nll_alone_need_no_reconstruction(normalised):
+    images, nll = torch.rand(50, 3, 16, 16), torch.randn(50, 2, 2)
+    options = {"terms": ["nll"], "normalised": normalised}
+    scorer = make_scorer((2, 2), (16, 16), images, torch.rand_like(images), nll, **options)
+    assert not scorer.reconstructs
+    expected = scorer(images, predict(torch.rand_like(images)), nll)
+    scores = scorer(images, predict(None), nll)
+    assert torch.equal(scores.image, expected.image)
+    torch.testing.assert_close(scores.map, expected.map)
+
+
+def test_whether_a_reconstruction_is_needed_is_known_after_loading():
+    states = {terms: AnomalyScorer((2, 2), (16, 16), terms).state_dict() for terms in (("nll",), ("mse",))}
+    scorer = AnomalyScorer((2, 2), (16, 16))
+    for terms, needed in ((("mse",), True), (("nll",), False)):
+        scorer.load_state_dict(states[terms])
+        assert scorer.reconstructs == needed
