@@ -1,1 +1,1 @@
-"""Timings of the operators against what users would take otherwise, on the machine that runs them."""
+"""Timings of the operators beside the alternatives that users have, on the machine that runs them."""

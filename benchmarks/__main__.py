@@ -1,4 +1,4 @@
-"""Measures the operators and their peers on this machine: a table here, and JSON and plots in a folder."""
+"""Measures the operators and their peers on this machine, prints a table, and writes JSON and plots."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     before: Report | None = arguments.compare
     level: Level = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
-    # What smoke runs is too small for several threads, which only wait for each other.
+    # The smoke cases are too small for several threads, which would only wait for each other.
     threads = 1 if arguments.smoke else arguments.threads
     for report in run(arguments.operators, level, arguments.device, threads):
         if not arguments.smoke:
@@ -45,20 +45,20 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=torch.get_num_threads(), help="on the CPU (%(default)s)"
     )
     parser.add_argument(
-        "--compare", type=_results, metavar="JSON", help="say what changed since these results"
+        "--compare", type=_results, metavar="JSON", help="list what changed since these results"
     )
     level = parser.add_mutually_exclusive_group()
     level.add_argument(
         "--quick",
         action="store_true",
-        help="a few cases, each in its fullest mode and in fresh memory, in two minutes",
+        help="a few cases, each in the mode that computes the most and in fresh memory, in two minutes",
     )
-    level.add_argument("--smoke", action="store_true", help="every provider once, on next to nothing")
+    level.add_argument("--smoke", action="store_true", help="every provider once, on tiny inputs")
     return parser
 
 
 def _results(path: str) -> Report:
-    """Read at once: what is wrong with the file shall not come out after twenty minutes."""
+    """Reads the file at once, so that a fault in it is not reported after twenty minutes only."""
     try:
         return results.read(Path(path))
     except (OSError, ValueError) as error:

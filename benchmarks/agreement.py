@@ -1,4 +1,4 @@
-"""Whether a provider computes what the reference does."""
+"""Compares the results of a provider with those of the reference."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from benchmarks.case import GRADIENTS, Case, Mode
 
-# Numbers compared at once: fresh memory for more would take longer than comparing.
+# So many numbers are compared at once: fresh memory for more would take longer than the comparison.
 _BLOCK = 1 << 20
 _TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 
 
 def reference_outputs(case: Case, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The value in float64, then the gradients of all tensors."""
+    """The value, then the gradients of all tensors, in float64."""
     return GRADIENTS(case.reference, GRADIENTS.leaves([tensor.double() for tensor in tensors]))
 
 

@@ -6,22 +6,23 @@ from pathlib import Path
 
 import torch
 
-# Of glibc's malloc.h.
+# These parameters are those of glibc's malloc.h.
 _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = 1, -1, -4, -8
 
-# What results are written to. FRESH: the allocator as it comes, which returns large blocks to the kernel, so
-# that each result costs page faults. WARM: freed memory is kept, as PyTorch's own allocator does on GPUs.
+# The memory that results are written to. FRESH: the allocator has its defaults and returns large blocks to
+# the kernel, so that each result costs page faults. WARM: the allocator keeps freed memory, as PyTorch's own
+# does on GPUs.
 FRESH, WARM = "fresh", "warm"
 
-# For the environment, which glibc reads when a process starts. An aligned block that is freed has no room for
-# another, unless it unites with the remainders beside it, which caches of small blocks would keep apart.
+# glibc reads this variable when a process starts. A freed aligned block is too small for another one unless
+# it unites with the remainders beside it, and caches of small blocks would keep these apart.
 NO_CACHE_OF_SMALL_BLOCKS = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
 
 def keep_freed_memory(reserve: int) -> bool:
-    """For the rest of this process; says whether its allocator can.
+    """Makes the allocator keep freed memory for the rest of this process; returns whether it can.
 
-    `reserve` bytes are used once ahead of time, so that gaps between blocks are no new pages either.
+    `reserve` bytes are used once ahead of time, so that gaps between blocks cause no page faults either.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -34,14 +35,17 @@ def keep_freed_memory(reserve: int) -> bool:
 
 
 def return_freed_memory() -> None:
-    """To the kernel, where the allocator can."""
+    """Returns freed memory to the kernel if the allocator can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def limit_memory() -> None:
-    """To most of what is available: a provider that wants more gets an error, and the machine stays alive."""
+    """Limits this process to most of the available memory.
+
+    A provider that asks for more gets an error, and the machine stays alive.
+    """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is measured: cases of an operator, who computes them, and what is asked for."""
+"""Cases of an operator, the providers that compute them, and the modes that they are computed in."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.compilation import compiled
 
-# Tensors to a scalar.
+# A function from tensors to a scalar.
 Function = Callable[..., Tensor]
 
 OWN = "vtadl_ext"
@@ -18,13 +18,13 @@ OWN = "vtadl_ext"
 
 @dataclass
 class Mode:
-    """Which gradients a call computes beside the value."""
+    """The gradients that a call computes besides the value."""
 
     name: str
-    differentiated: slice  # of the tensors
+    differentiated: slice  # the tensors that get gradients
 
     def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors as a call takes them."""
+        """The tensors, detached; those to be differentiated require gradients."""
         leaves = [tensor.detach() for tensor in tensors]
         for leaf in leaves[self.differentiated]:
             leaf.requires_grad_()
@@ -52,9 +52,9 @@ class Provider:
     name: str
     function: Function
     compile: bool = False
-    modes: tuple[str, ...] | None = None  # None: all of them
+    modes: tuple[str, ...] | None = None  # None: all modes
     devices: tuple[str, ...] = ("cpu", "cuda")
-    package: str | None = None  # to be imported by `function`
+    package: str | None = None  # which `function` imports
 
     @property
     def installed(self) -> bool:
@@ -67,35 +67,35 @@ class Provider:
         return compiled(self.function) if self.compile else self.function
 
 
-# What runs a case: `make bench-smoke`, `--quick` too, or only the whole benchmark.
+# The level that a case belongs to: `make bench-smoke`, `--quick`, or the whole benchmark alone.
 Level = Literal["smoke", "quick", "full"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of an operator, as tensors, with the reference for its value and gradients."""
+    """Tensors of certain sizes for an operator, with the reference for its value and gradients."""
 
     name: str
     size: str
     build: Callable[[], tuple[Tensor, ...]]
     reference: Function
     providers: tuple[Provider, ...]
-    flops: Callable[[Mode], float]  # that the formula needs; a multiply-add is two
+    flops: Callable[[Mode], float]  # needed by the formula; a multiply-add counts as two
     modes: tuple[Mode, ...] = (FORWARD, GRADIENTS)
     dtype: torch.dtype = torch.float32
     level: Level = "full"
-    sweep: dict[str, int] | None = None  # what varies from case to case, and its value
-    threads: int | None = None  # None: all
+    sweep: dict[str, int] | None = None  # the quantity that varies from case to case, and its value
+    threads: int | None = None  # None: all threads
     devices: tuple[str, ...] = ("cpu", "cuda")
-    images: int = 0  # in a call, where images per second are of interest
+    images: int = 0  # in a call; 0 where images per second are not reported
 
     def tensors(self, device: torch.device) -> tuple[Tensor, ...]:
-        """The same numbers every time, on every device."""
+        """The tensors of the case: the same numbers every time, on every device."""
         torch.manual_seed(0)
         return tuple(tensor.to(device, self.dtype) for tensor in self.build())
 
 
 def thread_counts() -> list[int]:
-    """Powers of two up to all threads, and those."""
+    """Powers of two below the number of all threads, and that number."""
     most = torch.get_num_threads()
     return sorted({1 << i for i in range(most.bit_length())} | {most})

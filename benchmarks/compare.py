@@ -1,10 +1,10 @@
-"""What became faster or slower since other results."""
+"""Lists what became faster or slower since earlier results."""
 
 from typing import NamedTuple
 
 from benchmarks.results import Report, Result
 
-# Medians that are nearer than this may differ by where the memory happens to lie.
+# Medians that are closer than this may differ by the place of the memory alone.
 _LEAST_CHANGE = 0.05
 
 
@@ -17,7 +17,10 @@ class Change(NamedTuple):
 
 
 def changes(now: Report, before: Report) -> list[Change]:
-    """Those beyond noise, the largest first: medians more than 5 % apart, middle 60 % of times disjoint."""
+    """The changes beyond noise, the largest first.
+
+    A change is beyond noise if the medians are more than 5 % apart and the middle 60 % of times are disjoint.
+    """
     old = {(result.comparison, result.provider): result for result in before.results}
     found = []
     for result in now.results:

@@ -1,4 +1,4 @@
-"""`torch.compile` as all peers use it."""
+"""The settings of `torch.compile` for all peers."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -12,11 +12,11 @@ _backend = "inductor"
 
 
 def trace_only() -> None:
-    """From here on, in this process: operations are traced, but no code is generated."""
+    """Makes compilation in this process trace operations without generating code."""
     global _backend
     _backend = "aot_eager"
 
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """Compiled anew, for fixed shapes: what was compiled for other tensors does not count."""
+    """Compiles the function anew, for fixed shapes."""
     return torch.compile(function, dynamic=False, backend=_backend)

@@ -1,4 +1,4 @@
-"""What the results of a run depend on."""
+"""The conditions that the results of a run depend on."""
 
 import datetime
 import importlib.metadata
@@ -57,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """With a plus where files differ from it; none outside a clone."""
+    """The commit of the clone, with a plus if files differ from it; None outside a clone."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
     command += ["--exclude=*"]
     try:

@@ -1,4 +1,4 @@
-"""`gmm_nll` against other ways to the same number."""
+"""`gmm_nll` beside other implementations of the same likelihood."""
 
 import math
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ import vtadl_ext
 from benchmarks import sweeps
 from benchmarks.case import FORWARD, GRADIENTS, OWN, Case, Function, Mode, Provider
 
-# The chunks of samples that the float64 reference takes one by one have about so many elements N K D: fresh
-# memory for more would take longer than the computation.
+# The float64 reference takes the samples in chunks of about so many elements N K D: fresh memory for more
+# would take longer than the computation.
 _REFERENCE_ELEMENTS = 1 << 20
 
 
@@ -41,7 +41,7 @@ def _mixture_nll(x: Tensor, logits: Tensor, components: Distribution) -> Tensor:
 
 
 def keops(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
-    """For a shared mixture."""
+    """Serves a shared mixture."""
     import pykeops
     from pykeops.torch import LazyTensor
 
@@ -57,7 +57,7 @@ def keops(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
 
 
 def scikit_learn(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
-    """For a shared mixture, without gradients."""
+    """Serves a shared mixture, without gradients."""
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(len(logits), covariance_type="diag")
@@ -67,7 +67,7 @@ def scikit_learn(x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor) -> Tensor
 
 
 def tril(function: Function) -> Function:
-    """The function with full covariances in the place of diagonal ones."""
+    """The function with full covariances instead of diagonal ones."""
 
     def with_scale_tril(x: Tensor, logits: Tensor, mu: Tensor, scale_tril: Tensor) -> Tensor:
         return function(x, logits, mu, scale_tril=scale_tril)
@@ -89,7 +89,7 @@ TRIANGULAR = (
 )
 SHARED = (
     *SWEPT,
-    # Gradients take it as long as the eager reference: twelve seconds each time.
+    # Its gradients take as long as those of the eager reference: twelve seconds for each call.
     Provider("MixtureSameFamily", mixture_same_family, modes=("forward",)),
     Provider("KeOps", keops, package="pykeops"),
     Provider("scikit-learn", scikit_learn, modes=("forward",), devices=("cpu",), package="sklearn"),
@@ -113,7 +113,7 @@ def cases() -> list[Case]:
         *_sweeps(),
         _per_sample("smoke", 6, 3, 4, level="smoke"),
         _per_sample("smoke, full covariance", 6, 3, 2, full_covariance=True, level="smoke"),
-        # KeOps compiles for seconds, and for each gradient again.
+        # KeOps compiles for seconds, and again for each gradient.
         _case("smoke, shared", (6, 4), (3,), (3, 4), providers=SHARED, modes=(FORWARD,), level="smoke"),
         _case("smoke, per position", (3, 5, 4), (3, 5, 2), (5, 2, 4), level="smoke"),
     ]
@@ -165,7 +165,7 @@ def _case(
 
 
 def in_chunks(reference: Function, elements: int) -> Function:
-    """The reference on some samples at a time; all tensors of as many rows as `x` are split."""
+    """The reference on some samples at a time; all tensors with as many rows as `x` are split."""
 
     def chunked(x: Tensor, *parameters: Tensor) -> Tensor:
         rows = max(1, len(x) * _REFERENCE_ELEMENTS // elements)
@@ -184,8 +184,9 @@ def in_chunks(reference: Function, elements: int) -> Function:
 
 
 def _flops(elements: int, width: int, mode: Mode) -> float:
-    """Of each element the distance, its scaling, square and sum; then the gradients of x, mu and scale.
+    """The operations of a call.
 
+    Each element has a distance, its scaling, square and sum, and then the gradients of x, mu and scale.
     Exponentials are not counted. Full covariances scale by a row of a triangle, `width` / 2 multiply-adds.
     """
     forward = 3 + width

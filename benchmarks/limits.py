@@ -1,4 +1,4 @@
-"""What this machine can do at most, as measured."""
+"""The measured limits of this machine: memory bandwidth and arithmetic."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.timing import Schedule, time_in_turns
 
-Work = dict[str, tuple[Callable[[], object], float]]  # calls, and their bytes or operations
+Work = dict[str, tuple[Callable[[], object], float]]  # calls, with their bytes or operations
 
 
 def measure_limits(device: torch.device, schedule: Schedule) -> dict[str, float]:
@@ -24,9 +24,9 @@ def measure_limits(device: torch.device, schedule: Schedule) -> dict[str, float]
 
 
 def measure_bandwidth(device: torch.device, schedule: Schedule) -> dict[str, float]:
-    """Bytes per second read and written: of a machine that others share, they change within minutes.
+    """Bytes per second read and written, which change within minutes on a machine that others share.
 
-    Nothing where there is no memory left for that.
+    The result is empty if there is too little memory left for the measurement.
     """
     try:
         return _rates(_reading_and_writing(_numbers(device)), device, schedule)
@@ -35,7 +35,7 @@ def measure_bandwidth(device: torch.device, schedule: Schedule) -> dict[str, flo
 
 
 def _numbers(device: torch.device) -> Tensor:
-    """More than a cache holds."""
+    """A tensor that is larger than any cache."""
     return torch.ones(1 << (29 if device.type == "cuda" else 26), device=device)
 
 
@@ -55,5 +55,5 @@ def _rates(work: Work, device: torch.device, schedule: Schedule) -> dict[str, fl
 
 
 def least_seconds(read: float, written: float, flops: float, limits: dict[str, float]) -> float:
-    """What the work would take at the limits, with memory and arithmetic at the same time."""
+    """Seconds of the work at the limits, if memory and arithmetic overlap."""
     return max(read / limits["read"] + written / limits["write"], flops / limits["flops"])

@@ -1,4 +1,4 @@
-"""`linear_gmm_nll` against a linear layer and what computes the likelihood of its output."""
+"""`linear_gmm_nll` beside a linear layer followed by a likelihood of its output."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +12,7 @@ import vtadl_ext
 from benchmarks import gmm, sweeps
 from benchmarks.case import OWN, Case, Function, Mode, Provider
 
-# A head is trained on samples that are given.
+# The samples that a head is trained on get no gradient.
 GRADIENTS = Mode("gradients", slice(1, None))
 
 
@@ -74,7 +74,7 @@ def _case(name: str, samples: int, components: int, features: int, width: int, *
             samples * components * features,
         ),
         providers(components),
-        flops=lambda _: 6.0 * samples * rows * width,  # of the products, which are nearly all
+        flops=lambda _: 6.0 * samples * rows * width,  # of the products, which are nearly all operations
         modes=(GRADIENTS,),
         **options,
     )

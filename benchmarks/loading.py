@@ -1,4 +1,4 @@
-"""`python -m benchmarks.loading`: whether reading image files keeps up with the detector on this machine."""
+"""`python -m benchmarks.loading` measures whether reading image files keeps up with the detector."""
 
 import argparse
 import tempfile
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=192, help="of each kind (%(default)s)")
     parser.add_argument("--sides", type=int, nargs="+", default=[512, 1024], help="of the files, in pixels")
     parser.add_argument("--workers", type=int, default=2, help="processes that read (%(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="next to nothing, only to see that it runs")
+    parser.add_argument("--smoke", action="store_true", help="a few tiny files, only to see that it runs")
     options = parser.parse_args()
     if options.smoke:
         options.images, options.sides, options.workers = 4, [32], 0
@@ -56,7 +56,7 @@ def write_photographs(folder: Path, suffix: str, side: int, count: int) -> None:
 
 
 def measure(folder: Path, sizes: Sizes, workers: int) -> list[float]:
-    """Images per second of what `RATES` names; training and predicting take images from memory first."""
+    """Images per second for each name in `RATES`; training and predicting take images from memory first."""
     module = detector(sizes, torch.float32, torch.device("cpu"))
     loaders = [_loader(folder, module.network.image_size, workers, cache_gb) for cache_gb in (0.0, 1.0)]
     reading, kept = (partial(_images, loader) for loader in loaders)

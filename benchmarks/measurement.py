@@ -19,7 +19,7 @@ from benchmarks.timing import SWEEP_SCHEDULE, Call, Schedule, Times, time_in_tur
 # Peers that take longer are timed in the first regime only.
 _SLOW_SECONDS = 0.5
 
-# Results without times, with the calls that are to be timed.
+# Results without times, with the calls to be timed.
 Checked = list[tuple[Result, Call | None]]
 Known = dict[str, dict[str, float]]  # seconds of a call of each mode and provider
 
@@ -27,7 +27,7 @@ Known = dict[str, dict[str, float]]  # seconds of a call of each mode and provid
 def measure_case(
     operator: str, case: Case, device: torch.device, schedule: Schedule, regimes: Iterable[str]
 ) -> list[Result]:
-    """A result for each regime, mode and provider. Memory is measured before any is kept."""
+    """A result for each regime, mode and provider. Peaks are measured before the allocator keeps memory."""
     checked = _check_all(operator, case, case.tensors(device), device)
     checked, known = _with_memory(checked, device)
     results: list[Result] = []
@@ -45,7 +45,7 @@ def measure_case(
 
 
 def blank_result(operator: str, case: Case, mode: Mode) -> Result:
-    """What is known before anything has run, but for the regime and the provider."""
+    """The result as it is known before anything has run, without the regime and the provider."""
     return Result(
         operator=operator,
         case=case.name,
@@ -62,7 +62,7 @@ def blank_result(operator: str, case: Case, mode: Mode) -> Result:
 
 
 def message_of(error: BaseException) -> str:
-    """The type and the first line."""
+    """The type of an error and the first line of its message."""
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
 
@@ -96,7 +96,7 @@ def _check(blank: Result, provider: Provider, mode: Mode, call: Call, reference:
         outputs = call()
         if outputs[0].is_cuda:
             torch.cuda.synchronize()
-    except Exception as error:  # whatever a library raises: the others shall still be timed
+    except Exception as error:  # libraries raise errors of any type, and the others are still timed
         return replace(blank, status="failed", detail=message_of(error))
     seconds = time.monotonic() - start
     difference = error_of(outputs, reference, mode)
@@ -110,7 +110,7 @@ def _with_memory(checked: Checked, device: torch.device) -> tuple[Checked, Known
     known: Known = {}
     for result, call in checked:
         if call is not None:
-            with suppress(RuntimeError):  # it wants more memory than there is
+            with suppress(RuntimeError):  # the call needs more memory than there is
                 cost = cost_of(call, device)
                 known.setdefault(result.mode, {})[result.provider] = cost.seconds
                 result = replace(result, peak_bytes=cost.peak_bytes)

@@ -1,4 +1,4 @@
-"""What one call costs: its seconds, and its peak memory beyond what was there before it."""
+"""The cost of one call: its seconds, and its peak of memory above the memory in use before it."""
 
 import gc
 from collections.abc import Callable
@@ -10,18 +10,21 @@ import torch
 from benchmarks.allocator import return_freed_memory
 from benchmarks.timing import seconds_of
 
-_highest = 0  # excess that the kernel was made to forget
+_highest = 0  # the largest excess before the kernel's high-water mark was reset
 
 
 class Cost(NamedTuple):
-    """Of one call. Its memory is None where no high-water mark can be reset: elsewhere than on Linux."""
+    """The cost of one call; the peak is None except on Linux, which can reset the high-water mark."""
 
     seconds: float
     peak_bytes: int | None
 
 
 def cost_of(call: Callable[[], object], device: torch.device) -> Cost:
-    """Memory of the allocator on a GPU; on the CPU of this process, which first returns what is freed."""
+    """Measures a call: on a GPU the allocator's memory, on the CPU the memory of this process.
+
+    On the CPU the process first returns freed memory to the kernel.
+    """
     global _highest
     gc.collect()
     if device.type == "cuda":
@@ -41,7 +44,7 @@ def cost_of(call: Callable[[], object], device: torch.device) -> Cost:
 
 
 def highest_excess() -> int:
-    """Bytes by which this process was at most larger than it is now; 0 where the system does not say."""
+    """The most bytes by which this process has exceeded its present size; 0 where the system does not say."""
     try:
         return max(_highest, _status("VmHWM") - _status("VmRSS"))
     except OSError:

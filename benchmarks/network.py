@@ -1,4 +1,4 @@
-"""VT-ADL's network, with our operators and with what it would take without them."""
+"""The network of VT-ADL, with the operators of vtadl_ext and with the alternatives to them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from benchmarks.compilation import compiled
 from vtadl.density import DictionarySettings
 from vtadl.lightning_module import AnomalyDetector
 
-# Without noise, which would be other noise in float64.
+# The networks have no noise, because it would differ in float64.
 TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0, "features": 4}
 SMALL = {"image_size": 128, "patch_size": 8, "noise_std": 0}
 WIDE = {
@@ -42,7 +42,7 @@ PAPER = {
     "components": 150,
 }
 
-Sizes = tuple[tuple[str, Any], ...]  # of a network, as the key of a cache
+Sizes = tuple[tuple[str, Any], ...]  # settings of a network, as the key of a cache
 
 
 def as_key(sizes: Mapping[str, Any]) -> Sizes:
@@ -51,7 +51,7 @@ def as_key(sizes: Mapping[str, Any]) -> Sizes:
 
 @cache
 def detector(sizes: Sizes, dtype: torch.dtype, device: torch.device) -> AnomalyDetector:
-    """A detector in the type and on the device of what it is given."""
+    """A detector of the given dtype and device."""
     return deepcopy(_fitted(sizes)).to(device, dtype)
 
 
@@ -69,7 +69,7 @@ def _fitted(sizes: Sizes) -> AnomalyDetector:
     return module
 
 
-# Where the detector's parts call the operators.
+# The places where the detector's parts call the operators.
 _CALLS = (
     "vtadl.density.mixture.gmm_nll",
     "vtadl_ext.mixture_head.linear_gmm_nll",
@@ -79,7 +79,7 @@ _CALLS = (
 
 
 class _CompiledReferences:
-    """The operators alone: the rest of the network is the same for all."""
+    """The references of the operators, compiled; the rest of the network is the same for all providers."""
 
     def __init__(self) -> None:
         for call in _CALLS:
@@ -95,9 +95,9 @@ def network_case(
     further_tensors: Callable[[Tensor], Iterable[Tensor]] = lambda images: (),
     **options: Any,
 ) -> Case:
-    """A function of a detector and of images [B, 3, H, W], in one mode.
+    """A case of a function of a detector and of images [B, 3, H, W], in one mode.
 
-    By our operators, by the references, and by these compiled.
+    The providers are the operators of vtadl_ext, the references, and the compiled references.
     """
 
     def build() -> tuple[Tensor, ...]:
@@ -128,7 +128,7 @@ def network_case(
 
 
 def _with_operators(function: Function, operators: Callable[[], Any]) -> Function:
-    """The function with the operators of this library in the place of ours."""
+    """The function, with the calls of vtadl_ext's operators replaced by those of the given library."""
     library = cache(operators)
 
     def replaced(*tensors: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def _with_operators(function: Function, operators: Callable[[], Any]) -> Functio
 
 
 def _count_flops(call: Callable[[], object]) -> float:
-    """Of the products of matrices and the convolutions, which are all that counts here."""
+    """The operations of the matrix products and the convolutions in a call; others are not counted."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()

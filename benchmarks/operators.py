@@ -16,7 +16,10 @@ OPERATORS = {
 
 
 def cases_of(operator: str, level: Level) -> list[Case]:
-    """Those that run at this level: the whole has the quick ones too, which alone run in their last mode."""
+    """The cases that run at this level.
+
+    The full level includes the quick cases; at the quick level each case runs in its last mode alone.
+    """
     levels = ("quick", "full") if level == "full" else (level,)
     cases = [case for case in OPERATORS[operator].cases() if case.level in levels]
     return [replace(case, modes=case.modes[-1:]) for case in cases] if level == "quick" else cases

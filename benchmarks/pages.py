@@ -10,7 +10,7 @@ from vtadl.common.files import atomic_path
 ROOT = Path(__file__).parents[1]
 COMMITTED = Path(__file__).parent / "results"
 CHART = ROOT / "docs" / "pictures" / "speed.png"
-# What is written between the markers of each page.
+# The pages, and the functions that write the section between their markers.
 SECTIONS = {
     ROOT / "README.md": headlines.table,
     ROOT / "docs" / "benchmarks.md": full_tables.sections,

@@ -1,4 +1,4 @@
-"""VT-ADL's scores and maps of images with our operators, and with what they would take without them."""
+"""The scores and maps of VT-ADL, with the operators of vtadl_ext and with the alternatives to them."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -26,6 +26,6 @@ def _case(name: str, batch: int, sizes: Mapping[str, Any], **options: Any) -> Ca
 
 
 def _scores(sizes: Sizes, images: Tensor) -> Tensor:
-    """Of all images and all pixels, as one number to compare."""
+    """The scores of all images and all pixels, as one number to compare."""
     scores = detector(sizes, images.dtype, images.device).eval()(images)
     return scores.image.square().sum() + scores.map.square().mean()

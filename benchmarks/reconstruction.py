@@ -1,4 +1,4 @@
-"""`reconstruction_loss` against the sum of its terms."""
+"""`reconstruction_loss` beside the sum of its terms, each computed by a library."""
 
 from functools import partial
 from typing import Any, cast

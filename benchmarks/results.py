@@ -15,7 +15,7 @@ FILE = "results.json"
 _SCHEMA = 2
 
 Status = Literal["timed", "disagrees", "failed", "not installed", "too slow"]
-# What is timed: operator, case, mode, regime.
+# The key of a comparison between providers: operator, case, mode, regime.
 Comparison = tuple[str, str, str, str]
 
 
@@ -27,26 +27,25 @@ class Result:
     case: str
     size: str
     dtype: str
-    sweep: dict[str, int] | None  # what varies, and its value here
+    sweep: dict[str, int] | None  # the quantity that varies, and its value here
     threads: int
     mode: str
     regime: str
     provider: str
     status: Status
     detail: str = ""
-    error: float | None = None  # the largest relative one, of value and gradients
+    error: float | None = None  # the largest relative error of the value and the gradients
     quantiles: dict[str, float] | None = None  # seconds
     rounds: int = 0
-    few_rounds: bool = False  # because it is slow
-    first_call_seconds: float | None = None  # with compilation
+    few_rounds: bool = False  # fewer rounds than planned, because the call is slow
+    first_call_seconds: float | None = None  # including compilation
     peak_bytes: int | None = None
     read_bytes: int = 0  # inputs, once
     written_bytes: int = 0  # gradients, once
     flops: float = 0.0
-    images: int = 0  # in a call, where images per second are of interest
-    limits: dict[str, float] = field(
-        default_factory=dict
-    )  # as they were then, where they differ from the run's
+    images: int = 0  # in a call; 0 where images per second are not reported
+    # The limits at the time of this result; those of the run hold for the others.
+    limits: dict[str, float] = field(default_factory=dict)
     fraction_of_limit: float | None = None
     times_fastest_peer: float | None = None
 
@@ -65,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results of a run, and what they depend on."""
+    """All results of a run, and the conditions that they depend on."""
 
     environment: dict[str, Any]
     limits: dict[str, float]
@@ -79,11 +78,11 @@ class Report:
 
     @property
     def regimes(self) -> list[str]:
-        """In the order of the run: the last is the one that allocation disturbs least."""
+        """The regimes in the order of the run; allocation disturbs the last one least."""
         return [regime for regime in dict.fromkeys(result.regime for result in self.results) if regime]
 
     def comparisons(self, *, sweeps: bool = False) -> Iterator[tuple[Comparison, dict[str, Result]]]:
-        """What providers did in the same comparison, by name: of the cases or of the sweeps."""
+        """The results of each comparison by provider, either of the cases or of the sweeps."""
         groups: dict[Comparison, dict[str, Result]] = defaultdict(dict)
         for result in self.results:
             if (result.sweep is not None) == sweeps:
@@ -95,7 +94,7 @@ class Report:
 
 
 def derive(report: Report) -> Report:
-    """The report with the figures that compare a result with the limits and with the other providers."""
+    """Adds the figures that compare each result with the limits and with the other providers."""
     groups: dict[Comparison, list[Result]] = defaultdict(list)
     for result in report.results:
         groups[result.comparison].append(result)
@@ -131,7 +130,11 @@ def _as_json(report: Report) -> str:
 
 
 def read(path: Path) -> Report:
-    """Raises ValueError, which names the file, where that holds no results of this version."""
+    """Reads a report.
+
+    Raises:
+        ValueError: the file holds no results of this version; the message names it.
+    """
     try:
         fields = json.loads(path.read_text())
         if fields.pop("schema") != _SCHEMA:

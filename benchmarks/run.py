@@ -24,7 +24,7 @@ from benchmarks.operators import cases_of
 from benchmarks.results import Report, Result, derive
 from benchmarks.worker import Job
 
-# Idle threads of OpenBLAS, which scikit-learn uses, would spin and slow down whoever comes next.
+# scikit-learn uses OpenBLAS, whose idle threads would spin and slow down the next provider.
 _NO_SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "4"}
 
 P = ParamSpec("P")
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def run(operators: Sequence[str], level: Level, device: torch.device, threads: int) -> Iterator[Report]:
-    """Everything at this level, and what the results depend on: what there is of it, after each case."""
+    """Runs all cases of a level; after each case, yields the report of all results so far."""
     torch.set_num_threads(threads)
     with _fresh_compiler_cache():
         report = Report(environment(device, threads), in_child(device, worker.limits, device, threads, level))
@@ -51,7 +51,7 @@ def _jobs(operators: Sequence[str], level: Level, device: torch.device, threads:
 
 
 def _with_progress(jobs: Sequence[Job]) -> Iterator[Job]:
-    """A line for each job that is done, and below them how far the whole is."""
+    """Prints a line for each job that is done, and below them the progress of the run."""
     with Progress(console=Console(stderr=True)) as progress:
         whole = progress.add_task("benchmarks", total=len(jobs))
         for job in jobs:
@@ -65,14 +65,12 @@ def _with_progress(jobs: Sequence[Job]) -> Iterator[Job]:
 def _run(job: Job) -> list[Result]:
     try:
         return in_child(job.device, worker.measure, job)
-    except (
-        Exception
-    ) as error:  # the reference's own, or the end of the process: the other cases shall still run
+    except Exception as error:  # the reference failed, or the process ended: the other cases still run
         return [_failure(job, error)]
 
 
 def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function of the worker in a new process, but in this one if it uses a GPU.
+    """Calls a function of the worker in a new process, or in this one if it uses a GPU.
 
     Processes are forked from one that has imported everything and has computed nothing.
     """
@@ -88,7 +86,7 @@ def in_child(device: torch.device, function: Callable[P, T], *args: P.args, **kw
 
 
 def _failure(job: Job, error: Exception) -> Result:
-    """That the case could not run, as a failure of the operator."""
+    """A result that says that the case could not run, as a failure of the operator."""
     case = job.case()
     blank = blank_result(job.operator, case, case.modes[0])
     return replace(blank, provider=OWN, status="failed", detail=message_of(error))
@@ -96,7 +94,7 @@ def _failure(job: Job, error: Exception) -> Result:
 
 @contextmanager
 def _fresh_compiler_cache() -> Iterator[None]:
-    """An empty one, so that the first call of a compiled provider says what compilation costs."""
+    """An empty cache, so that the first call of a compiled provider includes its compilation."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmarks-") as folder,
         mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder),

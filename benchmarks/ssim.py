@@ -1,4 +1,4 @@
-"""`ssim` against the libraries for it."""
+"""`ssim` beside the libraries that compute it."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +25,7 @@ def torchmetrics_ssim(x: Tensor, y: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _, index = structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
-    return index[..., 5:-5, 5:-5].mean()  # its windows reach beyond the image
+    return index[..., 5:-5, 5:-5].mean()  # torchmetrics' windows reach beyond the image
 
 
 def kornia_ssim(x: Tensor, y: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ PROVIDERS = (
     Provider("fused-ssim", fused_ssim, package="fused_ssim", **_ONE_GRADIENT),
     Provider("fussim", fussim_ssim, package="fussim", **_ONE_GRADIENT),
 )
-# The others take seconds for an HD frame.
+# The remaining libraries take seconds for an HD frame.
 FOR_LARGE_IMAGES = tuple(p for p in PROVIDERS if p.name not in ("pytorch-msssim", "torchmetrics"))
 
 
@@ -106,12 +106,12 @@ def _case(name: str, *shape: int, **options: Any) -> Case:
 
 
 def image_pair(*shape: int) -> tuple[Tensor, Tensor]:
-    """Noise, and the same with more noise."""
+    """An image of noise, and the same image with more noise."""
     x = torch.rand(shape)
     return x, (x + 0.1 * torch.randn(shape)).clamp(0, 1)
 
 
 def flops(pixels: int, mode: Mode) -> float:
-    """Of the separable window over four statistics, and over the three or four maps of the gradients."""
+    """The operations of the separable window over four statistics, and over the maps of the gradients."""
     maps = {"forward": 4, "first gradient": 4 + 3, "gradients": 4 + 4}[mode.name]
     return pixels * maps * 2 * _TAPS * 2

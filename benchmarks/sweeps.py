@@ -1,4 +1,4 @@
-"""Sweeps of sizes, of the type and of the number of threads, around a base that all of them share."""
+"""Sweeps of sizes, of the dtype and of the number of threads, around a base that all of them share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from benchmarks.case import thread_counts
 
 THREADS = "threads"
 _BITS = "bits per number"
-# For a GPU such sizes are all the same: too small.
+# All these sizes are too small for a GPU.
 _ON_CPU: dict[str, Any] = {"devices": ("cpu",)}
 
 
 class Point(NamedTuple):
-    """The sizes of a case, and the keywords of a `Case` that make it a part of sweeps."""
+    """The sizes of a case, and the keywords that make a `Case` part of a sweep."""
 
     name: str
     sizes: dict[str, int]
@@ -22,7 +22,7 @@ class Point(NamedTuple):
 
 
 def around(sizes: Mapping[str, int], others: Mapping[str, Sequence[int]]) -> Iterator[Point]:
-    """The base of these sizes, then with `others` for each of them."""
+    """The base case of these sizes, then a case for each value in `others`, which replaces one size."""
     base = dict(sizes)
     yield Point(
         "base of the sweeps", base, {**_ON_CPU, "sweep": base | {_BITS: 32, THREADS: torch.get_num_threads()}}
@@ -33,7 +33,7 @@ def around(sizes: Mapping[str, int], others: Mapping[str, Sequence[int]]) -> Ite
 
 
 def around_types_and_threads(sizes: Mapping[str, int]) -> Iterator[Point]:
-    """The same base in bfloat16, and with fewer threads."""
+    """The base case in bfloat16, and with fewer threads."""
     base = dict(sizes)
     yield Point(f"{_BITS} = 16", base, {**_ON_CPU, "sweep": {_BITS: 16}, "dtype": torch.bfloat16})
     for threads in thread_counts()[:-1]:

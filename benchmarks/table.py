@@ -1,4 +1,4 @@
-"""Results for the terminal."""
+"""Tables of the results in the terminal."""
 
 import sys
 from itertools import groupby
@@ -25,7 +25,7 @@ _RIGHT = (
 
 
 def wide_console() -> Console:
-    """As wide as the terminal; wide enough for a table where the output goes to a file."""
+    """A console as wide as the terminal, or wide enough for a table if the output goes to a file."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
 

@@ -1,4 +1,4 @@
-"""Times of calls that take turns, so that what slows the machine down meets all of them."""
+"""Times of calls that take turns, so that a slowdown of the machine affects all of them."""
 
 import importlib.util
 import time
@@ -12,21 +12,21 @@ from torch.utils.benchmark import Timer
 Call = Callable[[], Any]
 Sampler = Callable[[], list[float]]
 
-# Samples of short calls are means over this many seconds.
+# A sample of a short call is a mean over this many seconds.
 _SAMPLE_SECONDS = 5e-3
-# Up to so many, an untimed call goes before each timed one: a virtual machine gives huge pages that were free
-# for a second back to its host, and the next call would pay for that.
+# An untimed call precedes each timed call that takes up to this many seconds: a virtual machine returns huge
+# pages that were free for a second to its host, and the next call would pay for that.
 _WARMED_SECONDS = 0.25
 _LEAST_ROUNDS = 3
 _LONG_SECONDS = 0.5
-# The least rounds do not hold for longer ones.
+# The least number of rounds does not apply to calls that take longer.
 _VERY_LONG_SECONDS = 1.0
 
 
 class Schedule(NamedTuple):
-    """How often each call is timed: fewer times where these take longer than so many seconds, but thrice.
+    """How often each call is timed: less often if that takes more than `seconds`, but at least three times.
 
-    What takes more than a second is not held to that.
+    The minimum does not apply to calls of more than a second.
     """
 
     rounds: int
@@ -38,11 +38,11 @@ SWEEP_SCHEDULE = Schedule(9, 0.2)
 
 
 class Times(NamedTuple):
-    """Seconds of a call, and how often it was timed."""
+    """Quantiles of the seconds of a call, and how often it was timed."""
 
     quantiles: dict[str, float]
     rounds: int
-    few: bool  # because it is slow
+    few: bool  # fewer rounds than planned, because the call is slow
 
 
 def time_in_turns(
@@ -51,9 +51,10 @@ def time_in_turns(
     schedule: Schedule,
     known: Mapping[str, float] | None = None,
 ) -> dict[str, Times | Exception]:
-    """Times of calls that have run before; of one that now fails, for want of memory perhaps, its error.
+    """Times calls that have run before.
 
-    `known` seconds of a very long call spare those that tell how long it takes.
+    The outcome of a call that now fails, perhaps for lack of memory, is its error.
+    The `known` seconds of a very long call replace the calls that would find out how long it takes.
     """
     known = known or {}
     outcomes: dict[str, Times | Exception] = {}
@@ -66,7 +67,7 @@ def time_in_turns(
             outcomes[name] = error
             continue
         turns = set(range(0, schedule.rounds, _stride(seconds, schedule)))
-        # The call that told how long it takes counts if that is long.
+        # The call that measured the duration counts as a sample if it is long.
         samples = [[seconds]] if seconds > _LONG_SECONDS else []
         timed[name] = sampler, turns - {0} if samples else turns, samples
     for turn in range(schedule.rounds):
@@ -80,21 +81,21 @@ def time_in_turns(
 
 
 def _seconds(call: Call, device: torch.device, known: float | None) -> float:
-    """What a call takes: what is known if that is very long, otherwise the better of two calls."""
+    """The seconds of a call: the known ones if they are many, otherwise the better of two calls."""
     if known is not None and known > _VERY_LONG_SECONDS:
         return known
     return min(seconds_of(call, device) for _ in range(2))
 
 
 def _stride(seconds: float, schedule: Schedule) -> int:
-    """Slow calls take every so manieth turn only, spread over the whole time."""
+    """The distance between the turns of a call: slow calls take few turns, spread over the whole time."""
     least = _LEAST_ROUNDS if seconds < _VERY_LONG_SECONDS else 1
     affordable = max(int(schedule.seconds / max(seconds, _SAMPLE_SECONDS)), least)
     return max(1, schedule.rounds // affordable)
 
 
 def seconds_of(call: Call, device: torch.device) -> float:
-    """Of one call, with all that it starts on a GPU."""
+    """Seconds of one call, including all work that it starts on a GPU."""
     start = time.perf_counter()
     call()
     if device.type == "cuda":
@@ -103,10 +104,10 @@ def seconds_of(call: Call, device: torch.device) -> float:
 
 
 def _sampler(call: Call, device: torch.device, seconds: float) -> Sampler:
-    """What takes samples of the seconds that a call takes, which is about so many."""
+    """A function that takes samples of the seconds of a call, which takes about `seconds`."""
     if device.type == "cuda":
         return _do_bench(call) if importlib.util.find_spec("triton") else lambda: _events(call)
-    if seconds > 10 * _SAMPLE_SECONDS:  # Timer would call twice more, to warm up
+    if seconds > 10 * _SAMPLE_SECONDS:  # Timer would make two more calls to warm up
         calls = 2 if seconds <= _WARMED_SECONDS else 1
         return lambda: [seconds_of(call, device) for _ in range(calls)][-1:]
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
@@ -125,7 +126,7 @@ def _do_bench(call: Call) -> Sampler:
 
 
 def _events(call: Call, calls: int = 5) -> list[float]:
-    """By CUDA events, each call with a cold L2 cache."""
+    """Seconds of calls by CUDA events, each with a cold L2 cache."""
     cache = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
     pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
     for start, end in pairs:

@@ -1,4 +1,4 @@
-"""A training step of VT-ADL with our operators, and with what it would take without them."""
+"""A training step of VT-ADL, with the operators of vtadl_ext and with the alternatives to them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -59,7 +59,7 @@ def _loss(sizes: Sizes, images: Tensor, *parameters: Tensor) -> Tensor:
 
 
 class _Step(nn.Module):
-    """The loss of a network: one module, because the loss uses parameters of the network too."""
+    """The loss of a network, as one module, because the loss also uses parameters of the network."""
 
     def __init__(self, network: VTADL) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Step(nn.Module):
 
 
 def _network(sizes: Sizes, images: Tensor) -> VTADL:
-    """In training mode, which changes nothing but the decoder's normalisation."""
+    """The network in training mode, which changes the decoder's normalisation alone."""
     network: VTADL = detector(sizes, images.dtype, images.device).network
     return network.train()
 

@@ -1,10 +1,10 @@
-"""What runs in a process of its own on the CPU, and in the one there is on a GPU."""
+"""The functions that run in a separate process for the CPU, and in the main process for a GPU."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch._inductor.compile_fx  # by the process that others are forked from, so that none of them needs to
+import torch._inductor.compile_fx  # once, in the process that the others are forked from
 
 from benchmarks.allocator import FRESH, WARM, keep_freed_memory, limit_memory
 from benchmarks.case import Case, Level
@@ -21,7 +21,7 @@ _LEAST_RESERVE = 1 << 28
 
 @dataclass(frozen=True)
 class Job:
-    """A case by its place among those of an operator, because functions do not travel between processes."""
+    """A case, named by its index, because the functions of a case cannot be sent to a process."""
 
     operator: str
     level: Level
@@ -45,7 +45,7 @@ def measure(job: Job) -> list[Result]:
 
 
 def _prepared_case(job: Job) -> Case:
-    # The cases of the sweep over threads depend on how many there are.
+    # The cases of the sweep over threads depend on the number of threads.
     torch.set_num_threads(job.threads)
     case = job.case()
     torch.set_num_threads(case.threads or job.threads)
@@ -60,11 +60,11 @@ def _prepared_case(job: Job) -> Case:
 
 
 def _regimes(job: Job) -> Iterator[str]:
-    """One after the other: once freed memory is kept there is no way back."""
+    """The regimes, in order: a process that keeps freed memory cannot return to the default."""
     if job.device.type == "cuda":
         yield WARM
         return
     yield FRESH
-    # Twice what a call needed at most, for there will be gaps.
+    # Twice the peak of a call leaves room for gaps.
     if job.level != "quick" and keep_freed_memory(2 * highest_excess() + _LEAST_RESERVE):
         yield WARM

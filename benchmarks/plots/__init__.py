@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Plots of a run."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""How much longer the peers take."""
+"""Plots of how much longer the peers take."""
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def ratios(report: Report, operator: str) -> Figure | None:
 
 
 def _places(rows: Rows) -> dict[tuple[str, str], float]:
-    """Where each bar is, with a gap between cases."""
+    """The position of each bar, with a gap between cases."""
     places: dict[tuple[str, str], float] = {}
     place, last = 0.0, None
     for case, provider in rows:
@@ -73,7 +73,7 @@ def _draw_bars(
 
 
 def _text(values: dict[str, float], unit: str = "") -> str:
-    """Of both regimes where there are two."""
+    """The text of a bar: the values of all regimes."""
     texts = [f"{value:.3g}{unit}" if value < 1000 else f"{value:.0f}{unit}" for value in values.values()]
     return texts[0] if len(texts) == 1 else f"{texts[0]}, warm {texts[1]}"
 

@@ -1,4 +1,4 @@
-"""How near the operators come to what the machine can do."""
+"""A plot of how close the operators come to the limits of the machine."""
 
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ def roofline(report: Report) -> Figure | None:
         yscale="log",
         xlabel="operations per byte that has to be moved",
         ylabel="operations per second",
-        title=f"How near to the limits of {report.machine}: value and gradients",
+        title=f"How close to the limits of {report.machine}: value and gradients",
     )
     _draw_roof(axis, report.limits, min(_intensity(point.own) for point in points))
     _number_points(axis, points)
@@ -46,7 +46,7 @@ def roofline(report: Report) -> Figure | None:
 
 
 def _points(report: Report) -> list[Point]:
-    """One for each case, in its fullest mode, which comes last."""
+    """A point for each case, in the mode that computes the most, which comes last."""
     points: dict[tuple[str, str], Point] = {}
     last_regime = report.regimes[-1]
     for (operator, case, _, regime), providers in report.comparisons():
@@ -76,7 +76,7 @@ def _draw_point(axis: Axes, point: Point, colour: str) -> None:
 
 
 def _number_points(axis: Axes, points: list[Point]) -> None:
-    """Numbers beside the points, one above the other where points are close, and the key to them."""
+    """Draws numbers beside the points, stacked where points are close, and the key to the numbers."""
     to_pixels, place = axis.transData.transform, axis.transData.inverted().transform
     pixels = {number: to_pixels((_intensity(p.own), _rate(p.own))) for number, p in enumerate(points, 1)}
     taken: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""How time and memory grow."""
+"""Plots of how time and memory grow."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from benchmarks.plots.style import colours
 from benchmarks.results import Report, Result
 from benchmarks.sweeps import THREADS
 
-# Results by provider, and by the values of what varies.
+# Results by provider, and by the values of the quantity that varies.
 Curves = dict[str, dict[int, Result]]
 
 
@@ -39,7 +39,7 @@ def scaling(report: Report, operator: str) -> Figure | None:
 
 
 def thread_scaling(report: Report) -> Figure | None:
-    """How many times faster than with one thread, for each operator."""
+    """The speed relative to one thread, for each operator."""
     operators = dict.fromkeys(result.operator for result in report.results)
     sweeps = {operator: _sweeps(report, operator).get(THREADS) for operator in operators}
     swept = {operator: curves for operator, curves in sweeps.items() if curves}
@@ -63,7 +63,7 @@ def thread_scaling(report: Report) -> Figure | None:
 
 
 def _sweeps(report: Report, operator: str) -> dict[str, Curves]:
-    """What was timed at more than one value, in the order of the values."""
+    """The quantities that were timed at more than one value, in the order of the values."""
     sweeps: dict[str, Curves] = {}
     for result in report.results:
         if result.operator == operator and result.regime == report.regimes[-1] and result.median:
