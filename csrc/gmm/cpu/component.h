@@ -9,13 +9,13 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// The parameters of a component, activated. Value: Lanes<T> where each sample
+// The activated parameters of a component. Value: Lanes<T> where each sample
 // has its own, T where all samples of a block share them. The steps from one
 // feature to the next are 0 where all features share a parameter.
 template <typename Value>
 struct Component {
   const Value* mean;
-  const Value* inverse_std;  // under kTril of the diagonal, and so the slope
+  const Value* inverse_std;  // under kTril, of the diagonal, like the slope
   const Value* slope;
   const Value* factor;  // [D, D], under kTril only
   const Value* log_det;
@@ -27,23 +27,30 @@ VTADL_HOST_INLINE Vector<T> vector_of(const Lanes<T>& lanes, int v) {
   return lanes.v[v];
 }
 template <typename T>
-VTADL_HOST_INLINE T vector_of(const T& value, int) {
-  return value;
+VTADL_HOST_INLINE Vector<T> vector_of(const T& value, int) {
+  return broadcast<Vector<T>>(value);
 }
 
-// Of feature d of the samples of one vector, without the logarithm.
+// The scale of feature d for the samples of one vector, without its logarithm.
 template <typename T, typename Value>
 VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale_of(
     const Component<Value>& c, int64_t d, int v) {
-  const auto of = [&](const Value* values) {
-    return Vector<T>{} + vector_of<T>(values[d * c.scale_step], v);
-  };
-  return {of(c.inverse_std), Vector<T>{}, of(c.slope)};
+  return {vector_of<T>(c.inverse_std[d * c.scale_step], v), Vector<T>{},
+          vector_of<T>(c.slope[d * c.scale_step], v)};
 }
 
-// Gradients of a component's parameters, that of a diagonal scale with respect
-// to log_std. Sum: Lanes<T> for each sample apart, Vector<T> for sums over the
-// samples. Null where they are not wanted.
+// The standardised residual of feature d for the samples of one vector.
+template <typename T, typename Value>
+VTADL_HOST_INLINE Vector<T> standardized(const Lanes<T>* x,
+                                         const Component<Value>& c, int64_t d,
+                                         int v) {
+  return gmm::standardize(x[d].v[v], vector_of<T>(c.mean[d * c.mean_step], v),
+                          vector_of<T>(c.inverse_std[d * c.scale_step], v));
+}
+
+// The gradients of a component's parameters; that of a diagonal scale is the
+// one with respect to log_std. Sum: Lanes<T> for each sample apart, Vector<T>
+// for sums over the samples. Null where they are not wanted.
 template <typename Sum>
 struct ComponentGrads {
   Sum* mean;
@@ -70,7 +77,7 @@ VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount], Vector<T>& to) {
   to += total_of<T, kCount>(values);
 }
 
-// From here on kCount is the number of vectors that count.
+// In the functions below kCount is the number of vectors that hold samples.
 
 template <typename T, int kCount, typename Value>
 VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
@@ -78,44 +85,40 @@ VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
                                              int64_t features) {
   Lanes<T> distance{};
   for (int64_t d = 0; d < features; ++d) {
-    const Value& mean = c.mean[d * c.mean_step];
-    const Value& inverse_std = c.inverse_std[d * c.scale_step];
     for (int v = 0; v < kCount; ++v) {
-      const auto z =
-          (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
+      const auto z = standardized<T>(x, c, d, v);
       distance.v[v] += z * z;
     }
   }
   return distance;
 }
 
+// Adds to the gradients, given that with respect to log N_k. Where that is 0
+// nothing is added, whatever the component holds.
 template <typename T, int kCount, typename Value, typename Sum>
-VTADL_HOST_INLINE void diagonal_grads(const Lanes<T>* x,
-                                      const Component<Value>& c,
-                                      int64_t features, const Lanes<T>& weight,
-                                      Lanes<T>* grad_x,
-                                      const ComponentGrads<Sum>& out) {
+VTADL_HOST_INLINE void add_diagonal_grads(const Lanes<T>* x,
+                                          const Component<Value>& c,
+                                          int64_t features,
+                                          const Lanes<T>& grad_log_normal,
+                                          Lanes<T>* grad_x,
+                                          const ComponentGrads<Sum>& out) {
   for (int64_t d = 0; d < features; ++d) {
-    const Value& mean = c.mean[d * c.mean_step];
-    const Value& inverse_std = c.inverse_std[d * c.scale_step];
-    Vector<T> mean_grad[kCount], scale_grad[kCount];
+    Vector<T> grad_mean[kCount], grad_log_std[kCount];
     for (int v = 0; v < kCount; ++v) {
-      const Vector<T> w = weight.v[v];
-      const auto z =
-          (x[d].v[v] - vector_of<T>(mean, v)) * vector_of<T>(inverse_std, v);
-      const auto pull = w * z;
-      // Without weight nothing counts, whatever the component holds.
-      mean_grad[v] =
-          select(w != 0, pull * vector_of<T>(inverse_std, v), Vector<T>{});
-      scale_grad[v] = select(w != 0, pull * z - w, Vector<T>{});
-      if (grad_x) grad_x[d].v[v] -= mean_grad[v];
+      const Vector<T> grad = grad_log_normal.v[v];
+      const auto part = gmm::feature_grad(grad, standardized<T>(x, c, d, v));
+      const auto inverse_std = vector_of<T>(c.inverse_std[d * c.scale_step], v);
+      grad_mean[v] =
+          select(grad != 0, part.standardized_mean * inverse_std, Vector<T>{});
+      grad_log_std[v] = select(grad != 0, part.log_std, Vector<T>{});
+      if (grad_x) grad_x[d].v[v] -= grad_mean[v];
     }
-    if (out.mean) add<T>(mean_grad, out.mean[d * out.mean_step]);
-    if (out.scale) add<T>(scale_grad, out.scale[d * out.scale_step]);
+    if (out.mean) add<T>(grad_mean, out.mean[d * out.mean_step]);
+    if (out.scale) add<T>(grad_log_std, out.scale[d * out.scale_step]);
   }
 }
 
-// From the gradients with respect to log_std to those of scale, `size` of them.
+// Turns `size` gradients with respect to log_std into those of scale.
 template <typename T, int kCount>
 VTADL_HOST_INLINE void chain_grads(ScaleParam param,
                                    const Component<Lanes<T>>& c, int64_t size,
@@ -128,16 +131,30 @@ VTADL_HOST_INLINE void chain_grads(ScaleParam param,
   }
 }
 
-// y = factor⁻¹·(x - mean), one vector of samples.
+// y = factor⁻¹·(x - mean) for one vector of samples.
 template <typename T, typename Value>
-VTADL_HOST_INLINE void whiten(const Lanes<T>* x, const Component<Value>& c,
-                              int64_t features, int v, Vector<T>* y) {
+VTADL_HOST_INLINE void solve_tril(const Lanes<T>* x, const Component<Value>& c,
+                                  int64_t features, int v, Vector<T>* y) {
   for (int64_t i = 0; i < features; ++i) {
     Vector<T> rest = x[i].v[v] - vector_of<T>(c.mean[i * c.mean_step], v);
     for (int64_t j = 0; j < i; ++j) {
       rest -= vector_of<T>(c.factor[i * features + j], v) * y[j];
     }
     y[i] = gmm::solve_row(rest, scale_of<T>(c, i, v).inverse_std);
+  }
+}
+
+// u = factor⁻ᵀ·y for one vector of samples.
+template <typename T, typename Value>
+VTADL_HOST_INLINE void solve_tril_transposed(const Component<Value>& c,
+                                             int64_t features, int v,
+                                             const Vector<T>* y, Vector<T>* u) {
+  for (int64_t i = features - 1; i >= 0; --i) {
+    Vector<T> rest = y[i];
+    for (int64_t j = i + 1; j < features; ++j) {
+      rest -= vector_of<T>(c.factor[j * features + i], v) * u[j];
+    }
+    u[i] = rest * vector_of<T>(c.inverse_std[i], v);
   }
 }
 
@@ -148,49 +165,44 @@ VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
   Lanes<T> distance{};
   for (int v = 0; v < kCount; ++v) {
     Vector<T> y[kMaxTrilFeatures];
-    whiten<T>(x, c, features, v, y);
+    solve_tril<T>(x, c, features, v, y);
     for (int64_t i = 0; i < features; ++i) distance.v[v] += y[i] * y[i];
   }
   return distance;
 }
 
+// As add_diagonal_grads(), for a Cholesky factor.
 template <typename T, int kCount, typename Value, typename Sum>
-VTADL_HOST_INLINE void tril_grads(const Lanes<T>* x, const Component<Value>& c,
-                                  int64_t features, const Lanes<T>& weight,
-                                  Lanes<T>* grad_x,
-                                  const ComponentGrads<Sum>& out) {
-  constexpr auto kDiagonal = ScaleParam::kStd;
-  // u = factor⁻ᵀ·y; y and u of all vectors.
-  Lanes<T> y[kMaxTrilFeatures], u[kMaxTrilFeatures];
+VTADL_HOST_INLINE void add_tril_grads(const Lanes<T>* x,
+                                      const Component<Value>& c,
+                                      int64_t features,
+                                      const Lanes<T>& grad_log_normal,
+                                      Lanes<T>* grad_x,
+                                      const ComponentGrads<Sum>& out) {
+  Vector<T> y[kCount][kMaxTrilFeatures], u[kCount][kMaxTrilFeatures];
   for (int v = 0; v < kCount; ++v) {
-    Vector<T> one[kMaxTrilFeatures];
-    whiten<T>(x, c, features, v, one);
-    for (int64_t i = features - 1; i >= 0; --i) {
-      Vector<T> rest = one[i];
-      for (int64_t j = i + 1; j < features; ++j) {
-        rest -= vector_of<T>(c.factor[j * features + i], v) * u[j].v[v];
-      }
-      u[i].v[v] = rest * vector_of<T>(c.inverse_std[i], v);
-      y[i].v[v] = one[i];
-    }
+    solve_tril<T>(x, c, features, v, y[v]);
+    solve_tril_transposed<T>(c, features, v, y[v], u[v]);
   }
   for (int64_t i = 0; i < features; ++i) {
-    Vector<T> pull[kCount];
+    Vector<T> grad_mean[kCount];
     for (int v = 0; v < kCount; ++v) {
-      const Vector<T> w = weight.v[v];
-      pull[v] = select(w != 0, w * u[i].v[v], Vector<T>{});
-      if (grad_x) grad_x[i].v[v] -= pull[v];
+      const Vector<T> grad = grad_log_normal.v[v];
+      grad_mean[v] = select(grad != 0, grad * u[v][i], Vector<T>{});
+      if (grad_x) grad_x[i].v[v] -= grad_mean[v];
     }
-    if (out.mean) add<T>(pull, out.mean[i * out.mean_step]);
+    if (out.mean) add<T>(grad_mean, out.mean[i * out.mean_step]);
     for (int64_t j = 0; out.scale && j <= i; ++j) {
-      Vector<T> grad[kCount];
+      Vector<T> grad_factor[kCount];
       for (int v = 0; v < kCount; ++v) {
-        const Vector<T> w = weight.v[v];
-        grad[v] = pull[v] * y[j].v[v];
-        if (i == j) grad[v] -= gmm::chain<kDiagonal>(w, scale_of<T>(c, i, v));
-        grad[v] = select(w != 0, grad[v], Vector<T>{});
+        const Vector<T> grad = grad_log_normal.v[v];
+        const auto part =
+            i == j ? gmm::tril_diagonal_grad(grad, grad_mean[v], y[v][j],
+                                             scale_of<T>(c, i, v))
+                   : gmm::tril_grad(grad_mean[v], y[v][j]);
+        grad_factor[v] = select(grad != 0, part, Vector<T>{});
       }
-      add<T>(grad, out.scale[i * features + j]);
+      add<T>(grad_factor, out.scale[i * features + j]);
     }
   }
 }

@@ -1,5 +1,5 @@
-// Few features, or many samples of one mixture: the passes over vectors of
-// samples.
+// The passes over vectors of samples: for few features, and for many samples of
+// one mixture.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "common/memory.h"
 #include "common/parallel.h"
 #include "gmm/cpu/parameters.h"
+#include "gmm/cpu/sums.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
@@ -30,48 +31,52 @@ gmm::LogSumExp<Vector<T>> log_sum_exp(const Lanes<T>* values, int64_t count,
 }
 
 template <typename T>
-VTADL_HOST_INLINE bool any_weight(const Lanes<T>& weight, int vectors) {
-  // Not a comparison: NaN counts, and -0 does no harm.
+VTADL_HOST_INLINE bool any_not_zero(const Lanes<T>& values, int vectors) {
+  // Bits are not compared as numbers: NaN counts, and -0 does no harm.
   IntOf<Vector<T>> bits{};
-  for (int v = 0; v < vectors; ++v) bits |= bits_of(weight.v[v]);
+  for (int v = 0; v < vectors; ++v) bits |= bits_of(values.v[v]);
   for (int i = 0; i < kLanes<T>; ++i) {
     if (bits[i] != 0) return true;
   }
   return false;
 }
 
-// Room for one block of samples.
+// What is kept of one block of samples.
 template <typename T>
-struct BlockRoom {
-  const Scratch<Lanes<T>> x, grad_x, log_pi, component, weight;
+struct BlockScratch {
+  const Scratch<Lanes<T>> x, grad_x;
+  // `log_pi` is later overwritten with the logits' gradients.
+  const Scratch<Lanes<T>> log_pi, component, grad_log_normal;
 
-  explicit BlockRoom(const GmmProblem& p)
+  explicit BlockScratch(const GmmProblem& p)
       : x(p.features),
         grad_x(p.features),
         log_pi(p.components),
         component(p.components),
-        weight(p.components) {}
+        grad_log_normal(p.components) {}
 };
 
+// The passes over one block of samples after another.
 template <typename Scalar, bool kTril>
-class LanePass {
+class BlockPass {
  public:
   using T = Accumulate<Scalar>;
 
-  explicit LanePass(const GmmProblem& p) : p_(p), room_(p) {}
+  explicit BlockPass(const GmmProblem& p) : p_(p), scratch_(p) {}
 
-  void begin(const Block<T>& block) {
+  void begin(const SampleBlock<T>& block) {
     vectors_ = block.vectors();
     gather<T, Scalar>(p_.x, Offsets<T>(block, p_.x_rows, p_.features), 0,
-                      p_.features, room_.x);
+                      p_.features, scratch_.x);
   }
 
   template <typename Parameters>
-  void forward(const GmmForward& out, const Block<T>& block,
+  void forward(const GmmForward& out, const SampleBlock<T>& block,
                Parameters& parameters) {
     with_constant(vectors_, [&](auto vectors) {
       for (int64_t k = 0; k < p_.components; ++k) {
-        write_log_normal<vectors>(parameters.component(k), room_.component[k]);
+        write_log_normal<vectors>(parameters.component(k),
+                                  scratch_.component[k]);
       }
     });
     if (p_.mixture != Mixture::kNone) {
@@ -81,72 +86,76 @@ class LanePass {
       scatter<T, T>(log_prob, 1, block, out.log_prob, 1, 0);
     }
     if (out.keeps_components) {
-      scatter<T, T>(room_.component, p_.components, block,
+      scatter<T, T>(scratch_.component, p_.components, block,
                     out.component_log_prob, p_.components, 0);
     }
   }
 
-  // What forward() has left, for a backward pass of its own.
-  void read_forward(const GmmBackward& in, const Block<T>& block) {
+  // Reads what forward() has written, for a backward pass without one.
+  void read_forward(const GmmBackward& in, const SampleBlock<T>& block) {
     if (p_.mixture == Mixture::kNone) return;
     read_log_pi(block);
     gather<T, T>(in.component_log_prob,
                  Offsets<T>(block, each_sample(), p_.components), 0,
-                 p_.components, room_.component);
+                 p_.components, scratch_.component);
   }
 
-  // The weights, and the logits' gradient.
-  void weigh(const GmmBackward& out, const Block<T>& block) {
+  // Computes the gradients with respect to log N_k, and writes those of the
+  // logits.
+  void differentiate_mixture(const GmmBackward& out,
+                             const SampleBlock<T>& block) {
     if (p_.mixture == Mixture::kNone) {
       gather<T, T>(out.grad, Offsets<T>(block, each_sample(), p_.components), 0,
-                   p_.components, room_.weight);
+                   p_.components, scratch_.grad_log_normal);
     } else {
-      weigh_mixture(out, block);
+      differentiate_log_prob(out, block);
     }
-    for (int64_t k = 0; k < p_.components; ++k) clear_weight(block, k);
+    for (int64_t k = 0; k < p_.components; ++k) clear_idle_lanes(block, k);
   }
 
-  void write_weight(const GmmBackward& out, const Block<T>& block) {
-    scatter<T, T>(room_.weight, p_.components, block, out.grad_log_normal,
-                  p_.components, 0);
+  void write_grad_log_normal(const GmmBackward& out,
+                             const SampleBlock<T>& block) {
+    scatter<T, T>(scratch_.grad_log_normal, p_.components, block,
+                  out.grad_log_normal, p_.components, 0);
   }
 
-  // Of weights written before.
-  void read_weight(const GmmBackward& in, const Block<T>& block, int64_t k) {
+  // Reads what write_grad_log_normal() has written.
+  void read_grad_log_normal(const GmmBackward& in, const SampleBlock<T>& block,
+                            int64_t k) {
     gather<T, T>(in.grad_log_normal,
                  Offsets<T>(block, each_sample(), p_.components), k, 1,
-                 room_.weight + k);
-    clear_weight(block, k);
+                 scratch_.grad_log_normal + k);
+    clear_idle_lanes(block, k);
   }
 
   void clear_grad_x() {
-    std::memset(room_.grad_x, 0, p_.features * sizeof(Lanes<T>));
+    std::memset(scratch_.grad_x, 0, p_.features * sizeof(Lanes<T>));
   }
 
   template <typename Value, typename Sum>
   void add_grads(int64_t k, const Component<Value>& component, bool grad_x,
                  const ComponentGrads<Sum>& out) {
-    const Lanes<T>& weight = room_.weight[k];
-    Lanes<T>* to = grad_x ? room_.grad_x.get() : nullptr;
+    const Lanes<T>& grad = scratch_.grad_log_normal[k];
+    Lanes<T>* to = grad_x ? scratch_.grad_x.get() : nullptr;
     with_constant(vectors_, [&](auto vectors) {
       if constexpr (kTril) {
-        tril_grads<T, vectors>(room_.x, component, p_.features, weight, to,
-                               out);
-      } else {
-        diagonal_grads<T, vectors>(room_.x, component, p_.features, weight, to,
+        add_tril_grads<T, vectors>(scratch_.x, component, p_.features, grad, to,
                                    out);
+      } else {
+        add_diagonal_grads<T, vectors>(scratch_.x, component, p_.features, grad,
+                                       to, out);
       }
     });
   }
 
-  // Gradients of x and of the parameters of each sample.
-  void write_grads(const GmmBackward& out, const Block<T>& block,
+  // Writes the gradients of x and of the parameters of each sample.
+  void write_grads(const GmmBackward& out, const SampleBlock<T>& block,
                    OwnParameters<Scalar>& parameters, const GradPlan& plan) {
     OwnGrads<Scalar> grads(out, plan, parameters.all());
     clear_grad_x();
     for (int64_t k = 0; k < p_.components; ++k) {
       const auto of_k = grads.begin(k);
-      if (has_weight(k)) {
+      if (has_grad(k)) {
         const auto component = parameters.component(k);
         add_grads(k, component, out.grad_x, of_k);
         if (!kTril && of_k.scale) chain_scale_grads(component, of_k.scale);
@@ -156,12 +165,14 @@ class LanePass {
     if (out.grad_x) write_grad_x(out, block);
   }
 
-  bool has_weight(int64_t k) const {
-    return any_weight(room_.weight[k], vectors_);
+  // Whether component k takes part in the gradients of any sample.
+  bool has_grad(int64_t k) const {
+    return any_not_zero(scratch_.grad_log_normal[k], vectors_);
   }
 
-  void write_grad_x(const GmmBackward& out, const Block<T>& block) {
-    scatter<T, T>(room_.grad_x, p_.features, block, out.grad_x, p_.features, 0);
+  void write_grad_x(const GmmBackward& out, const SampleBlock<T>& block) {
+    scatter<T, T>(scratch_.grad_x, p_.features, block, out.grad_x, p_.features,
+                  0);
   }
 
  private:
@@ -171,16 +182,16 @@ class LanePass {
     return rows;
   }
 
-  // log p(x|k).
   template <int kCount, typename Value>
   VTADL_HOST_INLINE void write_log_normal(const Component<Value>& component,
                                           Lanes<T>& to) const {
     const auto distance =
-        kTril ? tril_distance<T, kCount>(room_.x, component, p_.features)
-              : diagonal_distance<T, kCount>(room_.x, component, p_.features);
+        kTril
+            ? tril_distance<T, kCount>(scratch_.x, component, p_.features)
+            : diagonal_distance<T, kCount>(scratch_.x, component, p_.features);
     for (int v = 0; v < kCount; ++v) {
-      const auto log_det = Vector<T>{} + vector_of<T>(*component.log_det, v);
-      to.v[v] = gmm::log_normal(p_.features, log_det, distance.v[v]);
+      to.v[v] = gmm::log_normal(
+          p_.features, vector_of<T>(*component.log_det, v), distance.v[v]);
     }
   }
 
@@ -191,53 +202,54 @@ class LanePass {
     });
   }
 
-  // Of the lanes behind the last sample.
-  void clear_weight(const Block<T>& block, int64_t k) {
+  // The lanes behind the last sample have no gradients.
+  void clear_idle_lanes(const SampleBlock<T>& block, int64_t k) {
     for (int lane = block.count; lane < vectors_ * kLanes<T>; ++lane) {
-      room_.weight[k][lane] = 0;
+      scratch_.grad_log_normal[k][lane] = 0;
     }
   }
 
-  void read_log_pi(const Block<T>& block) {
+  void read_log_pi(const SampleBlock<T>& block) {
     gather<T, Scalar>(p_.logits,
                       Offsets<T>(block, p_.logits_rows, p_.components), 0,
-                      p_.components, room_.log_pi);
+                      p_.components, scratch_.log_pi);
     for (int v = 0; v < vectors_; ++v) {
-      const auto weights = log_sum_exp<T>(room_.log_pi, p_.components, v);
+      const auto logits_lse = log_sum_exp<T>(scratch_.log_pi, p_.components, v);
       for (int64_t k = 0; k < p_.components; ++k) {
-        room_.log_pi[k].v[v] = weights.log_softmax(room_.log_pi[k].v[v]);
+        auto& logit = scratch_.log_pi[k].v[v];
+        logit = logits_lse.log_softmax(logit);
       }
     }
   }
 
-  // log_prob; adds log π_k to the components under kLogSumExp.
+  // Returns log_prob; adds log π_k to the components under kLogSumExp.
   Vector<T> mix(int v) {
     if (p_.mixture == Mixture::kWeighted) return weighted_sum(v);
     for (int64_t k = 0; k < p_.components; ++k) {
-      const auto log_pi = room_.log_pi[k].v[v];
-      auto& component = room_.component[k].v[v];
-      component = select(log_pi == -INFINITY, log_pi, component + log_pi);
+      auto& component = scratch_.component[k].v[v];
+      component = gmm::joint_log_prob(scratch_.log_pi[k].v[v], component);
     }
-    return log_sum_exp<T>(room_.component, p_.components, v).total();
+    return log_sum_exp<T>(scratch_.component, p_.components, v).total();
   }
 
   Vector<T> weighted_sum(int v) const {
-    Vector<T> sum{}, total{};
+    Vector<T> sum{}, total_pi{};
     for (int64_t k = 0; k < p_.components; ++k) {
-      const auto pi = weight_of(k, v);
-      total += pi;
-      sum += select(pi == 0, Vector<T>{}, pi * room_.component[k].v[v]);
+      const auto pi = pi_of(k, v);
+      total_pi += pi;
+      sum += gmm::weighted_log_prob(pi, scratch_.component[k].v[v]);
     }
     const auto impossible = broadcast<Vector<T>>(-static_cast<T>(INFINITY));
-    return select(total == 0, impossible, sum);
+    return select(total_pi == 0, impossible, sum);
   }
 
-  Vector<T> weight_of(int64_t k, int v) const {
-    const auto log_pi = room_.log_pi[k].v[v];
+  Vector<T> pi_of(int64_t k, int v) const {
+    const auto log_pi = scratch_.log_pi[k].v[v];
     return select(log_pi == -INFINITY, Vector<T>{}, gmm::exponential(log_pi));
   }
 
-  void weigh_mixture(const GmmBackward& out, const Block<T>& block) {
+  void differentiate_log_prob(const GmmBackward& out,
+                              const SampleBlock<T>& block) {
     Lanes<T> log_prob[1], grad[1];
     const Offsets<T> samples(block, each_sample(), 1);
     gather<T, T>(out.log_prob, samples, 0, 1, log_prob);
@@ -251,48 +263,87 @@ class LanePass {
     for (int64_t k = 0; k < p_.components; ++k) {
       for (int v = 0; v < vectors_; ++v) {
         const auto part =
-            gmm::component_grad(p_.mixture, grad->v[v], weight_of(k, v),
-                                room_.component[k].v[v], log_prob->v[v]);
-        room_.weight[k].v[v] = part.log_normal;
-        room_.log_pi[k].v[v] = part.logit;
+            gmm::component_grad(p_.mixture, grad->v[v], pi_of(k, v),
+                                scratch_.component[k].v[v], log_prob->v[v]);
+        scratch_.grad_log_normal[k].v[v] = part.log_normal;
+        scratch_.log_pi[k].v[v] = part.logit;
       }
     }
     if (out.grad_logits) {
-      scatter<T, T>(room_.log_pi, p_.components, block, out.grad_logits,
+      scatter<T, T>(scratch_.log_pi, p_.components, block, out.grad_logits,
                     p_.components, 0);
     }
   }
 
   const GmmProblem& p_;
-  const BlockRoom<T> room_;
-  int vectors_ = 0;  // of the block that count
+  const BlockScratch<T> scratch_;
+  int vectors_ = 0;  // those that hold samples of the block
 };
 
-// The pass over samples that share nothing or little. Either pass may be null.
+// Either pass may be null.
 template <typename Scalar, bool kTril>
-void run_lanes(const GmmProblem& p, const GmmForward* forward,
-               const GmmBackward* backward, const GradPlan& plan) {
+void run_few_features(const GmmProblem& p, const GmmForward* forward,
+                      const GmmBackward* backward, const GradPlan& plan) {
   using T = Accumulate<Scalar>;
-  const int64_t cost = kBlock<T> * p.components * p.features;
-  parallel_for(
-      divide_up(p.samples, kBlock<T>), std::max<int64_t>(1, kGrain / cost),
-      [&](int64_t begin, int64_t end) {
-        LanePass<Scalar, kTril> pass(p);
-        OwnParameters<Scalar> parameters(p);
-        for (int64_t i = begin; i < end; ++i) {
-          const auto block = block_of_samples<T>(i * kBlock<T>, p.samples);
-          pass.begin(block);
-          parameters.begin(block);
-          if (forward) pass.forward(*forward, block, parameters);
-          if (!backward) continue;
-          if (!forward) pass.read_forward(*backward, block);
-          pass.weigh(*backward, block);
-          if (plan.any_summed()) pass.write_weight(*backward, block);
-          if (backward->grad_x || plan.any_own()) {
-            pass.write_grads(*backward, block, parameters, plan);
-          }
+  parallel_for(divide_up(p.samples, kBlockSamples<T>),
+               grain_of(kBlockSamples<T> * p.components * p.features),
+               [&](int64_t begin, int64_t end) {
+                 BlockPass<Scalar, kTril> pass(p);
+                 OwnParameters<Scalar> parameters(p);
+                 for (int64_t i = begin; i < end; ++i) {
+                   const auto block =
+                       block_of_samples<T>(i * kBlockSamples<T>, p.samples);
+                   pass.begin(block);
+                   parameters.begin(block);
+                   if (forward) pass.forward(*forward, block, parameters);
+                   if (!backward) continue;
+                   if (!forward) pass.read_forward(*backward, block);
+                   pass.differentiate_mixture(*backward, block);
+                   if (plan.any_summed())
+                     pass.write_grad_log_normal(*backward, block);
+                   if (backward->grad_x || plan.any_own()) {
+                     pass.write_grads(*backward, block, parameters, plan);
+                   }
+                 }
+               });
+}
+
+// The gradient of mu, or else of scale, from the gradients with respect to
+// log N_k that run_few_features() has written.
+template <typename Scalar, bool kTril>
+void sum_few_features(const GmmBackward& p, bool of_mu) {
+  using T = Accumulate<Scalar>;
+  const RowMap& map = of_mu ? p.mu.rows : p.scale.rows;
+  const Slabs slabs(p, map);
+  SummedGrad<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
+  SummedGrad<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
+  parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
+    BlockPass<Scalar, kTril> pass(p);
+    OwnParameters<Scalar> own(p);
+    SlabSums<Scalar> sums(p, mean, scale);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      sums.clear();
+      for_each_block<T>(slabs, map, unit, [&](const SampleBlock<T>& block) {
+        pass.begin(block);
+        own.begin(block);
+        for (int64_t k = 0; k < p.components; ++k) {
+          pass.read_grad_log_normal(p, block, k);
+          if (!pass.has_grad(k)) continue;
+          pass.add_grads(k, own.component(k), false, sums.component(k));
         }
       });
+      mean.write(unit, sums.mean());
+      scale.write(unit, sums.scale());
+    }
+  });
+  mean.finish();
+  scale.finish();
+}
+
+template <typename Scalar, bool kTril>
+void sum_few_features(const GmmBackward* p, const GradPlan& plan) {
+  if (plan.summed_mu) sum_few_features<Scalar, kTril>(*p, true);
+  if (plan.summed_scale) sum_few_features<Scalar, kTril>(*p, false);
 }
 
 }  // namespace

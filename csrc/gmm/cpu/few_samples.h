@@ -1,6 +1,5 @@
-// Many mixtures of many features, each of a few samples: one mixture after
-// another, activated once, in vectors of features. Sums over its samples stay
-// in registers.
+// The passes over one mixture of a few samples after another, in vectors of
+// features.
 #pragma once
 
 #include "gmm/cpu/parameters.h"
@@ -9,7 +8,7 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// The pass over one mixture after another.
+// The passes over one mixture after another, which is activated once.
 template <typename Scalar, ScaleParam kParam>
 class FewSamplesPass {
  public:
@@ -17,7 +16,7 @@ class FewSamplesPass {
 
   explicit FewSamplesPass(const GmmProblem& p)
       : p_(p),
-        rows_(p),
+        samples_(p),
         parameters_(p),
         count_(p.mu.rows.repeats),
         x_(count_ * p.features),
@@ -32,25 +31,27 @@ class FewSamplesPass {
       const Scalar* x = static_cast<const Scalar*>(p_.x) +
                         p_.x_rows.row(sample_[i]) * p_.features;
       std::copy_n(x, p_.features, x_ + i * p_.features);
-      rows_.prefetch_logits(sample_[i]);
+      samples_.prefetch_logits(sample_[i]);
     }
   }
 
   void forward(const GmmForward& out) {
     for (int64_t k = 0; k < p_.components; ++k) {
-      for (int64_t i = 0; i < count_; i += kInFlight) write_log_normals(k, i);
+      for (int64_t i = 0; i < count_; i += kSamplesInFlight) {
+        write_log_normals(k, i);
+      }
     }
     for (int64_t i = 0; i < count_; ++i) {
       T* row =
           static_cast<T*>(out.component_log_prob) + sample_[i] * p_.components;
       for (int64_t k = 0; k < p_.components; ++k) row[k] = at(k)[i];
-      rows_.finish_forward(out, sample_[i]);
+      samples_.finish_forward(out, sample_[i]);
     }
   }
 
   void backward(const GmmBackward& out) {
     for (int64_t i = 0; i < count_; ++i) {
-      const T* row = rows_.weigh(out, sample_[i]);
+      const T* row = samples_.differentiate_mixture(out, sample_[i]);
       for (int64_t k = 0; k < p_.components; ++k) at(k)[i] = row[k];
     }
     if (!out.grad_x && !out.grad_mu && !out.grad_scale) return;
@@ -64,89 +65,88 @@ class FewSamplesPass {
   }
 
  private:
-  static constexpr int kInFlight = 4;  // sums over features at a time
-
-  // Of component k, a number for each sample.
+  // A number of component k for each sample.
   T* at(int64_t k) const { return per_component_ + k * count_; }
 
-  // log p(x|k) of samples from `first` on.
+  // Writes log N_k of the samples from `first` on.
   void write_log_normals(int64_t k, int64_t first) const {
     const auto of_k = parameters_.component(k);
-    const T* x[kInFlight];
-    for (int j = 0; j < kInFlight; ++j) {
+    const T* x[kSamplesInFlight];
+    for (int j = 0; j < kSamplesInFlight; ++j) {
       x[j] = x_ + std::min(first + j, count_ - 1) * p_.features;
     }
-    Vector<T> distance[kInFlight] = {};
+    Vector<T> distance[kSamplesInFlight] = {};
     for_each_vector<T>(p_.features, [&](int64_t d, auto count) {
       const auto mean = load<T>(of_k.mean + d, count);
       const auto inverse_std = load<T>(of_k.inverse_std + d, count);
-      for (int j = 0; j < kInFlight; ++j) {
-        const auto z = (load<T>(x[j] + d, count) - mean) * inverse_std;
+      for (int j = 0; j < kSamplesInFlight; ++j) {
+        const auto z =
+            gmm::standardize(load<T>(x[j] + d, count), mean, inverse_std);
         distance[j] += z * z;
       }
     });
-    for (int j = 0; j < kInFlight && first + j < count_; ++j) {
+    for (int j = 0; j < kSamplesInFlight && first + j < count_; ++j) {
       at(k)[first + j] =
           gmm::log_normal(p_.features, *of_k.log_det, sum<T>(distance[j]));
     }
   }
 
-  // Those of component k, and its part of those of x.
+  // Writes the gradients of component k, and adds its part to those of x.
   void write_grads(const GmmBackward& out, int64_t k) {
     const auto of_k = parameters_.component(k);
     const int64_t offset = p_.mu.offset(mixture_, k);
-    const int64_t some = list_weighty(k);
+    const int64_t active = list_active(k);
     for_each_vector<T>(p_.features, [&](int64_t d, auto count) {
       const auto mean = load<T>(of_k.mean + d, count);
       const auto inverse_std = load<T>(of_k.inverse_std + d, count);
-      Vector<T> mean_grad{}, scale_grad{};
-      for (int64_t j = 0; j < some; ++j) {
-        const auto [weight, first] = weighty_[j];
-        const auto z = (load<T>(x_ + first + d, count) - mean) * inverse_std;
-        const auto pull = weight * z;
-        const auto of_mean = pull * inverse_std;
+      Vector<T> mean_sum{}, log_std_sum{};
+      for (int64_t j = 0; j < active; ++j) {
+        const auto [grad, first] = active_[j];
+        const auto z =
+            gmm::standardize(load<T>(x_ + first + d, count), mean, inverse_std);
+        const auto part = gmm::feature_grad(broadcast<Vector<T>>(grad), z);
+        const auto grad_mean = part.standardized_mean * inverse_std;
         T* grad_x = grad_x_ + first + d;
-        store<T>(grad_x, load<T>(grad_x, count) - of_mean, count);
-        mean_grad += of_mean;
-        scale_grad += pull * z - weight;
+        store<T>(grad_x, load<T>(grad_x, count) - grad_mean, count);
+        mean_sum += grad_mean;
+        log_std_sum += part.log_std;
       }
       if (out.grad_mu) {
-        store<T>(static_cast<Scalar*>(out.grad_mu) + offset + d, mean_grad,
+        store<T>(static_cast<Scalar*>(out.grad_mu) + offset + d, mean_sum,
                  count);
       }
       if (out.grad_scale) {
         const auto scale = parameters_.scale(k * p_.features + d, count);
-        const auto grad = gmm::chain<kParam>(scale_grad, scale);
-        store<T>(static_cast<Scalar*>(out.grad_scale) + offset + d, grad,
-                 count);
+        store<T>(static_cast<Scalar*>(out.grad_scale) + offset + d,
+                 gmm::chain<kParam>(log_std_sum, scale), count);
       }
     });
   }
 
-  // The samples with a weight of component k; returns how many they are.
-  // Without weight nothing counts, whatever the component holds.
-  int64_t list_weighty(int64_t k) {
-    int64_t some = 0;
+  // Lists the samples that component k has gradients of, and returns how many
+  // they are. Nothing is computed of the others: it may hold NaN.
+  int64_t list_active(int64_t k) {
+    int64_t active = 0;
     for (int64_t i = 0; i < count_; ++i) {
-      if (at(k)[i] != 0) weighty_[some++] = {at(k)[i], i * p_.features};
+      if (at(k)[i] != 0) active_[active++] = {at(k)[i], i * p_.features};
     }
-    return some;
+    return active;
   }
 
-  struct Weighty {
-    T weight;
+  struct ActiveSample {
+    T grad_log_normal;
     int64_t first;  // of its features
   };
 
   const GmmProblem& p_;
-  const RowPass<Scalar, kParam, true> rows_;
+  const SamplePass<Scalar, kParam, true> samples_;
   SharedParameters<Scalar> parameters_;
-  const int64_t count_;  // of samples of a mixture
+  const int64_t count_;  // samples of a mixture
   int64_t mixture_ = 0;
-  int64_t sample_[fewest_for_lanes(true)];
-  Weighty weighty_[fewest_for_lanes(true)];
-  // Copies: the rows of a mixture's samples lie so far apart that they would
-  // meet in the same few sets of the cache.
+  int64_t sample_[kManySamplesWithGrads];
+  ActiveSample active_[kManySamplesWithGrads];
+  // Samples are copied: the rows of a mixture's samples lie so far apart that
+  // they would meet in the same few sets of the cache.
   const Scratch<T> x_, grad_x_, per_component_;
 };
 
@@ -155,8 +155,7 @@ template <typename Scalar, ScaleParam kParam>
 void run_few_samples(const GmmProblem& p, const GmmForward* forward,
                      const GmmBackward* backward) {
   const RowMap& map = p.mu.rows;
-  const int64_t cost = map.repeats * p.components * p.features;
-  parallel_for(map.rows, std::max<int64_t>(1, kGrain / cost),
+  parallel_for(map.rows, grain_of(map.repeats * p.components * p.features),
                [&](int64_t begin, int64_t end) {
                  FewSamplesPass<Scalar, kParam> pass(p);
                  for (int64_t mixture = begin; mixture < end; ++mixture) {

@@ -8,64 +8,68 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-template <typename Scalar, ScaleParam kParam>
-void run_parameter(const GmmBackward& p, bool of_mu) {
-  if constexpr (kParam == ScaleParam::kTril) {
-    run_parameter_in_lanes<Scalar, true>(p, of_mu);
-  } else if (p.features < kManyFeatures) {
-    run_parameter_in_lanes<Scalar, false>(p, of_mu);
-  } else {
-    run_parameter_in_rows<Scalar, kParam>(p, of_mu);
-  }
-}
-
-// Either pass may be null.
+// Runs one pass, or both where neither is null.
 template <typename Scalar, ScaleParam kParam>
 void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
-  constexpr bool kTril = kParam == ScaleParam::kTril;
-  if constexpr (!kTril) {
-    if (is_of_few_samples(p, backward != nullptr)) {
+  const Plan plan = make_plan(p, backward);
+  switch (plan.regime) {
+    case Regime::kFewSamples:
       return run_few_samples<Scalar, kParam>(p, forward, backward);
-    }
+    case Regime::kShared:
+      return run_shared<Scalar, false>(p, forward, backward);
+    case Regime::kFewFeatures:
+      run_few_features<Scalar, false>(p, forward, backward, plan.grads);
+      return sum_few_features<Scalar, false>(backward, plan.grads);
+    case Regime::kPerSample:
+      run_per_sample<Scalar, kParam>(p, forward, backward, plan.grads);
+      return sum_per_sample<Scalar, kParam>(backward, plan.grads);
   }
-  if (is_shared(p)) return run_shared<Scalar, kTril>(p, forward, backward);
-  const GradPlan plan = plan_grads(p, backward);
-  if constexpr (kTril) {
-    run_lanes<Scalar, true>(p, forward, backward, plan);
-  } else if (p.features < kManyFeatures) {
-    run_lanes<Scalar, false>(p, forward, backward, plan);
-  } else {
-    run_rows<Scalar, kParam>(p, forward, backward, plan);
+}
+
+template <typename Scalar>
+void run_tril(const GmmProblem& p, const GmmForward* forward,
+              const GmmBackward* backward) {
+  const Plan plan = make_plan(p, backward);
+  if (plan.regime == Regime::kShared) {
+    return run_shared<Scalar, true>(p, forward, backward);
   }
-  if (plan.summed_mu) run_parameter<Scalar, kParam>(*backward, true);
-  if (plan.summed_scale) run_parameter<Scalar, kParam>(*backward, false);
+  run_few_features<Scalar, true>(p, forward, backward, plan.grads);
+  sum_few_features<Scalar, true>(backward, plan.grads);
 }
 
 void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
   gmm::dispatch(p, [&](auto zero, auto param) {
-    run<decltype(zero), decltype(param)::value>(p, forward, backward);
+    using Scalar = decltype(zero);
+    if constexpr (param == ScaleParam::kTril) {
+      run_tril<Scalar>(p, forward, backward);
+    } else {
+      run<Scalar, decltype(param)::value>(p, forward, backward);
+    }
   });
 }
 
 void forward(const GmmForward& p) { run(p, &p, nullptr); }
 
-void advise(const GmmBackward& p) {
-  const std::size_t bytes = p.dtype == DType::kFloat64   ? 8
-                            : p.dtype == DType::kFloat32 ? 4
-                                                         : 2;
-  if (p.grad_mu) prefer_large_pages(p.grad_mu, p.mu.numel() * bytes);
-  if (p.grad_scale) prefer_large_pages(p.grad_scale, p.scale.numel() * bytes);
+void prefer_large_pages_for_grads(const GmmBackward& p) {
+  dispatch(p.dtype, [&](auto zero) {
+    if (p.grad_mu) {
+      prefer_large_pages(p.grad_mu, p.mu.numel() * sizeof(zero));
+    }
+    if (p.grad_scale) {
+      prefer_large_pages(p.grad_scale, p.scale.numel() * sizeof(zero));
+    }
+  });
 }
 
 void backward(const GmmBackward& p) {
-  advise(p);
+  prefer_large_pages_for_grads(p);
   run(p, nullptr, &p);
 }
 
 void forward_backward(const GmmForwardBackward& p) {
-  advise(p.backward);
+  prefer_large_pages_for_grads(p.backward);
   run(p.forward, &p.forward, &p.backward);
 }
 

@@ -1,4 +1,5 @@
-// Vectors of samples, and their way from and to the rows of tensors.
+// Blocks of samples as vectors, gathered from rows of tensors and scattered
+// back to them.
 #pragma once
 
 #include <algorithm>
@@ -6,17 +7,17 @@
 
 #include "common/row_map.h"
 #include "common/simd_memory.h"
+#include "gmm/cpu/tuning.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
 using std::int64_t;
 
-constexpr int kVectors = 4;  // of samples in a block: as many sums in flight
 template <typename T>
-constexpr int kBlock = kVectors * kLanes<T>;  // samples
+constexpr int kBlockSamples = kVectors * kLanes<T>;
 
-// One number of each sample in a block.
+// One number for each sample of a block.
 template <typename T>
 struct Lanes {
   Vector<T> v[kVectors];
@@ -26,19 +27,21 @@ struct Lanes {
   }
 };
 
-// The samples of a block. Behind the last one it is repeated, with no weight.
+// The samples of a block. The last one fills the lanes behind it, where its
+// gradients count as 0.
 template <typename T>
-struct Block {
-  int64_t sample[kBlock<T>];
+struct SampleBlock {
+  int64_t sample[kBlockSamples<T>];
   int count;
 
-  // 1, 2 or 4 that hold the samples; what the others hold does not matter.
+  // The number of vectors, 1, 2 or 4, that hold the samples. What the others
+  // hold does not matter.
   int vectors() const {
     return count <= kLanes<T> ? 1 : count <= 2 * kLanes<T> ? 2 : kVectors;
   }
 };
 
-// Calls body(vectors) with a constant, so that loops over vectors unroll.
+// Calls body(vectors) with a constant, so that loops over vectors are unrolled.
 template <typename Body>
 VTADL_HOST_INLINE auto with_constant(int vectors, const Body& body) {
   static_assert(kVectors == 4);
@@ -52,23 +55,23 @@ VTADL_HOST_INLINE auto with_constant(int vectors, const Body& body) {
   }
 }
 
-// Rows that each sample of a block reads, as offsets of their first elements.
+// Where the row that each sample of a block reads begins.
 template <typename T>
 struct Offsets {
-  int64_t of[kBlock<T>];
-  int vectors;  // of them to read
+  int64_t of[kBlockSamples<T>];
+  int vectors;  // as many are read
 
   Offsets() = default;
-  VTADL_HOST_INLINE Offsets(const Block<T>& block, const RowMap& rows,
+  VTADL_HOST_INLINE Offsets(const SampleBlock<T>& block, const RowMap& rows,
                             int64_t row_size)
       : vectors(block.vectors()) {
-    for (int lane = 0; lane < kBlock<T>; ++lane) {
+    for (int lane = 0; lane < kBlockSamples<T>; ++lane) {
       of[lane] = rows.row(block.sample[lane]) * row_size;
     }
   }
 };
 
-// So few elements are copied one by one.
+// Fewer elements than these are copied one by one.
 constexpr int64_t kFewElements = 4;
 
 // Elements [first, first + count) of each sample's row, as `to[count]`.
@@ -97,12 +100,12 @@ VTADL_HOST_INLINE void gather(const void* base, const Offsets<T>& rows,
   });
 }
 
-// The way back. `size`: elements of a sample's row, of which these are the
-// ones from `first` on.
+// Writes elements [first, first + count) of each sample's row, which has `size`
+// elements.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE void scatter(Lanes<T>* from, int64_t count,
-                               const Block<T>& block, void* base, int64_t size,
-                               int64_t first) {
+                               const SampleBlock<T>& block, void* base,
+                               int64_t size, int64_t first) {
   Scalar* to = static_cast<Scalar*>(base) + first;
   if (count < kFewElements) {
     for (int lane = 0; lane < block.count; ++lane) {
@@ -127,10 +130,11 @@ VTADL_HOST_INLINE void scatter(Lanes<T>* from, int64_t count,
 }
 
 template <typename T>
-Block<T> block_of_samples(int64_t first, int64_t samples) {
-  Block<T> block;
-  block.count = static_cast<int>(std::min<int64_t>(samples - first, kBlock<T>));
-  for (int lane = 0; lane < kBlock<T>; ++lane) {
+SampleBlock<T> block_of_samples(int64_t first, int64_t samples) {
+  SampleBlock<T> block;
+  block.count =
+      static_cast<int>(std::min<int64_t>(samples - first, kBlockSamples<T>));
+  for (int lane = 0; lane < kBlockSamples<T>; ++lane) {
     block.sample[lane] = first + std::min(lane, block.count - 1);
   }
   return block;

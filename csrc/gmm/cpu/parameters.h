@@ -1,5 +1,5 @@
-// The parameters of the mixtures that vectors of samples read, activated, and
-// the way of their gradients back.
+// The activated parameters of the mixtures that vectors of samples read, and
+// where the gradients of these parameters go.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,7 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// As many parameters are kept for all samples of a block at a time.
-constexpr int64_t kMaxKept = 128;
-
-// The mixture of each sample: all its components where they are small enough,
-// or else one at a time.
+// The mixture of each sample: all its components, or one at a time.
 template <typename Scalar>
 class OwnParameters {
  public:
@@ -25,19 +21,18 @@ class OwnParameters {
   explicit OwnParameters(const GmmProblem& p)
       : p_(p),
         floor_(p.min_std),
-        tril_(p.scale_param == ScaleParam::kTril),
+        tril_(is_tril(p)),
         scales_(tril_ ? p.features : p.scale.size),
-        all_(p.components * p.scale.size <= kMaxKept &&
-             p.components * p.mu.size <= kMaxKept),
-        mean_(kept(p.mu) * p.mu.size),
-        raw_(kept(p.scale) * p.scale.size),
-        inverse_std_(kept(p.scale) * scales_),
-        slope_(kept(p.scale) * scales_),
-        log_det_(kept(p.scale)) {}
+        all_(caches_all_components(p)),
+        mean_(cached_components(p.mu) * p.mu.size),
+        raw_(cached_components(p.scale) * p.scale.size),
+        inverse_std_(cached_components(p.scale) * scales_),
+        slope_(cached_components(p.scale) * scales_),
+        log_det_(cached_components(p.scale)) {}
 
   bool all() const { return all_; }
 
-  void begin(const Block<T>& block) {
+  void begin(const SampleBlock<T>& block) {
     mu_rows_ = Offsets<T>(block, p_.mu.rows, p_.mu.offset(1, 0));
     scale_rows_ = Offsets<T>(block, p_.scale.rows, p_.scale.offset(1, 0));
     if (!all_) return;
@@ -60,31 +55,31 @@ class OwnParameters {
   }
 
  private:
-  int64_t kept(const GmmParameter& parameter) const {
+  int64_t cached_components(const GmmParameter& parameter) const {
     return all_ ? parameter.components : 1;
   }
 
-  // Where samples have rows of their own, those of the next block follow. Into
-  // the second-level cache: the first is full of this block.
+  // Where samples have rows of their own, those of the next block follow. They
+  // go to the second-level cache: the first is full of this block.
   static void prefetch_next(const GmmParameter& parameter,
                             const Offsets<T>& rows) {
     if (parameter.rows.repeats > 1) return;
     constexpr int64_t kLine = 64 / sizeof(Scalar);
     const int64_t row_size = parameter.offset(1, 0);
     const Scalar* next = static_cast<const Scalar*>(parameter.data) +
-                         rows.of[kBlock<T> - 1] + row_size;
-    for (int64_t i = 0; i < kBlock<T> * row_size; i += kLine) {
+                         rows.of[kBlockSamples<T> - 1] + row_size;
+    for (int64_t i = 0; i < kBlockSamples<T> * row_size; i += kLine) {
       __builtin_prefetch(next + i, 0, 2);
     }
   }
 
-  // From component k on.
+  // Reads and activates the components from k on.
   void read(int64_t k) {
     gather<T, Scalar>(p_.mu.data, mu_rows_, p_.mu.offset(0, k),
-                      kept(p_.mu) * p_.mu.size, mean_);
+                      cached_components(p_.mu) * p_.mu.size, mean_);
     gather<T, Scalar>(p_.scale.data, scale_rows_, p_.scale.offset(0, k),
-                      kept(p_.scale) * p_.scale.size, raw_);
-    for (int64_t i = 0; i < kept(p_.scale); ++i) activate(i);
+                      cached_components(p_.scale) * p_.scale.size, raw_);
+    for (int64_t i = 0; i < cached_components(p_.scale); ++i) activate(i);
   }
 
   void activate(int64_t k) {
@@ -115,7 +110,8 @@ class OwnParameters {
   Offsets<T> mu_rows_, scale_rows_;
 };
 
-// Gradients of the mixtures of each sample, written as they were read.
+// The gradients of the mixtures of each sample, written as OwnParameters reads
+// the parameters.
 template <typename Scalar>
 class OwnGrads {
  public:
@@ -123,14 +119,14 @@ class OwnGrads {
 
   OwnGrads(const GmmBackward& p, const GradPlan& plan, bool all)
       : p_(p),
-        kept_(all ? p.components : 1),
+        cached_(all ? p.components : 1),
         mean_wanted_(plan.own_mu),
         scale_wanted_(plan.own_scale),
-        mean_(mean_wanted_ ? kept_ * p.mu.size : 0),
-        scale_(scale_wanted_ ? kept_ * p.scale.size : 0) {}
+        mean_(mean_wanted_ ? cached_ * p.mu.size : 0),
+        scale_(scale_wanted_ ? cached_ * p.scale.size : 0) {}
 
   ComponentGrads<Lanes<T>> begin(int64_t k) {
-    const int64_t slot = kept_ > 1 ? k : 0;
+    const int64_t slot = cached_ > 1 ? k : 0;
     ComponentGrads<Lanes<T>> grads{nullptr, nullptr, p_.mu.size > 1,
                                    p_.scale.size > 1};
     if (mean_wanted_) grads.mean = cleared(mean_, slot, p_.mu.size);
@@ -138,33 +134,33 @@ class OwnGrads {
     return grads;
   }
 
-  void end(int64_t k, const Block<T>& block) {
-    if (kept_ == 1) {
+  void end(int64_t k, const SampleBlock<T>& block) {
+    if (cached_ == 1) {
       write(k, block);
-    } else if (k + 1 == kept_) {
+    } else if (k + 1 == cached_) {
       write(0, block);
     }
   }
 
  private:
-  static Lanes<T>* cleared(Lanes<T>* room, int64_t slot, int64_t size) {
-    std::fill_n(room + slot * size, size, Lanes<T>{});
-    return room + slot * size;
+  static Lanes<T>* cleared(Lanes<T>* grads, int64_t slot, int64_t size) {
+    std::fill_n(grads + slot * size, size, Lanes<T>{});
+    return grads + slot * size;
   }
 
-  void write(int64_t k, const Block<T>& block) {
+  void write(int64_t k, const SampleBlock<T>& block) {
     if (mean_wanted_) {
-      scatter<T, Scalar>(mean_, kept_ * p_.mu.size, block, p_.grad_mu,
+      scatter<T, Scalar>(mean_, cached_ * p_.mu.size, block, p_.grad_mu,
                          p_.mu.offset(1, 0), p_.mu.offset(0, k));
     }
     if (scale_wanted_) {
-      scatter<T, Scalar>(scale_, kept_ * p_.scale.size, block, p_.grad_scale,
+      scatter<T, Scalar>(scale_, cached_ * p_.scale.size, block, p_.grad_scale,
                          p_.scale.offset(1, 0), p_.scale.offset(0, k));
     }
   }
 
   const GmmBackward& p_;
-  const int64_t kept_;
+  const int64_t cached_;
   const bool mean_wanted_, scale_wanted_;
   const Scratch<Lanes<T>> mean_, scale_;
 };
@@ -179,7 +175,7 @@ class SharedParameters {
   explicit SharedParameters(const GmmProblem& p)
       : p_(p),
         floor_(p.min_std),
-        tril_(p.scale_param == ScaleParam::kTril),
+        tril_(is_tril(p)),
         scales_(tril_ ? p.features : p.scale.size),
         mean_(p.mu.components * p.mu.size),
         raw_(p.scale.components * p.scale.size + kLanes<T>),
@@ -207,7 +203,7 @@ class SharedParameters {
             scales_ > 1};
   }
 
-  // Elements i, i + 1, … of scale, without the logarithm.
+  // The activated elements i, i + 1, … of scale, without their logarithms.
   template <typename Count>
   VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale(int64_t i,
                                                          Count count) const {
@@ -224,7 +220,7 @@ class SharedParameters {
     }
   }
 
-  // Both return Σ log std.
+  // activate() and invert_diagonal() return Σ log_std of component k.
   T activate(int64_t k) {
     const int64_t first = k * scales_;
     Vector<T> log_det{};

@@ -1,4 +1,5 @@
-// Many features: one sample and component after another, vectors of features.
+// The passes over one sample and component after another, in vectors of
+// features.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "common/parallel.h"
 #include "common/simd_memory.h"
 #include "gmm/cpu/plan.h"
+#include "gmm/cpu/sums.h"
 #include "gmm/math.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
@@ -16,8 +18,8 @@ namespace {
 
 using std::int64_t;
 
-// Vectors of what one sample and one component of its mixture hold. kOwn: each
-// feature has a mean and a scale of its own.
+// One sample and one component of its mixture, as vectors of features. kOwn:
+// each feature has a mean and a scale of its own.
 template <typename Scalar, ScaleParam kParam, bool kOwn>
 class FeatureVectors {
  public:
@@ -48,10 +50,14 @@ class FeatureVectors {
     return gmm::activate<kParam>(load<T>(scale_, elements), floor_);
   }
 
+  // The standardised residuals; 0 behind the last feature.
   template <typename Elements>
-  VTADL_HOST_INLINE Vector<T> difference(Elements elements) const {
-    return load<T>(x_, elements) -
-           (one_mean() ? mean_ : load<T>(mu_, elements));
+  VTADL_HOST_INLINE Vector<T> standardized(
+      Elements elements, const gmm::ActivatedScale<Vector<T>>& scale) const {
+    const auto mean = one_mean() ? mean_ : load<T>(mu_, elements);
+    return keep<T>(
+        gmm::standardize(load<T>(x_, elements), mean, scale.inverse_std),
+        elements);
   }
 
  private:
@@ -71,8 +77,7 @@ T log_normal(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
   Vector<T> distance{}, log_det{};
   for_each_in_any_order<T>(features, [&](auto elements) {
     const auto scale = vectors.scale(elements);
-    const auto z =
-        keep<T>(vectors.difference(elements) * scale.inverse_std, elements);
+    const auto z = vectors.standardized(elements, scale);
     distance += z * z;
     log_det += keep<T>(scale.log_std, elements);
   });
@@ -83,7 +88,7 @@ T log_normal(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
 // wanted. With kWrites those of mu and scale are written; else they are added
 // up, and that of scale is the one with respect to log_std.
 template <typename T, typename Element>
-struct RowGrads {
+struct SampleGrads {
   T* x;            // [D], added to
   Element* mu;     // [mu.size]
   Element* scale;  // [scale.size]
@@ -103,29 +108,31 @@ VTADL_HOST_INLINE void put_sum(Element* to, Vector<T> values) {
 
 template <bool kWrites, typename Scalar, ScaleParam kParam, bool kOwn,
           typename T, typename Element>
-void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
-                     int64_t features, T weight,
-                     const RowGrads<T, Element>& out) {
+VTADL_HOST_INLINE void put_component_grads(
+    const FeatureVectors<Scalar, kParam, kOwn>& vectors, int64_t features,
+    T grad_log_normal, const SampleGrads<T, Element>& out) {
   const bool one_mean = vectors.one_mean(), one_scale = vectors.one_scale();
+  const auto grad = broadcast<Vector<T>>(grad_log_normal);
   Vector<T> mean_sum{}, scale_sum{};
   for_each_vector<T>(features, [&](int64_t d, int count) {
     const auto scale = vectors.scale(Run{d, count});
-    const auto z =
-        keep<T>(vectors.difference(Run{d, count}) * scale.inverse_std, count);
-    const auto pull = keep<T>(weight * z * scale.inverse_std, count);
+    const auto z = vectors.standardized(Run{d, count}, scale);
+    const auto part = gmm::feature_grad(grad, z);
+    const auto grad_mean =
+        keep<T>(part.standardized_mean * scale.inverse_std, count);
     if (out.x) {
-      store<T>(out.x + d, load<T>(out.x + d, count) - pull, count);
+      store<T>(out.x + d, load<T>(out.x + d, count) - grad_mean, count);
     }
-    if (out.mu && !one_mean) put<kWrites, T>(out.mu + d, pull, count);
-    if (out.mu && one_mean) mean_sum += pull;
+    if (out.mu && !one_mean) put<kWrites, T>(out.mu + d, grad_mean, count);
+    if (out.mu && one_mean) mean_sum += grad_mean;
     if (out.scale) {
-      const auto grad = weight * (z * z - T(1));
       if (one_scale) {
-        scale_sum += keep<T>(grad, count);
+        scale_sum += keep<T>(part.log_std, count);
       } else {
-        put<kWrites, T>(out.scale + d,
-                        kWrites ? gmm::chain<kParam>(grad, scale) : grad,
-                        count);
+        put<kWrites, T>(
+            out.scale + d,
+            kWrites ? gmm::chain<kParam>(part.log_std, scale) : part.log_std,
+            count);
       }
     }
   });
@@ -138,7 +145,7 @@ void component_grads(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
   }
 }
 
-// Whatever the component holds: NaN, say, where it is masked.
+// Nothing is computed of a component without gradients: it may hold NaN.
 template <typename Scalar>
 VTADL_HOST_INLINE void put_zeros(Scalar* to, int64_t size) {
   if (to) std::memset(static_cast<void*>(to), 0, size * sizeof(Scalar));
@@ -154,8 +161,8 @@ gmm::LogSumExp<T> log_sum_exp(const Scalar* values, int64_t count) {
   const T shift = gmm::log_sum_exp_shift(largest<T>(most));
   Vector<T> total{};
   for_each_vector<T>(count, [&](int64_t i, int some) {
-    const auto share = gmm::exponential(load<T>(values + i, some) - shift);
-    total += keep<T>(share, some);
+    const auto addend = gmm::exponential(load<T>(values + i, some) - shift);
+    total += keep<T>(addend, some);
   });
   return {shift, std::log(sum<T>(total))};
 }
@@ -166,47 +173,48 @@ VTADL_HOST_INLINE gmm::LogSumExp<Vector<T>> in_all_lanes(
   return {broadcast<Vector<T>>(of.shift), broadcast<Vector<T>>(of.log_sum)};
 }
 
-// log_prob of one sample; adds log π_k to its components under kLogSumExp.
+// Returns log_prob of one sample; adds log π_k to its components under
+// kLogSumExp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 T mix(const GmmProblem& p, const Scalar* logits, T* component) {
-  const auto weights = in_all_lanes(log_sum_exp(logits, p.components));
+  const auto logits_lse = in_all_lanes(log_sum_exp(logits, p.components));
   if (p.mixture == Mixture::kWeighted) {
-    if (weights.log_sum[0] == -INFINITY) return -INFINITY;  // all masked
+    if (logits_lse.log_sum[0] == -INFINITY) return -INFINITY;  // all masked
     Vector<T> total{};
     for_each_vector<T>(p.components, [&](int64_t k, int count) {
-      const auto pi = weights.softmax(load<T>(logits + k, count));
-      const auto part = pi * load<T>(component + k, count);
-      total += keep<T>(select(pi == 0, Vector<T>{}, part), count);
+      const auto pi = logits_lse.softmax(load<T>(logits + k, count));
+      const auto log_normal = load<T>(component + k, count);
+      total += keep<T>(gmm::weighted_log_prob(pi, log_normal), count);
     });
     return sum<T>(total);
   }
   for_each_vector<T>(p.components, [&](int64_t k, int count) {
-    const auto log_pi = weights.log_softmax(load<T>(logits + k, count));
-    const auto both = log_pi + load<T>(component + k, count);
-    store<T>(component + k, select(log_pi == -INFINITY, log_pi, both), count);
+    const auto log_pi = logits_lse.log_softmax(load<T>(logits + k, count));
+    const auto log_normal = load<T>(component + k, count);
+    store<T>(component + k, gmm::joint_log_prob(log_pi, log_normal), count);
   });
   return log_sum_exp(component, p.components).total();
 }
 
-// The pass over one sample after another.
+// The passes over one sample after another.
 template <typename Scalar, ScaleParam kParam, bool kOwn>
-class RowPass {
+class SamplePass {
  public:
   using T = Accumulate<Scalar>;
 
-  explicit RowPass(const GmmProblem& p) : p_(p) {}
+  explicit SamplePass(const GmmProblem& p) : p_(p) {}
 
   void forward(const GmmForward& out, int64_t n) const {
     T* component = static_cast<T*>(out.component_log_prob) + n * p_.components;
-    const Sample sample(p_, n);
+    const Rows rows(p_, n);
     for (int64_t k = 0; k < p_.components; ++k) {
       component[k] =
-          log_normal<Scalar, kParam, kOwn>(vectors(sample, k), p_.features);
+          log_normal<Scalar, kParam, kOwn>(vectors(rows, k), p_.features);
     }
     finish_forward(out, n);
   }
 
-  // From the components that have been written.
+  // Mixes components that have been written.
   void finish_forward(const GmmForward& out, int64_t n) const {
     if (p_.mixture == Mixture::kNone) return;
     T* component = static_cast<T*>(out.component_log_prob) + n * p_.components;
@@ -221,14 +229,15 @@ class RowPass {
     }
   }
 
-  // Writes the weights, and the gradients of the logits.
-  const T* weigh(const GmmBackward& out, int64_t n) const {
+  // Writes the gradients with respect to log N_k, which it returns, and those
+  // of the logits.
+  const T* differentiate_mixture(const GmmBackward& out, int64_t n) const {
     const int64_t first = n * p_.components;
-    T* weight = static_cast<T*>(out.grad_log_normal) + first;
+    T* grad_log_normal = static_cast<T*>(out.grad_log_normal) + first;
     if (p_.mixture == Mixture::kNone) {
       std::copy_n(static_cast<const T*>(out.grad) + first, p_.components,
-                  weight);
-      return weight;
+                  grad_log_normal);
+      return grad_log_normal;
     }
     const T grad = out.grad ? static_cast<const T*>(out.grad)[n]
                             : static_cast<T>(out.constant_grad);
@@ -236,25 +245,25 @@ class RowPass {
     const T* component = static_cast<const T*>(out.component_log_prob) + first;
     T* grad_logits = at<T>(out.grad_logits, first);
     const Scalar* of_n = logits(n);
-    const auto weights = in_all_lanes(log_sum_exp(of_n, p_.components));
+    const auto logits_lse = in_all_lanes(log_sum_exp(of_n, p_.components));
     for_each_vector<T>(p_.components, [&](int64_t k, int count) {
-      const auto pi = weights.softmax(load<T>(of_n + k, count));
+      const auto pi = logits_lse.softmax(load<T>(of_n + k, count));
       const auto part = gmm::component_grad(
           p_.mixture, broadcast<Vector<T>>(grad), pi,
           load<T>(component + k, count), broadcast<Vector<T>>(log_prob));
-      store<T>(weight + k, part.log_normal, count);
+      store<T>(grad_log_normal + k, part.log_normal, count);
       if (grad_logits) store<T>(grad_logits + k, part.logit, count);
     });
-    return weight;
+    return grad_log_normal;
   }
 
-  // Writes the weights, the gradients of the logits and of x, and those of
-  // parameters that nothing shares.
+  // Writes the gradients with respect to log N_k, those of the logits and of x,
+  // and those of parameters that nothing else adds to.
   void backward(const GmmBackward& out, int64_t n, const GradPlan& plan) const {
-    const Sample sample(p_, n);
-    const T* weight = weigh(out, n);
-    RowGrads<T, Scalar> grads{at<T>(out.grad_x, n * p_.features), nullptr,
-                              nullptr};
+    const Rows rows(p_, n);
+    const T* grad_log_normal = differentiate_mixture(out, n);
+    SampleGrads<T, Scalar> grads{at<T>(out.grad_x, n * p_.features), nullptr,
+                                 nullptr};
     if (grads.x) std::fill_n(grads.x, p_.features, T(0));
     if (!grads.x && !plan.any_own()) return;
     for (int64_t k = 0; k < p_.components; ++k) {
@@ -262,9 +271,9 @@ class RowPass {
       if (plan.own_scale) {
         grads.scale = at<Scalar>(out.grad_scale, p_.scale.offset(n, k));
       }
-      if (weight[k] != 0) {
-        component_grads<true>(vectors(sample, k), p_.features, weight[k],
-                              grads);
+      if (grad_log_normal[k] != 0) {
+        put_component_grads<true>(vectors(rows, k), p_.features,
+                                  grad_log_normal[k], grads);
       } else {
         put_zeros(grads.mu, p_.mu.size);
         put_zeros(grads.scale, p_.scale.size);
@@ -272,31 +281,32 @@ class RowPass {
     }
   }
 
-  // Adds to the sums over samples, from weights that have been written; null
-  // where they are not wanted.
+  // Adds to sums over samples, null where they are not wanted, from the
+  // gradients with respect to log N_k that backward() has written.
   void add_shared(const GmmBackward& in, int64_t n, T* mu, T* scale) const {
-    const Sample sample(p_, n);
-    const T* weight =
+    const Rows rows(p_, n);
+    const T* grad_log_normal =
         static_cast<const T*>(in.grad_log_normal) + n * p_.components;
     for (int64_t k = 0; k < p_.components; ++k) {
-      if (weight[k] == 0) continue;
-      const RowGrads<T, T> sums{
+      if (grad_log_normal[k] == 0) continue;
+      const SampleGrads<T, T> sums{
           nullptr, mu ? mu + p_.mu.offset(0, k) : nullptr,
           scale ? scale + p_.scale.offset(0, k) : nullptr};
-      component_grads<false>(vectors(sample, k), p_.features, weight[k], sums);
+      put_component_grads<false>(vectors(rows, k), p_.features,
+                                 grad_log_normal[k], sums);
     }
   }
 
  private:
-  // Where the rows of one sample begin.
-  struct Sample {
+  // The rows that one sample reads.
+  struct Rows {
     const Scalar* x;
-    int64_t mu_row, scale_row;
+    int64_t mu, scale;
 
-    Sample(const GmmProblem& p, int64_t n)
+    Rows(const GmmProblem& p, int64_t n)
         : x(static_cast<const Scalar*>(p.x) + p.x_rows.row(n) * p.features),
-          mu_row(p.mu.rows.row(n)),
-          scale_row(p.scale.rows.row(n)) {}
+          mu(p.mu.rows.row(n)),
+          scale(p.scale.rows.row(n)) {}
   };
 
   const Scalar* logits(int64_t n) const {
@@ -309,13 +319,12 @@ class RowPass {
     return base ? static_cast<Element*>(base) + offset : nullptr;
   }
 
-  FeatureVectors<Scalar, kParam, kOwn> vectors(const Sample& sample,
+  FeatureVectors<Scalar, kParam, kOwn> vectors(const Rows& rows,
                                                int64_t k) const {
-    return {
-        p_, sample.x,
-        static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(sample.mu_row, k),
-        static_cast<const Scalar*>(p_.scale.data) +
-            p_.scale.offset(sample.scale_row, k)};
+    return {p_, rows.x,
+            static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(rows.mu, k),
+            static_cast<const Scalar*>(p_.scale.data) +
+                p_.scale.offset(rows.scale, k)};
   }
 
   const GmmProblem& p_;
@@ -323,11 +332,10 @@ class RowPass {
 
 // Either pass may be null.
 template <typename Scalar, ScaleParam kParam, bool kOwn>
-void run_rows(const GmmProblem& p, const GmmForward* forward,
-              const GmmBackward* backward, const GradPlan& plan) {
-  const RowPass<Scalar, kParam, kOwn> pass(p);
-  const int64_t cost = p.components * p.features;
-  parallel_for(p.samples, std::max<int64_t>(1, kGrain / cost),
+void run_per_sample(const GmmProblem& p, const GmmForward* forward,
+                    const GmmBackward* backward, const GradPlan& plan) {
+  const SamplePass<Scalar, kParam, kOwn> pass(p);
+  parallel_for(p.samples, grain_of(p.components * p.features),
                [&](int64_t begin, int64_t end) {
                  for (int64_t n = begin; n < end; ++n) {
                    if (forward) pass.forward(*forward, n);
@@ -337,13 +345,42 @@ void run_rows(const GmmProblem& p, const GmmForward* forward,
 }
 
 template <typename Scalar, ScaleParam kParam>
-void run_rows(const GmmProblem& p, const GmmForward* forward,
-              const GmmBackward* backward, const GradPlan& plan) {
-  if (p.mu.size == p.features && p.scale.size == p.features) {
-    run_rows<Scalar, kParam, true>(p, forward, backward, plan);
+void run_per_sample(const GmmProblem& p, const GmmForward* forward,
+                    const GmmBackward* backward, const GradPlan& plan) {
+  if (has_own_features(p)) {
+    run_per_sample<Scalar, kParam, true>(p, forward, backward, plan);
   } else {
-    run_rows<Scalar, kParam, false>(p, forward, backward, plan);
+    run_per_sample<Scalar, kParam, false>(p, forward, backward, plan);
   }
+}
+
+// The gradient of mu, or else of scale, from the gradients with respect to
+// log N_k that run_per_sample() has written.
+template <typename Scalar, ScaleParam kParam>
+void sum_per_sample(const GmmBackward& p, bool of_mu) {
+  using T = Accumulate<Scalar>;
+  const GmmParameter& parameter = of_mu ? p.mu : p.scale;
+  const Slabs slabs(p, parameter.rows);
+  SummedGrad<Scalar> grad(p, of_mu, of_mu ? p.grad_mu : p.grad_scale, slabs);
+  const SamplePass<Scalar, kParam, false> pass(p);
+  parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
+    const Scratch<T> sums(grad.numel());
+    T* const mu = of_mu ? sums.get() : nullptr;
+    T* const scale = of_mu ? nullptr : sums.get();
+    for (int64_t unit = begin; unit < end; ++unit) {
+      std::fill_n(sums.get(), grad.numel(), T(0));
+      for_each_sample(slabs, parameter.rows, unit,
+                      [&](int64_t n) { pass.add_shared(p, n, mu, scale); });
+      grad.write(unit, sums);
+    }
+  });
+  grad.finish();
+}
+
+template <typename Scalar, ScaleParam kParam>
+void sum_per_sample(const GmmBackward* p, const GradPlan& plan) {
+  if (plan.summed_mu) sum_per_sample<Scalar, kParam>(*p, true);
+  if (plan.summed_scale) sum_per_sample<Scalar, kParam>(*p, false);
 }
 
 }  // namespace

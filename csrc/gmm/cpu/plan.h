@@ -1,6 +1,12 @@
-// Which of the passes suits a problem, and what it writes.
+// Which kernels serve a problem on the CPU, and why.
 #pragma once
 
+#include <algorithm>
+
+#include "common/integers.h"
+#include "common/parallel.h"
+#include "gmm/cpu/lanes.h"
+#include "gmm/cpu/tuning.h"
 #include "gmm/gmm.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
@@ -8,44 +14,25 @@ namespace {
 
 using std::int64_t;
 
-// From here on vectors of features beat vectors of samples.
-constexpr int64_t kManyFeatures = 16;
-// Samples that share a mixture before it is worth reading it once for all.
-constexpr int64_t kManySamples = 16;
+enum class Regime {
+  // One mixture after another, in vectors of features: its few samples find the
+  // activated parameters in the cache, and the gradients' sums stay in
+  // registers.
+  kFewSamples,
+  // Blocks of samples of one mixture, in vectors of samples: the parameters are
+  // activated once for all of them.
+  kShared,
+  // Blocks of samples of any mixtures, in vectors of samples: vectors of so few
+  // features would be half empty.
+  kFewFeatures,
+  // One sample and component after another, in vectors of features.
+  kPerSample,
+};
 
-// A larger mixture needs vectors of sums too large for a few samples.
-constexpr int64_t kLargeMixture = 1 << 15;  // parameters
-
-bool is_shared(const GmmProblem& p) {
-  const int64_t repeats = p.mu.rows.repeats;
-  const bool too_few = p.features >= kManyFeatures &&
-                       p.components * p.features > kLargeMixture &&
-                       repeats < 16 * p.features;
-  return p.mu.rows == p.scale.rows && repeats >= kManySamples && !too_few;
-}
-
-// Fewer do not keep all threads busy.
-constexpr int64_t kLeastMixtures = 16;
-
-// For more samples vectors of them are faster, whose lanes gradients have to
-// add up.
-constexpr int64_t fewest_for_lanes(bool grads) {
-  return grads ? 2 * kManySamples : kManySamples;
-}
-
-bool is_of_few_samples(const GmmProblem& p, bool grads) {
-  const auto is_whole = [&](const GmmParameter& parameter) {
-    return parameter.components == p.components && parameter.size == p.features;
-  };
-  const RowMap& map = p.mu.rows;
-  return p.features >= kManyFeatures && is_whole(p.mu) && is_whole(p.scale) &&
-         map == p.scale.rows && map.repeats > 1 &&
-         map.repeats < fewest_for_lanes(grads) && map.rows >= kLeastMixtures;
-}
-
-// How the wanted gradients of mu and scale come about: the pass over the
-// samples writes its own for each sample and component, or weights, from which
-// another pass sums over what shares a parameter.
+// How the wanted gradients of mu and scale come about in the last two regimes.
+// The pass over the samples writes the gradients that no other sample or
+// component adds to. For all others it writes the gradients with respect to
+// log N_k, from which a second pass sums over what shares a parameter.
 struct GradPlan {
   bool own_mu = false, own_scale = false;
   bool summed_mu = false, summed_scale = false;
@@ -54,18 +41,95 @@ struct GradPlan {
   bool any_summed() const { return summed_mu || summed_scale; }
 };
 
-GradPlan plan_grads(const GmmProblem& p, const GmmBackward* backward) {
+struct Plan {
+  Regime regime;
+  GradPlan grads;
+};
+
+bool is_tril(const GmmProblem& p) { return p.scale_param == ScaleParam::kTril; }
+
+// Each feature of each component has a mean and a scale of its own.
+bool has_own_features(const GmmProblem& p) {
+  return p.mu.size == p.features && p.scale.size == p.features;
+}
+
+bool has_few_samples(const GmmProblem& p, bool grads) {
+  const RowMap& map = p.mu.rows;
+  const int64_t too_many = grads ? kManySamplesWithGrads : kManySamples;
+  return !is_tril(p) && p.features >= kManyFeatures && has_own_features(p) &&
+         p.mu.components == p.components &&
+         p.scale.components == p.components && map == p.scale.rows &&
+         map.repeats > 1 && map.repeats < too_many &&
+         map.rows >= kLeastMixtures;
+}
+
+bool is_shared(const GmmProblem& p) {
+  const int64_t repeats = p.mu.rows.repeats;
+  // The sums of a large mixture, a vector for each parameter, do not pay for
+  // few samples.
+  const bool too_large = p.features >= kManyFeatures &&
+                         p.components * p.features > kLargeMixture &&
+                         repeats < 16 * p.features;
+  return p.mu.rows == p.scale.rows && repeats >= kManySamples && !too_large;
+}
+
+Regime choose_regime(const GmmProblem& p, bool grads) {
+  if (has_few_samples(p, grads)) return Regime::kFewSamples;
+  if (is_shared(p)) return Regime::kShared;
+  const bool few_features = is_tril(p) || p.features < kManyFeatures;
+  return few_features ? Regime::kFewFeatures : Regime::kPerSample;
+}
+
+// `backward` may be null.
+Plan make_plan(const GmmProblem& p, const GmmBackward* backward) {
+  Plan plan{choose_regime(p, backward != nullptr), {}};
+  const bool sums_itself =
+      plan.regime == Regime::kFewSamples || plan.regime == Regime::kShared;
+  if (backward == nullptr || sums_itself) return plan;
   const auto is_own = [&](const GmmParameter& parameter) {
     return parameter.rows.repeats == 1 && parameter.components == p.components;
   };
-  GradPlan plan;
-  if (backward == nullptr) return plan;
-  if (backward->grad_mu) (is_own(p.mu) ? plan.own_mu : plan.summed_mu) = true;
+  GradPlan& grads = plan.grads;
+  if (backward->grad_mu) (is_own(p.mu) ? grads.own_mu : grads.summed_mu) = true;
   if (backward->grad_scale) {
-    (is_own(p.scale) ? plan.own_scale : plan.summed_scale) = true;
+    (is_own(p.scale) ? grads.own_scale : grads.summed_scale) = true;
   }
   return plan;
 }
+
+// Whether the activated parameters of all components of a block of samples,
+// rather than those of one component at a time, stay in the cache.
+bool caches_all_components(const GmmProblem& p) {
+  return p.components * p.scale.size <= kMaxCachedParameters &&
+         p.components * p.mu.size <= kMaxCachedParameters;
+}
+
+// Items of so many elements each that are worth a thread.
+int64_t grain_of(int64_t elements) {
+  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements));
+}
+
+// The samples of each row of parameters in `count` slabs of `samples` each,
+// which threads share out. The sums of the slabs are added in a fixed order.
+struct Slabs {
+  int64_t rows, count, samples;
+
+  Slabs(const GmmProblem& p, const RowMap& map) : rows(map.rows) {
+    // A slab has enough work for a thread, and the partial sums have no more
+    // than N·K elements.
+    const int64_t elements =
+        p.mu.components * p.mu.size + p.scale.components * p.scale.size;
+    const int64_t least = std::max(divide_up(kGrain, p.components * p.features),
+                                   divide_up(elements, p.components));
+    // Whole blocks of vectors, of any type.
+    constexpr int64_t kMultiple = kBlockSamples<float>;
+    samples = std::max(least, divide_up(map.repeats, kMaxSlabs));
+    samples = divide_up(samples, kMultiple) * kMultiple;
+    count = std::max<int64_t>(1, divide_up(map.repeats, samples));
+  }
+
+  int64_t units() const { return rows * count; }
+};
 
 }  // namespace
 }  // namespace vtadl::VTADL_CPU_CAPABILITY
