@@ -109,15 +109,13 @@ def _times_faster(own: Result | None, peer: Result | None) -> str:
 
 
 def _images_per_second(result: Result | None) -> str:
-    if result is None or result.images_per_second is None:
-        return "not timed"
-    return f"{result.images_per_second:.3g}"
+    rate = result and result.images_per_second
+    return "not timed" if rate is None else f"{rate:.3g}"
 
 
 def _percent(result: Result | None) -> str:
-    if result is None or result.fraction_of_limit is None:
-        return "-"
-    return f"{100 * result.fraction_of_limit:.0f}"
+    fraction = result and result.fraction_of_limit
+    return "-" if fraction is None else f"{100 * fraction:.0f}"
 
 
 def _megabytes(result: Result | None) -> str:

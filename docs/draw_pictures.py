@@ -1,4 +1,4 @@
-"""Draws the pictures of tutorial.md, detector.md and README.md with detectors that it trains.
+"""Trains detectors and draws the pictures of tutorial.md, detector.md and README.md.
 
 python docs/draw_pictures.py                     trains on brick as the tutorial does, then runs the demo
 python docs/draw_pictures.py --demo vtadl-demo   draws detector.png alone, from an earlier demo

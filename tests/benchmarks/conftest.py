@@ -35,7 +35,7 @@ def make_case() -> Callable[..., Case]:
 
 @pytest.fixture
 def make_result() -> Callable[..., Result]:
-    """A result that took so many seconds."""
+    """A result of a call that takes the given number of seconds."""
 
     def make(seconds: float, **fields: Any) -> Result:
         quantiles = {"20%": 0.9 * seconds, "50%": seconds, "80%": 1.1 * seconds}

@@ -1,4 +1,4 @@
-"""What is timed, and what is reported instead."""
+"""Which providers are timed, and what is reported about the others."""
 
 import time
 
@@ -111,7 +111,7 @@ def test_calls_take_turns_and_slow_ones_run_thrice(monkeypatch):
 
     times = time_in_turns({"slow": slow, "slower": slower}, CPU, Schedule(6, 0.36))
     assert (times["slow"].rounds, times["slower"].rounds) == (6, 3)
-    # The first two calls of each tell how slow it is; one that is not too slow runs untimed before each turn.
+    # Two calls of each show how slow it is; a call that is not too slow runs untimed before each turn.
     assert order[4:] == ["slow", "slow", "slower", "slow", "slow"] * 3
     assert times["slow"].quantiles["50%"] == pytest.approx(0.06, rel=0.5)
 

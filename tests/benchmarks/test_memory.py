@@ -1,4 +1,4 @@
-"""Peak memory, and the allocator's regimes. Both change the process, so they run in one of their own."""
+"""Peak memory, and the allocator's regimes. Both change the process, so each test runs in a new one."""
 
 import resource
 import sys
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says
 
 def _peak_of_two_buffers(megabytes: int) -> int | None:
     def call() -> None:
-        for _ in range(3):  # one after the other: what is freed does not count twice
+        for _ in range(3):  # one after the other: freed memory does not count twice
             torch.ones(megabytes << 18)
         buffers = [torch.ones(megabytes << 18) for _ in range(2)]
         assert len(buffers) == 2
@@ -27,7 +27,7 @@ def _peak_of_two_buffers(megabytes: int) -> int | None:
 
 
 def _page_faults(keep: bool) -> int:
-    """Of the third buffer of 64 MB, after the first two were freed."""
+    """The page faults of the third buffer of 64 MB, after the first two were freed."""
     if keep:
         assert keep_freed_memory(1 << 28)
     for _ in range(2):
@@ -52,7 +52,7 @@ def test_the_peak_is_what_a_call_holds_at_once():
 
 
 def test_kept_memory_costs_no_page_faults():
-    assert in_child(CPU, _page_faults, False) > 20  # even where the pages are huge
+    assert in_child(CPU, _page_faults, False) > 20  # even if the pages are huge
     assert in_child(CPU, _page_faults, True) < 20
 
 

@@ -1,4 +1,4 @@
-"""What a run shows: the table, the plots, the command line."""
+"""The output of a run: the table, the plots, the command line."""
 
 import io
 import subprocess
@@ -56,7 +56,7 @@ def test_the_plots_of_a_report_are_pictures(report, tmp_path):
     ]
     for path in paths:
         with Image.open(path) as image:
-            # The operator's colour is somewhere in each.
+            # Each plot contains the operator's colour.
             colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
             assert (0xD5, 0x5E, 0x00) in colours
 

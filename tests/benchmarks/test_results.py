@@ -1,4 +1,4 @@
-"""Results as files, what is derived from them, and how they compare with older ones."""
+"""Results as files, the figures derived from them, and their comparison with older ones."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,7 @@ def test_the_fraction_is_that_of_the_slower_of_memory_and_arithmetic(make_result
     by_arithmetic = replace(by_memory, mode="forward", flops=1.5e7)
     on_a_faster_machine = replace(by_memory, mode="first gradient", limits={"read": 8e9, "write": 4e9})
     derived = derive(Report({}, limits, [by_memory, by_arithmetic, on_a_faster_machine])).results
-    # One millisecond to read and one to write; one and three to compute; half of one for each.
+    # Reading and writing take 1 ms each, computing takes 1 or 3 ms; the last limits are twice as high.
     assert [result.fraction_of_limit for result in derived] == pytest.approx([2 / 4, 3 / 4, 1 / 4])
 
 
