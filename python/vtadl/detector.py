@@ -100,13 +100,13 @@ class Detector:
             InputError: If a file cannot be read, an image has another form, or a number is not positive.
         """
         require_positive(batch_size=batch_size, max_pixels=max_pixels)
-        pictures, single = prepare(images, self.image_size, self.module.fit, max_pixels)
+        pictures, single = prepare(images, self.image_size, self.module.resize_mode, max_pixels)
         detections = list(self.detect(pictures, batch_size))
         return detections[0] if single else detections
 
     def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
         """A Detection for each picture that `vtadl.data.inputs` has prepared."""
-        batch_size = 1 if self.module.fit == "tiles" else batch_size  # pictures may differ in size
+        batch_size = 1 if self.module.resize_mode == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
             yield from self._detect_batch(pictures[start : start + batch_size])
 
@@ -121,7 +121,7 @@ class Detector:
 
     def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
         calibration = self.module.calibration
-        maps = lay_over(scores.map, size, self.module.fit, calibration.pixel.median.item())
+        maps = lay_over(scores.map, size, self.module.resize_mode, calibration.pixel.median.item())
         decisions = decide(calibration, Scores(scores.image, maps), size)
         score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)
         map_, normalised_map, mask = laid_over

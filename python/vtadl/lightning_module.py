@@ -1,6 +1,7 @@
 """Training and evaluation of the detector."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -17,7 +18,7 @@ from vtadl.data import Sample, own_samples
 from vtadl.density import Background, Descriptor, Positions
 from vtadl.errors import InputError
 from vtadl.images.equal_norm import EqualNorm
-from vtadl.images.pixels import Fit
+from vtadl.images.pixels import ResizeMode
 from vtadl.images.tiles import cut, join
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, Likelihood, VTADLLoss
@@ -35,7 +36,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
 
     evaluation: Evaluation  # of the latest test
-    fit: Fit = "stretch"  # how the data module gave images the size of the network
+    resize_mode: ResizeMode = "stretch"  # how the data module gave images the size of the network
 
     @full_precision()
     def __init__(
@@ -231,10 +232,11 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         return scores._asdict()
 
     def on_test_start(self) -> None:
-        fit = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
-        if fit != self.fit:
+        mode = getattr(self.trainer.datamodule, "resize_mode", self.resize_mode)  # type: ignore[attr-defined]
+        if mode != self.resize_mode:
             raise InputError(
-                f"the detector was trained with fit={self.fit}, but the test data have fit={fit}"
+                f"the detector was trained with resize_mode={self.resize_mode}, but the test data have "
+                f"resize_mode={mode}"
             )
 
     def on_test_epoch_end(self) -> None:
@@ -246,10 +248,11 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         return self(batch["image"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["fit"] = getattr(self.trainer.datamodule, "fit", self.fit)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["resize_mode"] = getattr(data, "resize_mode", self.resize_mode)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.fit = checkpoint.get("fit", self.fit)
+        self.resize_mode = saved_resize_mode(checkpoint) or self.resize_mode
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(
@@ -283,3 +286,9 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
                 batch_size=count,
                 sync_dist=True,
             )
+
+
+def saved_resize_mode(checkpoint: Mapping[str, Any]) -> ResizeMode | None:
+    """How the run of a checkpoint resized its images, if the checkpoint says so; it was called `fit` once."""
+    mode: ResizeMode | None = checkpoint.get("resize_mode", checkpoint.get("fit"))
+    return mode

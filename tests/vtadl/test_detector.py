@@ -109,7 +109,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 
 def test_a_detector_of_cropped_images_sees_the_middle_alone(trained, path):
     cropping = vtadl.Detector.load(trained, device="cpu")
-    cropping.module.fit = "crop"
+    cropping.module.resize_mode = "crop"
     image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     detection, middle = cropping.predict(image), cropping.predict(image[:, 16:48])
     assert detection.score == pytest.approx(middle.score, rel=1e-5)

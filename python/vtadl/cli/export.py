@@ -14,7 +14,7 @@ from vtadl.common.files import atomic_path
 from vtadl.common.precision import full_precision
 from vtadl.common.ranges import require_positive
 from vtadl.errors import InputError
-from vtadl.images.pixels import fitted_size, lay_over, resize, seen
+from vtadl.images.pixels import lay_over, resize, resized_size, seen
 from vtadl.images.tiles import Size
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.scorer import Scores
@@ -34,17 +34,17 @@ class Program(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """What Detector.predict does with them, and in the same functions."""
-        fit, network_size = self.module.fit, self.module.network.image_size
+        mode, network_size = self.module.resize_mode, self.module.network.image_size
         size = (images.shape[1], images.shape[2])
-        rows, columns = seen(size, network_size, fit)
+        rows, columns = seen(size, network_size, mode)
         images = images.index_select(1, _range(rows)).index_select(
             2, _range(columns)
         )  # slices are not traced
         planes = images.permute(0, 3, 1, 2).float()
-        pixels = resize(planes, fitted_size(size, network_size, fit)) / 255
-        score = self.module.score_tiles if fit == "tiles" else self.module
+        pixels = resize(planes, resized_size(size, network_size, mode)) / 255
+        score = self.module.score_tiles if mode == "tiles" else self.module
         scores = score(pixels)
-        maps = lay_over(scores.map, size, fit, self.outside)
+        maps = lay_over(scores.map, size, mode, self.outside)
         return decide(self.module.calibration, Scores(scores.image, maps), size)._asdict()
 
 
@@ -76,11 +76,11 @@ def export(
         InputError: If there is no detector, or it sees tiles and no size is given.
     """
     program = Program(load_detector(ckpt)).eval()
-    fit = program.module.fit
-    if fit == "tiles" and image_size is None:
+    mode = program.module.resize_mode
+    if mode == "tiles" and image_size is None:
         raise InputError(
-            "a detector that was trained with fit=tiles is exported for images of one size: give it by "
-            "--image_size '[HEIGHT, WIDTH]'"
+            "a detector that was trained with resize_mode=tiles is exported for images of one size: give it "
+            "by --image_size '[HEIGHT, WIDTH]'"
         )
     if image_size is not None:
         require_positive(image_size=min(image_size))
@@ -91,8 +91,8 @@ def export(
         warnings.simplefilter("ignore")  # of the exporter, about itself
         {"onnx": _save_onnx, "torch": _save_torch}[format](program, temporary, image_size)
     print(f"{format}: {path}")
-    if fit != "stretch":
-        print(f"the detector was trained with fit={fit}: so does the program fit its images")
+    if mode != "stretch":
+        print(f"the detector was trained with resize_mode={mode}, and the program resizes images likewise")
     return path
 
 
@@ -137,6 +137,6 @@ def _save_onnx(program: Program, path: Path, size: Size | None) -> None:
     assert exported is not None
     model = exported.model_proto
     thresholds = json.dumps(program.module.calibration.summary())
-    onnx.helper.set_model_props(model, {"thresholds": thresholds, "fit": program.module.fit})
+    onnx.helper.set_model_props(model, {"thresholds": thresholds, "resize_mode": program.module.resize_mode})
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -1,6 +1,7 @@
-"""Files of settings that earlier versions wrote, in the names of this one."""
+"""Settings of earlier versions, in the names of this one."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jsonargparse import get_loader
@@ -8,23 +9,50 @@ from jsonargparse import get_loader
 _OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}  # now always there
 
 
-def translate_settings(text: str) -> str:
+def translate_options(arguments: Sequence[str]) -> list[str]:
+    """Options of the command line, by the names of this version."""
+    return [_translate_option(argument) for argument in arguments]
+
+
+def translate_file(text: str) -> str:
     """The text of a file of settings, unchanged unless it holds old names."""
     try:
         settings = get_loader("yaml")(text)
     except Exception:  # the parser says what is wrong with the text
         return text
-    translated = _translate(settings) if isinstance(settings, dict) else settings
+    translated = translate_settings(settings) if isinstance(settings, dict) else settings
     return text if translated == settings else json.dumps(translated)
 
 
-def _translate(settings: dict[str, Any]) -> dict[str, Any]:
-    trainer = settings.get("trainer")
-    plugins = trainer.get("plugins") if isinstance(trainer, dict) else None
+def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a command by name."""
+    translated = dict(settings)
+    for name, translate in (("data", _translate_data), ("trainer", _translate_trainer)):
+        if isinstance(settings.get(name), dict):
+            translated[name] = translate(settings[name])
+    return translated
+
+
+def _translate_option(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if name in ("--data.fit", "--data.init_args.fit"):
+        name = f"{name.removesuffix('fit')}resize_mode"
+    return f"{name}{equals}{value}"
+
+
+def _translate_data(data: dict[str, Any]) -> dict[str, Any]:
+    translated = {"resize_mode" if name == "fit" else name: value for name, value in data.items()}
+    if isinstance(data.get("init_args"), dict):
+        translated["init_args"] = _translate_data(data["init_args"])
+    return translated
+
+
+def _translate_trainer(trainer: dict[str, Any]) -> dict[str, Any]:
+    plugins = trainer.get("plugins")
     if not isinstance(plugins, list):
-        return settings
+        return trainer
     kept = [plugin for plugin in plugins if not _is_old(plugin)]
-    return settings | {"trainer": settings["trainer"] | {"plugins": kept or None}}
+    return trainer | {"plugins": kept or None}
 
 
 def _is_old(plugin: Any) -> bool:

@@ -1,12 +1,13 @@
 """Parsers of the command line, which say in one sentence what is wrong with it."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vtadl.cli.old_settings import translate_settings
+from vtadl.cli.old_settings import translate_file, translate_options
 
 # Of what the library says: the types of Python behind an option, and all that was given if that is long.
 _DETAILS = (
@@ -39,14 +40,17 @@ def one_sentence(message: str) -> str:
 
 
 class Parser(ArgumentParser):
-    """The library's own, with shorter errors."""
+    """The library's own, with shorter errors; settings may have the names of earlier versions."""
+
+    def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
+        return super().parse_args(None if args is None else translate_options(args), **options)
+
+    def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
+        return super().parse_string(translate_file(content), *arguments, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(one_sentence(message), ex)
 
 
 class LightningParser(Parser, LightningArgumentParser):
-    """Lightning's, with shorter errors; its files of settings may have the names of earlier versions."""
-
-    def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
-        return super().parse_string(translate_settings(content), *arguments, **options)
+    """Lightning's, with shorter errors."""

@@ -31,7 +31,7 @@ from vtadl.data.listing import (
 )
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
-from vtadl.images.pixels import Fit
+from vtadl.images.pixels import ResizeMode
 from vtadl.report.pictures import Pixels, overlay_picture, sixteen_bit
 
 
@@ -48,11 +48,15 @@ class PredictionFiles(Dataset[Loaded]):
     """Reads image files; one that cannot be read is an entry too."""
 
     def __init__(
-        self, names: dict[str, Path], size: tuple[int, int], fit: Fit, max_pixels: int = MAX_PIXELS
+        self,
+        names: dict[str, Path],
+        size: tuple[int, int],
+        resize_mode: ResizeMode,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.entries = list(names.items())
         self.size = size
-        self.fit: Fit = fit
+        self.resize_mode: ResizeMode = resize_mode
         self.max_pixels = max_pixels
 
     def __len__(self) -> int:
@@ -62,7 +66,7 @@ class PredictionFiles(Dataset[Loaded]):
         name, path = self.entries[index]
         try:
             image = open_image(path, self.max_pixels)
-            return Loaded(name, from_pil(image, self.size, self.fit, str(path)), eight_bit_rgb(image))
+            return Loaded(name, from_pil(image, self.size, self.resize_mode, str(path)), eight_bit_rgb(image))
         except InputError as error:
             return Loaded(name, None, None, str(error))
 
@@ -104,7 +108,7 @@ def predict(
     names, left_out = survey(images)
     if left_out:
         print(f"vtadl: {_summary(left_out)}", file=sys.stderr)
-    dataset = PredictionFiles(names, detector.image_size, detector.module.fit, max_pixels)
+    dataset = PredictionFiles(names, detector.image_size, detector.module.resize_mode, max_pixels)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(os.path.expanduser(output))
     if written_pictures(folder / "scores.json") is None:

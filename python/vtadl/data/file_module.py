@@ -20,7 +20,7 @@ from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
-from vtadl.images.pixels import Fit
+from vtadl.images.pixels import ResizeMode
 
 
 class FileDataModule(ImageDataModule):
@@ -39,7 +39,7 @@ class FileDataModule(ImageDataModule):
         image_size: int | tuple[int, int] = 128,
         batch_size: int = 16,
         val_fraction: float = 0.1,
-        fit: Fit = "stretch",
+        resize_mode: ResizeMode = "stretch",
         augmentation: Augmentation | None = None,
         cache_gb: float = 2.0,
         max_pixels: int = MAX_PIXELS,
@@ -53,8 +53,9 @@ class FileDataModule(ImageDataModule):
             image_size: Height and width to resize to, or one number for both.
             batch_size: Images in a batch.
             val_fraction: Part of the training images that is held out for validation.
-            fit: How an image of another shape gets `image_size`: stretch; crop the longer side equally; or
-                see it as overlapping tiles along the longer side, whose scores and maps are joined.
+            resize_mode: How an image of another shape gets `image_size`: stretch; crop the longer side
+                equally; or see it as overlapping tiles along the longer side, whose scores and maps are
+                joined.
             augmentation: Random changes of the training images.
             cache_gb: Gigabytes of resized training and validation images to keep in memory, at twelve bytes a
                 pixel, or four if it is grey; what is beyond is read again in each epoch.
@@ -65,7 +66,7 @@ class FileDataModule(ImageDataModule):
         super().__init__(image_size, batch_size, seed, augmentation)
         self.root = Path(os.path.expanduser(root))
         self.val_fraction = val_fraction
-        self.fit: Fit = fit
+        self.resize_mode: ResizeMode = resize_mode
         require_not_negative(cache_gb=cache_gb, workers=workers)
         require_at_most(1000, workers=workers)
         require_positive(max_pixels=max_pixels)
@@ -95,7 +96,7 @@ class FileDataModule(ImageDataModule):
             records, problems = self.test_records()
             if problems:
                 raise InputError(problems[0])
-            self.test_set = ImageFiles(records, self.image_size, self.fit, max_pixels=self.max_pixels)
+            self.test_set = ImageFiles(records, self.image_size, self.resize_mode, max_pixels=self.max_pixels)
         else:
             split = self.split()
             for sentence in filter(None, [split.about_copies(), *self.doubts()]):
@@ -103,7 +104,7 @@ class FileDataModule(ImageDataModule):
             parts = [[Record(path) for path in part] for part in (split.training, split.validation)]
             bytes_each = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
-                ImageFiles(part, self.image_size, self.fit, bytes_each * len(part), self.max_pixels)
+                ImageFiles(part, self.image_size, self.resize_mode, bytes_each * len(part), self.max_pixels)
                 for part in parts
             )
 
@@ -111,7 +112,7 @@ class FileDataModule(ImageDataModule):
         return 0 if isinstance(dataset, ImageFiles) and dataset.is_in_memory else self.workers
 
     def _batches(self, training: bool) -> dict[str, Any]:
-        if self.fit != "tiles":
+        if self.resize_mode != "tiles":
             return super()._batches(training)
         if not training:  # images may differ in size
             return {"batch_size": 1}

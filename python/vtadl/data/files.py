@@ -13,7 +13,7 @@ from vtadl.data.images import MAX_PIXELS, read_channels, read_mask
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
 from vtadl.errors import InputError
-from vtadl.images.pixels import Fit, Pixels, to_tensor
+from vtadl.images.pixels import Pixels, ResizeMode, to_tensor
 from vtadl.images.tiles import cut
 
 _READ_AT_ONCE = 64
@@ -30,13 +30,13 @@ class ImageFiles(Dataset[Sample]):
         self,
         records: Sequence[Record],
         size: tuple[int, int],
-        fit: Fit = "stretch",
+        resize_mode: ResizeMode = "stretch",
         cache_bytes: float = 0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.records = records
         self.size = size
-        self.fit: Fit = fit
+        self.resize_mode: ResizeMode = resize_mode
         self.max_pixels = max_pixels
         self.cached = self._read_first(cache_bytes) if cache_bytes else []
 
@@ -76,13 +76,13 @@ class ImageFiles(Dataset[Sample]):
     def _mask(self, index: int) -> Tensor:
         path, label, mask, _ = self.records[index]
         assert mask is not None
-        marked = read_mask(mask, path, self.size, self.fit, self.max_pixels)
+        marked = read_mask(mask, path, self.size, self.resize_mode, self.max_pixels)
         if not label and marked.any():
             raise InputError(f"mask {mask} marks pixels of a normal image, {path}")
         return marked
 
     def _pixels(self, index: int) -> Pixels:
-        return read_channels(self.records[index].path, self.size, self.fit, self.max_pixels)
+        return read_channels(self.records[index].path, self.size, self.resize_mode, self.max_pixels)
 
 
 def collate_tiles(samples: Sequence[Sample], tile: tuple[int, int]) -> Sample:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vtadl.data.listing import DECODER_ERRORS, FORMATS, list_images
 from vtadl.data.masks import Marks, is_lossy, join_marks, marks_of
 from vtadl.errors import InputError
-from vtadl.images.pixels import Fit, Pixels, fit_pixels, fitted_size, seen, white_of
+from vtadl.images.pixels import Pixels, ResizeMode, resize_pixels, resized_size, seen, white_of
 from vtadl.images.pixels import to_tensor as to_tensor
 
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange height and width
@@ -23,7 +23,7 @@ _pillow_limit = Lock()
 
 
 def read_pixels(
-    path: Path, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+    path: Path, size: tuple[int, int], resize_mode: ResizeMode = "stretch", max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """An image [H, W, 3], upright, resized to (height, width) without rounding.
 
@@ -34,21 +34,22 @@ def read_pixels(
     Args:
         path: The file.
         size: Height and width.
-        fit: `stretch` changes the ratio of the sides to that of `size`; `crop` keeps it and cuts equal parts
-            off at both ends of the side that is too long; `tiles` keeps it and leaves that side longer.
+        resize_mode: `stretch` changes the ratio of the sides to that of `size`; `crop` keeps it and cuts
+            equal parts off at both ends of the side that is too long; `tiles` keeps it and leaves that side
+            longer.
         max_pixels: A file with more is refused.
 
     Raises:
         InputError: If the file is missing, is no image, is cut short or too large, or has pixels of another
             kind.
     """
-    pixels = read_channels(path, size, fit, max_pixels)
+    pixels = read_channels(path, size, resize_mode, max_pixels)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-def read_channels(path: Path, size: tuple[int, int], fit: Fit, max_pixels: int) -> Pixels:
+def read_channels(path: Path, size: tuple[int, int], resize_mode: ResizeMode, max_pixels: int) -> Pixels:
     """The same, but [H, W, 1] if it is grey."""
-    return fit_pixels(numbers_of(open_image(path, max_pixels), str(path)), size, fit)
+    return resize_pixels(numbers_of(open_image(path, max_pixels), str(path)), size, resize_mode)
 
 
 def numbers_of(image: Image.Image, name: str) -> Pixels:
@@ -84,7 +85,7 @@ def read_mask(
     path: Path,
     image_path: Path,
     size: tuple[int, int],
-    fit: Fit = "stretch",
+    resize_mode: ResizeMode = "stretch",
     max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
     """A mask as [1, H, W] of 0 and 1, resized by nearest neighbour.
@@ -95,7 +96,7 @@ def read_mask(
     marked, image_size = read_marked(path, max_pixels), upright_size(image_path)
     if marked.size != image_size:
         raise InputError(f"mask {path} is {marked.size} pixels, but its image {image_path} is {image_size}")
-    resized = _fit_nearest(marked, size, fit)
+    resized = _resize_nearest(marked, size, resize_mode)
     return torch.from_numpy(np.array(resized, dtype=np.float32))[None]
 
 
@@ -177,9 +178,9 @@ def _naming(path: str | Path) -> Iterator[None]:
         raise InputError(f"cannot read image {path}: {error}") from error
 
 
-def _fit_nearest(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+def _resize_nearest(image: Image.Image, size: tuple[int, int], resize_mode: ResizeMode) -> Image.Image:
     """An image fitted as its pixels would be, but each taken from the nearest one."""
     whole = (image.height, image.width)
-    rows, columns = seen(whole, size, fit)
+    rows, columns = seen(whole, size, resize_mode)
     box = (columns.start, rows.start, columns.stop, rows.stop)
-    return image.resize(fitted_size(whole, size, fit)[::-1], Image.Resampling.NEAREST, box)
+    return image.resize(resized_size(whole, size, resize_mode)[::-1], Image.Resampling.NEAREST, box)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vtadl.data.images import MAX_PIXELS, numbers_of, open_image, upright
 from vtadl.errors import InputError
-from vtadl.images.pixels import Fit, Pixels, check_numbers, fit_pixels, to_tensor
+from vtadl.images.pixels import Pixels, ResizeMode, check_numbers, resize_pixels, to_tensor
 
 FORMS = "a path, a PIL image, an array [H, W] or [H, W, C], or a tensor [C, H, W], where C is 1, 3 or 4"
 
@@ -22,19 +22,19 @@ class Picture(NamedTuple):
 
 
 def prepare(
-    images: Any, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+    images: Any, size: tuple[int, int], resize_mode: ResizeMode = "stretch", max_pixels: int = MAX_PIXELS
 ) -> tuple[list[Picture], bool]:
     """One image or several, fitted to `size` (height, width); and whether it was one."""
     batched = (
         images.ndim == 4 if isinstance(images, (np.ndarray, Tensor)) else isinstance(images, (list, tuple))
     )
     if batched:
-        return [prepare_one(image, size, fit, max_pixels) for image in images], False
-    return [prepare_one(images, size, fit, max_pixels)], True
+        return [prepare_one(image, size, resize_mode, max_pixels) for image in images], False
+    return [prepare_one(images, size, resize_mode, max_pixels)], True
 
 
 def prepare_one(
-    image: Any, size: tuple[int, int], fit: Fit = "stretch", max_pixels: int = MAX_PIXELS
+    image: Any, size: tuple[int, int], resize_mode: ResizeMode = "stretch", max_pixels: int = MAX_PIXELS
 ) -> Picture:
     """One image, fitted to `size`.
 
@@ -42,32 +42,34 @@ def prepare_one(
         InputError: If a file cannot be read, or the image is none of the forms.
     """
     if isinstance(image, (str, Path)):
-        return from_pil(open_image(Path(image).expanduser(), max_pixels), size, fit, f"{image}")
+        return from_pil(open_image(Path(image).expanduser(), max_pixels), size, resize_mode, f"{image}")
     if isinstance(image, Image.Image):
-        return from_pil(upright(image, "given in memory"), size, fit)
+        return from_pil(upright(image, "given in memory"), size, resize_mode)
     if isinstance(image, Tensor):
-        return from_array(_channels_last(image), size, fit, str(image.dtype))
+        return from_array(_channels_last(image), size, resize_mode, str(image.dtype))
     if isinstance(image, np.ndarray):
-        return from_array(image[..., None] if image.ndim == 2 else image, size, fit, str(image.dtype))
+        return from_array(image[..., None] if image.ndim == 2 else image, size, resize_mode, str(image.dtype))
     raise InputError(f"an image must be {FORMS}, but this is a {type(image).__name__}")
 
 
-def from_pil(image: Image.Image, size: tuple[int, int], fit: Fit, name: str = "given in memory") -> Picture:
+def from_pil(
+    image: Image.Image, size: tuple[int, int], resize_mode: ResizeMode, name: str = "given in memory"
+) -> Picture:
     """An image of any mode, decoded and upright."""
-    return _picture(numbers_of(image, name), size, fit)
+    return _picture(numbers_of(image, name), size, resize_mode)
 
 
-def from_array(values: Pixels, size: tuple[int, int], fit: Fit, kind: str) -> Picture:
+def from_array(values: Pixels, size: tuple[int, int], resize_mode: ResizeMode, kind: str) -> Picture:
     """An image [H, W, C] of integers, bools, or floats in [0, 1]; `kind` is what errors call them."""
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or not values.size:
         shape = [*values.shape[-1:], *values.shape[:-1]]
         raise InputError(f"an image must be {FORMS}, but this has the shape {shape}")
     check_numbers(values, kind)
-    return _picture(values[..., :3], size, fit)
+    return _picture(values[..., :3], size, resize_mode)
 
 
-def _picture(values: Pixels, size: tuple[int, int], fit: Fit) -> Picture:
-    return Picture(to_tensor(fit_pixels(values, size, fit)), (values.shape[0], values.shape[1]))
+def _picture(values: Pixels, size: tuple[int, int], resize_mode: ResizeMode) -> Picture:
+    return Picture(to_tensor(resize_pixels(values, size, resize_mode)), (values.shape[0], values.shape[1]))
 
 
 def _channels_last(image: Tensor) -> Pixels:

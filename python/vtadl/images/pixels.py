@@ -11,13 +11,13 @@ from torch import Tensor
 from vtadl.errors import InputError
 from vtadl.images.tiles import Size, covering_size
 
-Fit = Literal["stretch", "crop", "tiles"]
+ResizeMode = Literal["stretch", "crop", "tiles"]
 Pixels = NDArray[Any]  # [H, W, C]
 _DARK = 1 / 128  # of white; it is more than bytes reach in 16 bits, or 16 bits in 32
 _SERIAL = 2**15  # numbers that PyTorch resizes in one thread; threads that read files are busy without more
 
 
-def fit_pixels(values: Pixels, size: Size, fit: Fit) -> Pixels:
+def resize_pixels(values: Pixels, size: Size, resize_mode: ResizeMode) -> Pixels:
     """Numbers [H, W, C] of any type, fitted to `size` (height, width).
 
     They are the same numbers if the image has that size already, and else floats in [0, 1], not rounded.
@@ -25,10 +25,10 @@ def fit_pixels(values: Pixels, size: Size, fit: Fit) -> Pixels:
     kept as floats; the result has the bits of :func:`resize`.
     """
     whole = (values.shape[0], values.shape[1])
-    target = fitted_size(whole, size, fit)
+    target = resized_size(whole, size, resize_mode)
     if target == whole:
         return values
-    rows, columns = seen(whole, size, fit)
+    rows, columns = seen(whole, size, resize_mode)
     step = max(1, _SERIAL // (target[1] * values.shape[2]))
     starts = range(rows.start, rows.stop, step)
     strips = (_planes(values[start : min(start + step, rows.stop), columns]) for start in starts)
@@ -47,10 +47,10 @@ def resize(images: Tensor, size: Size) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def seen(whole: Size, size: Size, fit: Fit) -> tuple[slice, slice]:
+def seen(whole: Size, size: Size, resize_mode: ResizeMode) -> tuple[slice, slice]:
     """Rows and columns of an image that are seen: all, or to crop the middle with the ratio of `size`."""
     height, width = whole
-    if fit == "crop":
+    if resize_mode == "crop":
         height, width = (
             torch.sym_min(height, (2 * width * size[0] + size[1]) // (2 * size[1])),
             torch.sym_min(width, (2 * height * size[1] + size[0]) // (2 * size[0])),
@@ -60,17 +60,17 @@ def seen(whole: Size, size: Size, fit: Fit) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def fitted_size(whole: Size, size: Size, fit: Fit) -> Size:
+def resized_size(whole: Size, size: Size, resize_mode: ResizeMode) -> Size:
     """The height and width that an image gets, whose own are `whole`, for a network of `size`."""
-    return covering_size(whole, size) if fit == "tiles" else size
+    return covering_size(whole, size) if resize_mode == "tiles" else size
 
 
-def lay_over(maps: Tensor, size: tuple[int, int], fit: Fit, outside: float) -> Tensor:
+def lay_over(maps: Tensor, size: tuple[int, int], resize_mode: ResizeMode, outside: float) -> Tensor:
     """Maps [B, 1, h, w] in the size of their images; `outside` is for what the network did not see."""
-    rows, columns = seen(size, (maps.shape[-2], maps.shape[-1]), fit)
+    rows, columns = seen(size, (maps.shape[-2], maps.shape[-1]), resize_mode)
     part = F.interpolate(maps, (rows.stop - rows.start, columns.stop - columns.start), mode="bilinear")
     border = (columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop)
-    return part if fit != "crop" else F.pad(part, border, value=outside)
+    return part if resize_mode != "crop" else F.pad(part, border, value=outside)
 
 
 def white_of(dtype: np.dtype[Any]) -> float:

@@ -12,6 +12,7 @@ from vtadl.common.files import absolute_path, atomic_path
 from vtadl.data import ImageDataModule
 from vtadl.data.manifest import Manifest, require_unchanged
 from vtadl.errors import InputError
+from vtadl.lightning_module import saved_resize_mode
 
 
 class TrainingImages(Callback):
@@ -48,12 +49,12 @@ class TrainingImages(Callback):
 
 def require_same_images(data: ImageDataModule, checkpoint: dict[str, Any], run: str) -> None:
     """Raises InputError if the data are not what the run of a checkpoint was trained and validated with."""
-    before = checkpoint.get("fit")
-    fit = getattr(data, "fit", before)
-    if before is not None and fit != before:
+    before = saved_resize_mode(checkpoint)
+    mode = getattr(data, "resize_mode", before)
+    if before is not None and mode != before:
         raise InputError(
-            f"{run} saw its images with fit={before}, not {fit}; leave it as it was, or train anew with "
-            "another --output"
+            f"{run} saw its images with resize_mode={before}, not {mode}; leave it as it was, or train anew "
+            "with another --output"
         )
     kept, now = checkpoint.get("callbacks", {}).get("TrainingImages"), data.manifest()
     if kept:

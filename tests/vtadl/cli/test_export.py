@@ -73,13 +73,13 @@ def test_exported_detectors_know_their_background(trained_with_background):
     expect_parity(detector, images, [value.numpy() for value in program(images).values()])
 
 
-@pytest.mark.parametrize(("fit", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
-def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, fit, format, size):
-    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"fit": fit}
-    torch.save(checkpoint, tmp_path / "fit.ckpt")
-    path = export(str(tmp_path / "fit.ckpt"), format, str(tmp_path / "program"), size)
-    assert f"the detector was trained with fit={fit}" in capsys.readouterr().out
-    detector = Detector.load(tmp_path / "fit.ckpt", device="cpu")
+@pytest.mark.parametrize(("mode", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
+def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, mode, format, size):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": mode}
+    torch.save(checkpoint, tmp_path / "changed.ckpt")
+    path = export(str(tmp_path / "changed.ckpt"), format, str(tmp_path / "program"), size)
+    assert f"the detector was trained with resize_mode={mode}" in capsys.readouterr().out
+    detector = Detector.load(tmp_path / "changed.ckpt", device="cpu")
     for shape in [(2, *size)] if size else SIZES:
         images = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8)
         if format == "onnx":
@@ -92,10 +92,9 @@ def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, fit, f
 
 
 def test_a_program_of_tiles_is_for_images_of_one_size(trained, tmp_path):
-    torch.save(
-        torch.load(trained / "best.ckpt", weights_only=True) | {"fit": "tiles"}, tmp_path / "tiles.ckpt"
-    )
-    with pytest.raises(InputError, match=r"fit=tiles is exported for images of one size: .*--image_size"):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": "tiles"}
+    torch.save(checkpoint, tmp_path / "tiles.ckpt")
+    with pytest.raises(InputError, match=r"=tiles is exported for images of one size: .*--image_size"):
         export(str(tmp_path / "tiles.ckpt"))
     with pytest.raises(InputError, match="image_size"):
         export(str(tmp_path / "tiles.ckpt"), image_size=(0, 5))

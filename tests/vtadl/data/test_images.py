@@ -7,8 +7,8 @@ from vtadl.data.images import read_mask, read_pixels, to_tensor, upright_size
 from vtadl.errors import InputError
 
 
-def read_image(path, size, fit="stretch"):
-    return to_tensor(read_pixels(path, size, fit))
+def read_image(path, size, resize_mode="stretch"):
+    return to_tensor(read_pixels(path, size, resize_mode))
 
 
 def save(path, pixels, **options):
@@ -77,14 +77,14 @@ def test_a_crop_keeps_the_middle_and_the_ratio_of_the_sides(tmp_path):
     assert read_image(path, (10, 10), "stretch").mean().item() == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_image_and_mask_are_resized_alike(tmp_path, fit):
+@pytest.mark.parametrize("resize_mode", ["stretch", "crop"])
+def test_image_and_mask_are_resized_alike(tmp_path, resize_mode):
     marked = np.zeros((60, 90), np.uint8)
     marked[20:40, 30:60] = 255
     path = save(tmp_path / "image.png", marked)
-    mask = read_mask(save(tmp_path / "mask.png", marked), path, (33, 33), fit)
+    mask = read_mask(save(tmp_path / "mask.png", marked), path, (33, 33), resize_mode)
     assert set(mask.unique().tolist()) == {0, 1}
-    assert torch.equal(mask[0], (read_image(path, (33, 33), fit)[0] >= 0.5).float())
+    assert torch.equal(mask[0], (read_image(path, (33, 33), resize_mode)[0] >= 0.5).float())
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.bool_])

@@ -159,9 +159,9 @@ def test_where_published_data_are_missing_their_source_and_licence_are_named(tmp
         module_(str(tmp_path), category="01").setup("fit")
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_images_that_are_kept_are_those_of_the_files(category, fit):
-    read, kept = (module(category, fit=fit, cache_gb=gigabytes) for gigabytes in (0, 2))
+@pytest.mark.parametrize("resize_mode", ["stretch", "crop"])
+def test_images_that_are_kept_are_those_of_the_files(category, resize_mode):
+    read, kept = (module(category, resize_mode=resize_mode, cache_gb=gigabytes) for gigabytes in (0, 2))
     read.setup("fit")
     kept.setup("fit")
     expected = [sample["image"] for sample in read.train_set]

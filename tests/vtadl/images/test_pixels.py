@@ -16,10 +16,10 @@ from vtadl.data.inputs import prepare_one
 from vtadl.data.records import Record
 from vtadl.detector import Detector
 from vtadl.errors import InputError
-from vtadl.images.pixels import fit_pixels, fitted_size, resize, seen, to_tensor
+from vtadl.images.pixels import resize, resize_pixels, resized_size, seen, to_tensor
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
-FITS = ("stretch", "crop", "tiles")
+RESIZE_MODES = ("stretch", "crop", "tiles")
 sides = st.sampled_from([1, 5, 16, 31, 32, 33, 47, 64, 90])
 sizes = st.tuples(sides, sides).filter(lambda size: max(size) <= 8 * min(size))
 seeds = st.integers(0, 2**16)
@@ -35,12 +35,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("forms")
 
 
-def score(detector, image, fit="stretch"):
-    detector.module.fit = fit
+def score(detector, image, mode="stretch"):
+    detector.module.resize_mode = mode
     try:
         return detector.predict(image).score
     finally:
-        detector.module.fit = "stretch"
+        detector.module.resize_mode = "stretch"
 
 
 def saved(folder, image, suffix, **options):
@@ -115,33 +115,38 @@ GREY_FORMS = {
 
 
 @settings(quick, max_examples=60)
-@given(size=sizes, seed=seeds, fit=st.sampled_from(FITS), form=st.sampled_from(list(COLOUR_FORMS)))
-def test_every_form_of_a_colour_image_has_one_score(detector, folder, size, seed, fit, form):
+@given(
+    size=sizes,
+    seed=seeds,
+    mode=st.sampled_from(RESIZE_MODES),
+    form=st.sampled_from(list(COLOUR_FORMS)),
+)
+def test_every_form_of_a_colour_image_has_one_score(detector, folder, size, seed, mode, form):
     pixels = colour(size, seed)
-    expected = score(detector, pixels, fit)
-    assert score(detector, COLOUR_FORMS[form](pixels, folder), fit) == pytest.approx(expected, rel=2e-5)
+    expected = score(detector, pixels, mode)
+    assert score(detector, COLOUR_FORMS[form](pixels, folder), mode) == pytest.approx(expected, rel=2e-5)
 
 
 @settings(quick, max_examples=60)
-@given(size=sizes, seed=seeds, fit=st.sampled_from(FITS), form=st.sampled_from(list(GREY_FORMS)))
-def test_every_form_of_a_grey_image_has_one_score(detector, folder, size, seed, fit, form):
+@given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES), form=st.sampled_from(list(GREY_FORMS)))
+def test_every_form_of_a_grey_image_has_one_score(detector, folder, size, seed, mode, form):
     pixels = colour(size, seed)[..., 0]
-    expected = score(detector, np.repeat(pixels[..., None], 3, axis=2), fit)
-    assert score(detector, GREY_FORMS[form](pixels, folder), fit) == pytest.approx(expected, rel=2e-5)
+    expected = score(detector, np.repeat(pixels[..., None], 3, axis=2), mode)
+    assert score(detector, GREY_FORMS[form](pixels, folder), mode) == pytest.approx(expected, rel=2e-5)
 
 
 @quick
-@given(size=sizes, seed=seeds, fit=st.sampled_from(FITS))
-def test_black_and_white_images_have_the_score_of_their_bools(detector, folder, size, seed, fit):
+@given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES))
+def test_black_and_white_images_have_the_score_of_their_bools(detector, folder, size, seed, mode):
     bools = colour(size, seed)[..., 0] > 127
-    expected = score(detector, bools * np.uint8(255), fit)
+    expected = score(detector, bools * np.uint8(255), mode)
     for form in (
         bools,
         torch.from_numpy(bools)[None],
         Image.fromarray(bools),
         saved(folder, Image.fromarray(bools), "png"),
     ):
-        assert score(detector, form, fit) == pytest.approx(expected, rel=2e-5)
+        assert score(detector, form, mode) == pytest.approx(expected, rel=2e-5)
 
 
 @quick
@@ -180,10 +185,10 @@ def test_negative_numbers_are_refused(detector, kind):
     seed=seeds,
     orientation=st.integers(1, 8),
     suffix=st.sampled_from(["png", "webp", "tif", "jpg"]),
-    fit=st.sampled_from(FITS),
+    mode=st.sampled_from(RESIZE_MODES),
 )
 def test_files_and_opened_images_are_seen_as_their_exif_says(
-    detector, folder, size, seed, orientation, suffix, fit
+    detector, folder, size, seed, orientation, suffix, mode
 ):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -199,39 +204,45 @@ def test_files_and_opened_images_are_seen_as_their_exif_says(
     upright = np.ascontiguousarray(turn(stored))
     assert np.array_equal(np.asarray(open_image(path)), upright)
     assert upright_size(path) == upright.shape[1::-1]
-    expected = score(detector, upright, fit)
+    expected = score(detector, upright, mode)
     for form in (path, Image.open(path), open_image(path), Image.open(io.BytesIO(path.read_bytes()))):
-        assert score(detector, form, fit) == pytest.approx(expected, rel=2e-5)
+        assert score(detector, form, mode) == pytest.approx(expected, rel=2e-5)
 
 
 @quick
-@given(size=sizes, seed=seeds, fit=st.sampled_from(FITS), count=st.integers(1, 3))
-def test_a_program_to_export_decides_as_python_does(detector, size, seed, fit, count):
+@given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES), count=st.integers(1, 3))
+def test_a_program_to_export_decides_as_python_does(detector, size, seed, mode, count):
     images = np.stack([colour(size, seed + index) for index in range(count)])
-    detector.module.fit = fit
+    detector.module.resize_mode = mode
     try:
         with torch.inference_mode():
             decisions = Program(detector.module)(torch.from_numpy(images))
         detections = detector.predict(images)
     finally:
-        detector.module.fit = "stretch"
+        detector.module.resize_mode = "stretch"
     for name, found in decisions.items():
         expected = np.stack([getattr(detection, name) for detection in detections])
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-3, err_msg=name)
 
 
 @quick
-@given(size=sizes, seed=seeds, fit=st.sampled_from(FITS), grey=st.booleans(), cache=st.sampled_from([0, 1e9]))
-def test_samples_are_what_the_detector_sees(folder, size, seed, fit, grey, cache):
+@given(
+    size=sizes,
+    seed=seeds,
+    mode=st.sampled_from(RESIZE_MODES),
+    grey=st.booleans(),
+    cache=st.sampled_from([0, 1e9]),
+)
+def test_samples_are_what_the_detector_sees(folder, size, seed, mode, grey, cache):
     pixels = colour(size, seed)[..., 0] if grey else colour(size, seed)
     path = saved(folder, Image.fromarray(pixels), "png")
-    sample = ImageFiles([Record(path)], (32, 32), fit, cache)[0]["image"]
+    sample = ImageFiles([Record(path)], (32, 32), mode, cache)[0]["image"]
     assert sample.dtype == torch.float32
-    assert torch.equal(sample, prepare_one(path, (32, 32), fit).pixels)
-    assert torch.equal(sample, to_tensor(read_pixels(path, (32, 32), fit)))
+    assert torch.equal(sample, prepare_one(path, (32, 32), mode).pixels)
+    assert torch.equal(sample, to_tensor(read_pixels(path, (32, 32), mode)))
     whole = torch.from_numpy(np.atleast_3d(pixels)).movedim(-1, 0)[None].float()
-    rows, columns = seen(size, (32, 32), fit)
-    whole = resize(whole[..., rows, columns], fitted_size(size, (32, 32), fit)) / 255
+    rows, columns = seen(size, (32, 32), mode)
+    whole = resize(whole[..., rows, columns], resized_size(size, (32, 32), mode)) / 255
     torch.testing.assert_close(sample, whole.expand(1, 3, -1, -1)[0])
 
 
@@ -246,7 +257,7 @@ def test_the_cache_holds_no_more_bytes_than_it_may(folder, mode, most):
 
 
 def test_what_is_resized_is_not_rounded():
-    image = fit_pixels(np.arange(100, dtype=np.uint8).reshape(10, 10, 1), (7, 7), "stretch")
+    image = resize_pixels(np.arange(100, dtype=np.uint8).reshape(10, 10, 1), (7, 7), "stretch")
     assert image.dtype == np.float32
     assert not np.allclose(image * 255, np.round(image * 255), atol=1e-2)
 
@@ -254,7 +265,7 @@ def test_what_is_resized_is_not_rounded():
 def test_large_images_are_resized_in_strips_to_the_same_bits():
     pixels = colour((700, 300), 0)
     whole = resize(planes(pixels)[None].float(), (90, 70))[0] / 255
-    assert torch.equal(to_tensor(fit_pixels(pixels, (90, 70), "stretch")), whole)
+    assert torch.equal(to_tensor(resize_pixels(pixels, (90, 70), "stretch")), whole)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg", "webp", "jp2", "gif"])

@@ -71,7 +71,7 @@ def mixed(category, save_image):
 
 
 def test_training_sees_tiles_and_testing_whole_images(mixed):
-    data = MVTecAD(str(mixed), image_size=32, workers=0, fit="tiles")
+    data = MVTecAD(str(mixed), image_size=32, workers=0, resize_mode="tiles")
     data.setup("fit")
     data.setup("test")
     tiles = torch.cat([batch["image"] for batch in data.train_dataloader()])
@@ -83,14 +83,17 @@ def test_training_sees_tiles_and_testing_whole_images(mixed):
 
 
 def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(mixed, tiny, tmp_path, capsys):
-    data = ["--data=MVTecAD", f"--data.root={mixed}", "--data.workers=0", "--data.fit=tiles"]
+    data = ["--data=MVTecAD", f"--data.root={mixed}", "--data.workers=0", "--data.resize_mode=tiles"]
     settings = tiny | {"features": 12, "positions": "own", "softness": 0.03, "min_std": 0.1}
     model = [f"--model.{name}={value}" for name, value in settings.items()]
     run = tmp_path / "run"
     assert main(["fit", *data, *model, "--trainer.max_epochs=1", f"--output={run}"]) == 0
     assert main(["report", str(run)]) == 0
     assert main(["test", f"--ckpt={run}/best.ckpt", *data[:-1]]) == 1
-    assert "trained with fit=tiles, but the test data have fit=stretch" in capsys.readouterr().err
+    assert (
+        "trained with resize_mode=tiles, but the test data have resize_mode=stretch"
+        in capsys.readouterr().err
+    )
     detector = Detector.load(run, "cpu")
     assert detector.module.calibration.image.count == 2  # images, not tiles
     upright, lying = (mixed / f"test/good/{name}0.png" for name in ("upright", "lying"))

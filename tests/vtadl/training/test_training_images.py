@@ -310,7 +310,7 @@ def test_a_resumed_run_keeps_the_model_of_its_checkpoint(trained, capsys):
 def test_a_resumed_run_sees_its_images_as_before(trained, tmp_path, capsys):
     run = str(shutil.copytree(trained, tmp_path / "run"))
     assert main(["fit", "--resume", run, "--trainer.max_epochs", "9", "--data.fit", "crop"]) == 1
-    assert "saw its images with fit=stretch, not crop" in capsys.readouterr().err
+    assert "saw its images with resize_mode=stretch, not crop" in capsys.readouterr().err
 
 
 def test_a_mask_of_a_normal_image_that_marks_pixels_is_named(tmp_path):
