@@ -109,12 +109,12 @@ def _times_faster(own: Result | None, peer: Result | None) -> str:
 
 
 def _images_per_second(result: Result | None) -> str:
-    rate = result and result.images_per_second
+    rate = None if result is None else result.images_per_second
     return "not timed" if rate is None else f"{rate:.3g}"
 
 
 def _percent(result: Result | None) -> str:
-    fraction = result and result.fraction_of_limit
+    fraction = None if result is None else result.fraction_of_limit
     return "-" if fraction is None else f"{100 * fraction:.0f}"
 
 
