@@ -129,12 +129,14 @@ __device__ T block_sum(T value, bool all, T* smem) {
 
 // ------------------------------------------------------------------- cluster
 
-// The sum of what lies at `smem` in the first `ranks` blocks of the cluster,
-// which have met since they wrote it.
+// The sum of element `at` of the arrays that lie at `smem` in the first `ranks`
+// blocks of the cluster, which have met since they wrote them. Where it is
+// called for many elements, the arrays' addresses do not depend on these: one
+// for each element would cost registers.
 template <typename T>
-__device__ T cluster_sum(T* smem, int ranks) {
+__device__ T cluster_sum(T* smem, int at, int ranks) {
   T total = 0;
-  for (int rank = 0; rank < ranks; ++rank) total += *in_block(smem, rank);
+  for (int rank = 0; rank < ranks; ++rank) total += in_block(smem, rank)[at];
   return total;
 }
 

@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
     cluster_sync();
     for (int d = thread_of_block(); rank == 0 && grad_x && d < plan.features;
          d += blockDim.x * blockDim.y) {
-      grad_x[n * b.features + d] = cluster_sum(room.sums + d, plan.ranks);
+      grad_x[n * b.features + d] = cluster_sum(room.sums, d, plan.ranks);
     }
   }
   cluster_sync();  // no block leaves whose memory another reads
