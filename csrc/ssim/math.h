@@ -11,11 +11,11 @@ namespace vtadl::ssim {
 
 // In the functions below T is a float or a double, on the host also a vector.
 // Pixels are in units of the data range, less a pivot taken near the window,
-// which keeps the variances from cancelling: x' = x - px, y' = y - py. With
-// them goes d = x' - y', made of x - y and px - py, so that near-equal images
-// lose no digits.
+// which keeps the variances from cancelling: x' = x - px, y' = y - py. The
+// third term of a pixel is d = x' - y', made of x - y and px - py, so that
+// near-equal images lose no digits.
 
-// The weights in the type of the sums.
+// The weights of the window, in the type of the sums.
 template <typename T>
 struct Window {
   int taps;
@@ -26,26 +26,29 @@ struct Window {
   }
 };
 
-// The statistics of a window: E[x'], E[d], E[x'² + y'²], E[d²]. Under a mask E
-// is the mean over valid pixels.
+// The statistics of a window are E[x'], E[d], E[x'² + y'²] and E[d²]. Under a
+// mask E is the mean over valid pixels.
 constexpr int kMean = 0, kMeanDifference = 1;
 constexpr int kSquares = 2, kSquaredDifference = 3;
 constexpr int kStatistics = 4;
 
-// What the gradients of pixels are made of: derivatives by E[x'] and E[y'], for
-// fixed squares, and by the squares. Those of x alone need all but the last.
+// The gradients of pixels are made of the index's derivatives by E[x'] and
+// E[y'], for fixed squares, and by the squares. Gradients of x alone need all
+// but the last.
 constexpr int kByX = 0, kBySquares = 1, kBySquaredDifference = 2, kByY = 3;
 constexpr int kDerivatives = 4;
 
-// The pivot of the pixels that some windows hold is the mean of those on a grid
-// of 4 x 4 that are valid numbers, without the quarters of the smallest and of
-// the largest: a few that are far from the others, dead ones perhaps, must not
-// take the digits of those around them. Where the grid has none, under a mask,
-// it is the mean of all that are valid; else 0.
+// The pivot of a region is the mean of the pixels on a grid of 4 x 4 that are
+// valid numbers, without the quarters of the smallest and of the largest: a few
+// pixels that are far from the others, dead ones perhaps, must not take the
+// digits of those around them. Where the grid has none, under a mask, the pivot
+// is the mean of all valid pixels; else it is 0.
 constexpr int kPivotPixels = 16;
 
+// How many of the smallest pixels, and of the largest, the pivot leaves out.
 VTADL_INLINE int outermost(int count) { return count / 4; }
 
+// Where a pixel of the grid lies in a region of this size.
 VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
   return (2 * (which / 4) + 1) * height / 8;
 }
@@ -54,25 +57,51 @@ VTADL_INLINE std::int64_t pivot_column(int which, std::int64_t width) {
   return (2 * (which % 4) + 1) * width / 8;
 }
 
-// Under a mask: the weight of the valid pixels below which a window has none.
-// Float32 holds smaller weights, but not their products.
+// A window whose valid pixels weigh less than this counts as one without a
+// valid pixel. Float32 holds smaller weights, but not their products.
 constexpr double kLeastWeight = 1e-12;
 
-// In units of the data range.
-template <typename T>
+// The pivots of a region, in units of the data range.
+template <typename S>
 struct Pivots {
-  T x, difference;  // px, px - py
+  S x, difference;  // px, px - py
 };
 
-// What is the same for all windows of a region.
+// What is the same for all windows of a problem. The host makes it, because a
+// GPU is slow with doubles.
 template <typename S>
 struct Constants {
-  S c1, c2;
+  S inverse_range;  // 1 / data_range
+  S c1, c2;         // k1², k2²
   bool luminance;
-  Pivots<S> pivots;
+
+  VTADL_HOST_INLINE explicit Constants(const SsimProblem& p)
+      : inverse_range(static_cast<S>(1 / p.data_range)),
+        c1(static_cast<S>(p.k1 * p.k1)),
+        c2(static_cast<S>(p.k2 * p.k2)),
+        luminance(p.luminance) {}
 };
 
-// On the GPU a float's is good to 1 ULP, and takes no branch.
+// The way from the pixels of a region to x' and d. The pivots are in the
+// images' own units.
+template <typename S>
+struct Units {
+  S inverse_range, pivot_x, pivot_difference;
+
+  template <typename T>
+  VTADL_INLINE T x(T x) const {
+    return (x - pivot_x) * inverse_range;
+  }
+  template <typename T>
+  VTADL_INLINE T difference(T x, T y) const {
+    return (x - y - pivot_difference) * inverse_range;
+  }
+  VTADL_INLINE Pivots<S> pivots() const {
+    return {pivot_x * inverse_range, pivot_difference * inverse_range};
+  }
+};
+
+// 1 / x. On the GPU that of a float is good to 1 ULP, and takes no branch.
 template <typename T>
 VTADL_INLINE T reciprocal(T x) {
 #ifdef __CUDA_ARCH__
@@ -81,18 +110,21 @@ VTADL_INLINE T reciprocal(T x) {
   return ScalarOf<T>(1) / x;
 }
 
+// The index of a window, and its derivatives.
 template <typename T>
 struct Similarity {
   T value;
   T grad[kDerivatives];
 };
 
-// The factors of the index are 1 less their losses, which have all their digits
-// where images are near-equal, and rounding takes neither beyond 1; but far
-// from 1 the usual form has more.
+// The index of a window with these statistics. Its factors are computed as 1
+// less their losses, which have all their digits where images are near-equal,
+// and rounding takes neither factor beyond 1. Far from 1 the usual form of the
+// luminance has more digits.
 template <typename T>
 VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
-                                      const Constants<ScalarOf<T>>& c) {
+                                      const Constants<ScalarOf<T>>& c,
+                                      const Pivots<ScalarOf<T>>& pivots) {
   using S = ScalarOf<T>;
   const T x = statistics[kMean], difference = statistics[kMeanDifference];
   const T y = x - difference;
@@ -105,17 +137,17 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
   const T variance_of_difference =
       select(is_equal, T{}, raw_variance_of_difference);
 
-  const T mean_x = x + c.pivots.x;
-  T difference_of_means = difference + c.pivots.difference;
+  const T mean_x = x + pivots.x;
+  T difference_of_means = difference + pivots.difference;
   const T mean_y = mean_x - difference_of_means;
   T luminance_norm = mean_x * mean_x + mean_y * mean_y + c.c1;
   if (!c.luminance) {
     luminance_norm = broadcast<T>(1);
     difference_of_means = T{};
   }
-  const T scale = reciprocal<T>(luminance_norm * structure_norm);
-  const T per_luminance = structure_norm * scale;
-  const T per_structure = luminance_norm * scale;
+  const T inverse_norms = reciprocal<T>(luminance_norm * structure_norm);
+  const T per_luminance = structure_norm * inverse_norms;
+  const T per_structure = luminance_norm * inverse_norms;
   const T luminance_loss =
       difference_of_means * difference_of_means * per_luminance;
   const T structure_loss = variance_of_difference * per_structure;
@@ -132,19 +164,19 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
   const T by_squares = select(is_flat, T{}, by_loss * structure_loss);
   const T by_squared_difference = select(is_equal, T{}, -by_loss);
   const T by_luminance = S(2) * structure * per_luminance;
-  const T shrink = c.luminance ? by_luminance * luminance_loss : T{};
-  const T pull = by_luminance * difference_of_means +
-                 S(2) * by_squared_difference * difference;
-  return {
-      luminance * structure,
-      {shrink * mean_x - S(2) * by_squares * x - pull, by_squares,
-       by_squared_difference, shrink * mean_y - S(2) * by_squares * y + pull}};
+  const T by_luminance_norm = c.luminance ? by_luminance * luminance_loss : T{};
+  const T by_difference = by_luminance * difference_of_means +
+                          S(2) * by_squared_difference * difference;
+  return {luminance * structure,
+          {by_luminance_norm * mean_x - S(2) * by_squares * x - by_difference,
+           by_squares, by_squared_difference,
+           by_luminance_norm * mean_y - S(2) * by_squares * y + by_difference}};
 }
 
-// The gradient of a pixel, from the sums over the windows that hold it of the
-// derivatives: `own` is its x' and `difference` its d; for one of y, y' and -d.
-// The derivative by a mean, once the pivots have grown by these, is the same
-// expression.
+// The gradient of a pixel, from the sums of the derivatives over the windows
+// that hold it. For a pixel of x, `own` is x' and `difference` is d; for one of
+// y, they are y' and -d. The derivative by a mean, once the pivots have grown
+// by `own` and `difference`, is the same expression.
 template <typename T, typename U>
 VTADL_INLINE T pixel_grad(T by_mean, T by_squares, T by_squared_difference,
                           U own, U difference) {

@@ -8,14 +8,14 @@
 
 namespace vtadl {
 
-// Steps, in elements, from one to the next along each dimension of
-// [batch, channels, height, width]; 0 where all share an element.
+// Elements from one index to the next along each dimension of [batch, channels,
+// height, width]; 0 along a dimension whose indices share an element.
 struct ImageStrides {
   std::int64_t batch, channel, row, column;
 };
 
-// Pairs of images, one channel after the other. `Accumulate` is float32, or
-// float64 where dtype is float64.
+// The comparison of pairs of images, one channel after the other. `Accumulate`
+// is float32, or float64 where dtype is float64.
 struct SsimProblem {
   static constexpr int kMaxTaps = 31;
 
@@ -37,7 +37,7 @@ struct SsimProblem {
   }
   VTADL_INLINE std::int64_t padded_width() const { return width + 2 * border; }
 
-  // Windows that lie inside the images and their border.
+  // The map has a value for each window inside an image and its border.
   VTADL_INLINE std::int64_t map_height() const {
     return padded_height() - taps + 1;
   }
@@ -45,7 +45,7 @@ struct SsimProblem {
     return padded_width() - taps + 1;
   }
 
-  // First element of a plane.
+  // The offset of the first element of a plane: one channel of one image.
   VTADL_INLINE std::int64_t plane_offset(const ImageStrides& strides,
                                          std::int64_t plane) const {
     return plane / channels * strides.batch +
@@ -53,27 +53,28 @@ struct SsimProblem {
   }
 };
 
-// What is summed over a plane.
+// The sums over a plane.
 struct SsimSums {
-  static constexpr int kIndex = 0;           // the map
-  static constexpr int kWindows = 1;         // those with a valid pixel
+  static constexpr int kIndex = 0;           // the values of the map
+  static constexpr int kWindows = 1;         // the windows with a valid pixel
   static constexpr int kSquaredErrors = 2;   // (x - y)² over the pixels
   static constexpr int kAbsoluteErrors = 3;  // |x - y|
   static constexpr int kCount = 4;
 };
 
-// The map, or sums over its parts, of which each device has as many as its
-// function below says. Windows without a valid pixel count for nothing and are
-// 0 in the map.
+// The forward pass writes the map, or sums over the parts of each plane. A
+// plane has as many parts as the device's function below says. Windows without
+// a valid pixel are 0 in the map, and no sum counts them.
 struct SsimForward : SsimProblem {
   void* map;    // [batch, channels, map_height, map_width], Accumulate; or null
   void* sums;   // [planes, parts, SsimSums::kCount], Accumulate; or null
   bool errors;  // whether the sums of errors are wanted; else they are 0
 };
 
+// The backward pass writes the gradients of the images.
 struct SsimBackward : SsimProblem {
   const void* grad;  // Accumulate: of the map, or of the sums of each plane
-  bool grad_of_map;  // else [planes, SsimSums::kCount]
+  bool grad_of_map;  // else grad is [planes, SsimSums::kCount]
   double constant_grad[SsimSums::kCount];  // of the sums, where grad is null
   bool errors;   // whether the sums of errors have gradients
   void* grad_x;  // of the images' dtype; null where not asked for
@@ -81,13 +82,13 @@ struct SsimBackward : SsimProblem {
   ImageStrides grad_x_strides, grad_y_strides;
 };
 
-// Both at once, with constant gradients of the sums.
+// Both passes, with constant gradients of the sums.
 struct SsimForwardBackward {
   SsimForward forward;
   SsimBackward backward;
 };
 
-// What the parts of all planes add up to, and Σ weights · sums.
+// The sums over the parts of all planes, and Σ weights · sums.
 struct SsimTotal {
   DType dtype;           // of the images
   std::int64_t parts;    // of all planes

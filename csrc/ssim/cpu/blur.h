@@ -1,4 +1,4 @@
-// The steps between pixels, windows and back: weighted sums, transpositions.
+// The steps from pixels to windows and back: weighted sums and transpositions.
 #pragma once
 
 #include "common/simd_memory.h"
@@ -10,7 +10,8 @@ namespace {
 using std::int64_t;
 
 // out[i] = Σ_t weights[t]·in[i + t] for i < count, a multiple of 4, where in[i]
-// is the vector at `in + i·stride`. kTaps = 0: as many as the window has.
+// is the vector at `in + i·stride`. kTaps is the number of the window's taps,
+// or 0 where it is not known before the program runs.
 template <int kTaps, typename T>
 VTADL_HOST_INLINE void blur(const ssim::Window<T>& window, const T* in,
                             int64_t stride, int64_t count, T* out,

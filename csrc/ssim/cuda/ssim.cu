@@ -1,7 +1,10 @@
-// SSIM on the GPU.
+// SSIM on the GPU: the entry points. What serves a problem is decided in
+// plan.h.
+#include "ssim/cuda/plan.h"
 #include "ssim/cuda/strip_backward.h"
 #include "ssim/cuda/strip_forward.h"
-#include "ssim/cuda/tiles.h"
+#include "ssim/cuda/tile_backward.h"
+#include "ssim/cuda/tile_forward.h"
 #include "ssim/cuda/total.h"
 
 namespace vtadl {
@@ -11,60 +14,51 @@ using std::int64_t;
 
 // Calls strips(zero) or tiles(zero) with a zero of the images' type.
 template <typename Strips, typename Tiles>
-void dispatch_kernels(const SsimProblem& p, const Strips& strips,
-                      const Tiles& tiles) {
-  dispatch(p.dtype, [&](auto zero) {
-    if constexpr (sizeof zero < sizeof(double)) {
-      if (ssim::fits_strips(p)) return strips(zero);
-    }
-    tiles(zero);
-  });
+void run(ssim::Regime regime, DType dtype, const Strips& strips,
+         const Tiles& tiles) {
+  switch (regime) {
+    case ssim::Regime::kNothing:
+      return;
+    case ssim::Regime::kStrips:
+      return dispatch(dtype, [&](auto zero) {
+        if constexpr (sizeof zero < sizeof(double)) strips(zero);
+      });
+    case ssim::Regime::kTiles:
+      return dispatch(dtype, tiles);
+  }
 }
 
 }  // namespace
 
-// Both kernels for strips write as many.
 int64_t ssim_parts_cuda(const SsimProblem& p) {
-  if (!ssim::fits_strips(p)) return ssim::tile_forward_tiling(p).parts();
-  return std::max(ssim::forward_plan(p).tiling.parts(),
-                  ssim::backward_plan(p).tiling.parts());
+  return ssim::parts_of_plane(p);
 }
 
 void ssim_forward_cuda(const SsimForward& p, void* stream) {
-  if (p.planes() == 0) return;
-  dispatch_kernels(
-      p,
-      [&](auto zero) {
-        ssim::strip_forward<decltype(zero)>(p, ssim_parts_cuda(p), stream);
-      },
+  run(
+      ssim::regime_of(p), p.dtype,
+      [&](auto zero) { ssim::strip_forward<decltype(zero)>(p, stream); },
       [&](auto zero) { ssim::tile_forward<decltype(zero)>(p, stream); });
 }
 
 void ssim_backward_cuda(const SsimBackward& p, void* stream) {
-  if (p.planes() == 0 || (!p.grad_x && !p.grad_y)) return;
-  dispatch_kernels(
-      p,
-      [&](auto zero) {
-        ssim::strip_backward<decltype(zero)>(p, nullptr, false, 0, stream);
-      },
+  run(
+      ssim::regime_of(p), p.dtype,
+      [&](auto zero) { ssim::strip_backward<decltype(zero)>(p, {}, stream); },
       [&](auto zero) { ssim::tile_backward<decltype(zero)>(p, stream); });
 }
 
 void ssim_forward_backward_cuda(const SsimForwardBackward& p, void* stream) {
-  const SsimForward& f = p.forward;
-  const SsimBackward& b = p.backward;
-  const bool at_once = ssim::fits_strips(f) && !f.map && (b.grad_x || b.grad_y);
-  if (!at_once) {
-    ssim_forward_cuda(f, stream);
-    ssim_backward_cuda(b, stream);
+  if (!ssim::in_one_pass(p)) {
+    ssim_forward_cuda(p.forward, stream);
+    ssim_backward_cuda(p.backward, stream);
     return;
   }
-  if (f.planes() == 0) return;
-  dispatch_kernels(
-      f,
+  const ssim::SumsOfTiles sums(p.forward);
+  run(
+      ssim::Regime::kStrips, p.forward.dtype,
       [&](auto zero) {
-        ssim::strip_backward<decltype(zero)>(b, f.sums, f.errors,
-                                             ssim_parts_cuda(f), stream);
+        ssim::strip_backward<decltype(zero)>(p.backward, sums, stream);
       },
       [](auto) {});
 }

@@ -1,5 +1,5 @@
-// Windows of 11 taps in float32 without a mask: a block owns a strip of columns
-// and goes down a band of rows. What both passes have in common.
+// What both passes in strips have in common. A block owns a strip of columns
+// and goes down a band of rows; a thread owns kColumns columns of the strip.
 #pragma once
 
 #include <type_traits>
@@ -8,37 +8,29 @@
 
 namespace vtadl::ssim {
 
-constexpr int kTaps = 11;
-constexpr int kHalo = kTaps - 1;
-constexpr int kColumns = 2;               // of a thread, side by side
-constexpr int kReach = kColumns + kHalo;  // values of a row that they sum
-constexpr int kMaxThreads = 128;
+// The pixels of a row that the windows of a thread's columns hold.
+constexpr int kRowPixels = kColumns + kHalo;
 
-// Whether these kernels can work on the problem. Within a wider border would
-// be windows that touch no tile.
-inline bool fits_strips(const SsimProblem& p) {
-  return p.taps == kTaps && p.dtype != DType::kFloat64 && p.mask == nullptr &&
-         p.border < kTaps;
-}
+// A row in shared memory holds a value for each of the threads' columns and a
+// halo.
+VTADL_INLINE int row_size(int threads) { return threads * kColumns + kHalo; }
 
-// Values of a row in shared memory: the threads' columns and a halo.
-VTADL_INLINE int row_room(int threads) { return threads * kColumns + kHalo; }
-
-// What the statistics are the means of: x', d, x'² + y'², d².
+// The terms whose means are the statistics: x', d, x'² + y'² and d².
 __device__ inline float4 terms_of(float x, float difference) {
   const float y = x - difference;
   return make_float4(x, difference, x * x + y * y, difference * difference);
 }
 
-// Pixels of a row in shared memory: even columns, then odd ones, so that a warp
-// reads neighbours, from all banks. As float4 the terms of the statistics, as
-// float2 what they are made of: less to read, but more to compute.
+// The pixels of a row in shared memory. Even columns come before odd ones, so
+// that a warp reads neighbours, from all banks. A float4 holds the terms of a
+// pixel; a float2 holds x' and d, of which the terms are made: less to read,
+// but more to compute.
 template <typename Stored>
 class PixelRow {
  public:
   __device__ explicit PixelRow(Stored* pixels) : pixels_(pixels) {}
 
-  // Pixel j of the thread's reach.
+  // The terms of pixel j of those that the thread's windows hold.
   __device__ float4 terms(int j) const {
     const Stored pixel = pixels_[index(threadIdx.x, j)];
     if constexpr (std::is_same_v<Stored, float4>) {
@@ -48,7 +40,8 @@ class PixelRow {
     }
   }
 
-  // Pixel j of what is the reach of `thread`, or would be.
+  // Stores pixel j of those that the windows of `thread` hold, or would hold if
+  // the block had this thread.
   __device__ void store(int thread, int j, float x, float difference) {
     if constexpr (std::is_same_v<Stored, float4>) {
       pixels_[index(thread, j)] = terms_of(x, difference);
@@ -59,7 +52,7 @@ class PixelRow {
 
  private:
   __device__ static int index(int thread, int j) {
-    return (j % 2) * (row_room(blockDim.x) / 2) + thread + j / 2;
+    return (j % 2) * (row_size(blockDim.x) / 2) + thread + j / 2;
   }
 
   Stored* pixels_;
@@ -67,8 +60,8 @@ class PixelRow {
 
 // -------------------------------------------------------------------- pixels
 
-// What of rows × columns values lies in a plane, where (0, 0) is at `top`,
-// `left`.
+// The part of a region of rows × columns that lies in a plane. The region's
+// (0, 0) is at `top`, `left` of the plane.
 struct Inside {
   int row_begin, row_end, column_begin, column_end;
 
@@ -86,7 +79,8 @@ struct Inside {
     return j >= column_begin && j < column_end;
   }
 
-  // Of windows, those that no tile above or to the left has: maybe none.
+  // For a region of windows: the part that no tile above or to the left has,
+  // which may be empty.
   __device__ Inside without_halo(const Tile& tile) const {
     Inside result = *this;
     if (tile.top > 0) result.row_begin = min(kHalo, row_end);
@@ -103,11 +97,11 @@ struct Inside {
   }
 };
 
-// The pixels that a block looks at; those in the border and beyond are 0.
+// The pixels that a block reads. Those in the border and beyond are 0.
 template <typename Scalar>
 struct Region {
   const Plane<const Scalar> x, y;
-  const int64_t top, left;  // of (0, 0) in the images
+  const int64_t top, left;  // where (0, 0) lies in the images
   const Inside inside;
 
   __device__ Region(const SsimProblem& p, int64_t plane, int64_t top,
@@ -118,37 +112,42 @@ struct Region {
         left(left),
         inside(top, left, rows, columns, p.height, p.width) {}
 
-  // For all lanes of a warp.
-  __device__ Units<float> units(float scale) const {
+  // The units of the region. All lanes of the warp have to take part.
+  __device__ Units<float> units(float inverse_range) const {
     const int which = threadIdx.x % kPivotPixels;
     const int64_t i = top + inside.row_begin + pivot_row(which, inside.rows());
     const int64_t j =
         left + inside.column_begin + pivot_column(which, inside.columns());
     const auto of_x = static_cast<float>(*x.at(i, j));
     const auto of_y = static_cast<float>(*y.at(i, j));
-    return Units<float>(scale, pivot_of_lanes(of_x, true, 0.0f),
-                        pivot_of_lanes(of_y, true, 0.0f));
+    const float pivot_x = pivot_of_lanes(of_x, true, 0.0f);
+    const float pivot_y = pivot_of_lanes(of_y, true, 0.0f);
+    return {inverse_range, pivot_x, pivot_x - pivot_y};
   }
 };
 
-// A thread's column k in the block's.
-__device__ inline int own_column(int k) { return threadIdx.x * kColumns + k; }
-
-// Values of a thread's columns, to a row in shared memory.
-__device__ inline void store_pair(float* row, float first, float second) {
-  *reinterpret_cast<float2*>(row + own_column(0)) = make_float2(first, second);
+// Column k of the thread, among those of the block.
+__device__ inline int thread_column(int k) {
+  return threadIdx.x * kColumns + k;
 }
 
-// A thread's share of the rows, on its way to shared memory: its columns and,
-// for the first threads, a pixel of the halo beyond the last thread's.
+// Stores values of the thread's columns to a row in shared memory.
+__device__ inline void store_pair(float* row, float first, float second) {
+  *reinterpret_cast<float2*>(row + thread_column(0)) =
+      make_float2(first, second);
+}
+
+// Loads a thread's pixels of one row after the other, and stores them to shared
+// memory: those of its columns and, for the first threads, a pixel of the halo
+// beyond the last thread's columns.
 template <typename Scalar>
-class RowShare {
+class RowLoader {
  public:
-  __device__ explicit RowShare(const Region<Scalar>& region)
+  __device__ explicit RowLoader(const Region<Scalar>& region)
       : from_x_(region.x.at(region.top + region.inside.row_begin,
-                            region.left + own_column(0))),
+                            region.left + thread_column(0))),
         from_y_(region.y.at(region.top + region.inside.row_begin,
-                            region.left + own_column(0))) {
+                            region.left + thread_column(0))) {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
       is_inside_[k] =
@@ -156,7 +155,8 @@ class RowShare {
     }
   }
 
-  // Row i, and then one after the other.
+  // Loads row i. The first call names the region's first row in the plane, each
+  // other the next row.
   __device__ void load(const Region<Scalar>& region, int i) {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
@@ -165,7 +165,7 @@ class RowShare {
     if (!region.inside.holds_row(i)) return;
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
-      const int64_t step = column(k) - own_column(0);
+      const int64_t step = column(k) - thread_column(0);
       if (!is_inside_[k]) continue;
       x_[k] = from_x_[step * region.x.column_stride];
       y_[k] = from_y_[step * region.y.column_stride];
@@ -174,6 +174,7 @@ class RowShare {
     from_y_ += region.y.row_stride;
   }
 
+  // Stores the row that was loaded last.
   template <typename Stored>
   __device__ void store(const Units<float>& units, PixelRow<Stored> row) const {
     VTADL_UNROLL
@@ -189,7 +190,8 @@ class RowShare {
     }
   }
 
-  // Of the pixels in the threads' columns, and maybe those in the halo.
+  // Adds the errors of the pixels in the thread's columns and, if `halo`, those
+  // in the halo.
   __device__ void add_errors(bool halo, float (&sums)[SsimSums::kCount]) const {
     VTADL_UNROLL
     for (int k = 0; k < kCount; ++k) {
@@ -204,7 +206,8 @@ class RowShare {
 
   __device__ static bool has_halo() { return threadIdx.x < kHalo; }
   __device__ static int column(int k) {
-    return k < kColumns ? own_column(k) : kColumns * blockDim.x + threadIdx.x;
+    return k < kColumns ? thread_column(k)
+                        : kColumns * blockDim.x + threadIdx.x;
   }
 
   const Scalar* from_x_;  // the next row of the images
@@ -215,10 +218,10 @@ class RowShare {
 
 // ------------------------------------------------------------- weighted sums
 
-// What the windows of a thread's columns hold of a row in shared memory.
-__device__ inline void load_reach(const float* row, float (&values)[kReach]) {
+// Loads the values that the thread's windows hold of a row in shared memory.
+__device__ inline void load_row(const float* row, float (&values)[kRowPixels]) {
   VTADL_UNROLL
-  for (int j = 0; j < kReach; j += kColumns) {
+  for (int j = 0; j < kRowPixels; j += kColumns) {
     const float2 pair =
         *reinterpret_cast<const float2*>(row + threadIdx.x * kColumns + j);
     values[j] = pair.x;
@@ -226,7 +229,7 @@ __device__ inline void load_reach(const float* row, float (&values)[kReach]) {
   }
 }
 
-// Adds value j of the reach to the sums of the windows that hold it.
+// Adds value j of a row to the sums of the thread's windows that hold it.
 __device__ inline void add_weighted(const Window<float>& window, int j,
                                     float value, float (&sums)[kColumns]) {
   VTADL_UNROLL
@@ -235,8 +238,9 @@ __device__ inline void add_weighted(const Window<float>& window, int j,
   }
 }
 
-// The weighted sum of the last kTaps values. It keeps, instead of the values,
-// what they will add to the sums to come: no value moves between registers.
+// The weighted sum of the last kTaps values. A running sum keeps, instead of
+// the values, what they will add to the sums to come: no value moves between
+// registers.
 struct RunningSum {
   float pending[kHalo];
 
@@ -251,7 +255,8 @@ struct RunningSum {
   }
 };
 
-// The statistics of the windows of a thread's columns, as row after row comes.
+// The statistics of the windows of a thread's columns. push() takes one row
+// after the other.
 struct WindowMeans {
   RunningSum running[kStatistics][kColumns] = {};
   float means[kStatistics][kColumns];
@@ -261,7 +266,7 @@ struct WindowMeans {
                        const PixelRow<Stored>& row) {
     float sums[kStatistics][kColumns] = {};
     VTADL_UNROLL
-    for (int j = 0; j < kReach; ++j) {
+    for (int j = 0; j < kRowPixels; ++j) {
       const float4 terms = row.terms(j);
       add_weighted(window, j, terms.x, sums[kMean]);
       add_weighted(window, j, terms.y, sums[kMeanDifference]);
@@ -277,49 +282,14 @@ struct WindowMeans {
     }
   }
 
-  // Of the windows that end with the row that came last.
-  __device__ Similarity<float> similarity(int k,
-                                          const Constants<float>& c) const {
+  // The index of the window in column k that ends with the last row.
+  __device__ Similarity<float> similarity(int k, const Constants<float>& c,
+                                          const Pivots<float>& pivots) const {
     const float statistics[kStatistics] = {
         means[kMean][k], means[kMeanDifference][k], means[kSquares][k],
         means[kSquaredDifference][k]};
-    return ssim::similarity(statistics, c);
+    return ssim::similarity(statistics, c, pivots);
   }
 };
-
-// ------------------------------------------------------------------- tilings
-
-// How planes are cut, and the threads of a block.
-struct StripPlan {
-  Tiling tiling;
-  int threads;
-};
-
-// Strips, of which `lost_columns` of the threads' columns are no part, and
-// bands of the height: those that end first, where a multiprocessor works on
-// resident(threads) blocks at a time, a row takes all blocks as long, and a
-// band costs `lost_rows` more than it has.
-template <typename Resident>
-StripPlan strip_plan(int64_t planes, int64_t height, int64_t width,
-                     int lost_rows, int lost_columns,
-                     const Resident& resident) {
-  constexpr int kLeastRows = 16, kMostRows = 256, kStep = 8;
-  StripPlan best{};
-  int64_t best_cost = 0;
-  for (int threads = kMaxThreads; threads > 0; threads -= kWarp) {
-    const int tile_width = threads * kColumns - lost_columns;
-    const int64_t slots = multiprocessors() * resident(threads);
-    for (int rows = kLeastRows; rows <= kMostRows; rows += kStep) {
-      const Tiling tiling{planes, height, width, rows, tile_width};
-      const int64_t cost =
-          divide_up(tiling.count(), slots) * (rows + lost_rows);
-      if (best.threads == 0 || cost < best_cost) {
-        best = {tiling, threads};
-        best_cost = cost;
-      }
-    }
-  }
-  return best;
-}
 
 }  // namespace vtadl::ssim

@@ -1,4 +1,4 @@
-// From the sums of all tiles to one number, in one launch: of small images the
+// The sums of all parts become one number in one launch: for small images the
 // launches take longest.
 #pragma once
 
@@ -6,13 +6,11 @@
 
 namespace vtadl::ssim {
 
-constexpr int kTotalThreads = 512;
-
-// One block, which reads 4 numbers for each tile and adds them in an order of
-// its own.
+// Adds up the sums of all parts. One block reads 4 numbers for each part and
+// adds them in a fixed order.
 template <typename T>
 __global__ void __launch_bounds__(kTotalThreads) total_kernel(SsimTotal p) {
-  __shared__ double room[SsimSums::kCount * kTotalThreads / kWarp];
+  __shared__ double smem[SsimSums::kCount * kTotalThreads / kWarp];
   const T* of_parts = static_cast<const T*>(p.of_parts);
   double sums[SsimSums::kCount] = {};
   for (int64_t part = threadIdx.x; part < p.parts; part += kTotalThreads) {
@@ -21,7 +19,7 @@ __global__ void __launch_bounds__(kTotalThreads) total_kernel(SsimTotal p) {
       sums[s] += of_parts[part * SsimSums::kCount + s];
     }
   }
-  block_sums(sums, room);
+  block_sums(sums, smem);
   if (threadIdx.x > 0) return;
   double total = 0;
   VTADL_UNROLL

@@ -1,4 +1,5 @@
-// The pixels of a tile and of the windows that begin in it.
+// The pixels of a tile and of the windows that begin in it: their terms, whose
+// weighted means are the statistics of the windows.
 #pragma once
 
 #include <algorithm>
@@ -6,31 +7,27 @@
 
 #include "common/integers.h"
 #include "common/simd_memory.h"
+#include "ssim/cpu/tuning.h"
 #include "ssim/math.h"
+#include "ssim/tiling.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-using std::int64_t;
-
-constexpr int64_t kTileRows = 16, kTileColumns = 64;
+// The most rows and columns that the windows of a tile touch.
 constexpr int64_t kMaxHalo = SsimProblem::kMaxTaps - 1;
-constexpr int64_t kReadRows = kTileRows + kMaxHalo;
-constexpr int64_t kReadColumns = kTileColumns + kMaxHalo + 2;  // whole vectors
+constexpr int64_t kReadHeight = kTileHeight + kMaxHalo;
+constexpr int64_t kReadWidth = kTileWidth + kMaxHalo + 2;  // whole vectors
 
-// Where a tile lies in the image with its border.
-struct TilePlace {
-  int64_t plane, top, left;
-};
-
-// One plane of images or masks, as a tile sees it: (0, 0) is the tile's first
-// pixel, and the image reaches from the first to before the end.
+// One plane of images or masks in the coordinates of a tile: (0, 0) is the
+// tile's first pixel, and the image lies between the first row and column and
+// the end.
 template <typename Scalar>
 struct Plane {
   int64_t first_row, first_column, end_row, end_column;
 
   VTADL_HOST_INLINE Plane(const SsimProblem& p, const void* images,
-                          const ImageStrides& strides, const TilePlace& at)
+                          const ImageStrides& strides, const ssim::Tile& at)
       : first_row(p.border - at.top),
         first_column(p.border - at.left),
         end_row(first_row + p.height),
@@ -49,7 +46,7 @@ struct Plane {
     return std::clamp<int64_t>(0, first_column, end_column - 1);
   }
 
-  // A row that vectors can be read from: zeros behind `count`.
+  // A row from which vectors are read; behind `count` they are 0.
   struct Row {
     const Scalar* from;
     int64_t count;
@@ -62,18 +59,19 @@ struct Plane {
     }
   };
 
-  // In place, or in `room` where zeros come first or pixels lie apart.
-  VTADL_HOST_INLINE Row row(int64_t i, int64_t columns, Scalar* room) const {
+  // Row i: in place, or copied to `scratch` if zeros come first or pixels lie
+  // apart.
+  VTADL_HOST_INLINE Row row(int64_t i, int64_t columns, Scalar* scratch) const {
     if (i < first_row || i >= end_row) return {nullptr, 0};
     const int64_t begin = std::clamp<int64_t>(first_column, 0, columns);
     const int64_t end = std::clamp<int64_t>(end_column, begin, columns);
     if (begin == 0 && strides_.column == 1) return {pixel(i, 0), end};
-    std::fill_n(room, begin, Scalar(0.0f));
-    for (int64_t j = begin; j < end; ++j) room[j] = *pixel(i, j);
-    return {room, end};
+    std::fill_n(scratch, begin, Scalar(0.0f));
+    for (int64_t j = begin; j < end; ++j) scratch[j] = *pixel(i, j);
+    return {scratch, end};
   }
 
-  // Of a mask: 1 for valid pixels.
+  // Row i of a mask, as 1 for valid pixels and 0 for others.
   template <typename T>
   VTADL_HOST_INLINE void weights(int64_t i, int64_t columns, T* to) const {
     for (int64_t j = 0; j < columns; ++j) {
@@ -88,51 +86,53 @@ struct Plane {
   ImageStrides strides_;
 };
 
-// Under a mask there is a fifth statistic: the weight of the valid pixels.
+// Under a mask there is a fifth term, 1 for valid pixels, whose weighted sum is
+// the weight of the window.
 constexpr int kWeight = ssim::kStatistics;
 
 template <typename Scalar, bool kMasked>
-class Tile {
+class TilePixels {
  public:
   using T = Accumulate<Scalar>;
-  static constexpr int kPlanes = ssim::kStatistics + (kMasked ? 1 : 0);
+  static constexpr int kTerms = ssim::kStatistics + (kMasked ? 1 : 0);
 
-  // Reads the tile; what lies outside of the image is 0, and masked.
-  void read(const SsimProblem& p, const TilePlace& at) {
+  // Reads the tile. Pixels outside of the image are 0, and masked.
+  void read(const SsimProblem& p, const ssim::Tile& at) {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
     const Plane<bool> mask(p, p.mask, p.mask_strides, at);
-    unit_ = static_cast<T>(1 / p.data_range);
-    pivot_x_ = pivot(x, mask, p.taps - 1);
-    pivot_difference_ = pivot_x_ - pivot(y, mask, p.taps - 1);
-    for (int64_t i = 0; i < kTileRows + p.taps - 1; ++i) {
+    const T pivot_x = pivot(x, mask, p.taps - 1);
+    const T pivot_y = pivot(y, mask, p.taps - 1);
+    units_ = {static_cast<T>(1 / p.data_range), pivot_x, pivot_x - pivot_y};
+    for (int64_t i = 0; i < kTileHeight + p.taps - 1; ++i) {
       read_row(i, columns_read(p), x, y, mask);
     }
   }
 
   // Reads x - y of the tile's own pixels, 0 outside of the image.
-  void read_differences(const SsimProblem& p, const TilePlace& at) {
+  void read_differences(const SsimProblem& p, const ssim::Tile& at) {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
-    for (int64_t i = 0; i < kTileRows; ++i) {
-      Scalar x_room[kReadColumns], y_room[kReadColumns];
-      const auto x_row = x.row(i, kTileColumns, x_room);
-      const auto y_row = y.row(i, kTileColumns, y_room);
-      for (int64_t j = 0; j < kTileColumns; j += kLanes<T>) {
+    for (int64_t i = 0; i < kTileHeight; ++i) {
+      Scalar x_scratch[kReadWidth], y_scratch[kReadWidth];
+      const auto x_row = x.row(i, kTileWidth, x_scratch);
+      const auto y_row = y.row(i, kTileWidth, y_scratch);
+      for (int64_t j = 0; j < kTileWidth; j += kLanes<T>) {
         store<T>(differences_[i] + j,
                  x_row.template at<T>(j) - y_row.template at<T>(j));
       }
     }
   }
 
-  // Asks for the pixels of a tile ahead of time: its rows lie too far apart
-  // for the processor to foresee them. The first ones were read with the tile
-  // above. (GCC drops calls of functions that do no more than this.)
+  // Asks for the pixels of a tile ahead of time, because its rows lie too far
+  // apart for the processor to foresee them. The first rows were read with the
+  // tile above. (GCC drops calls of functions that do no more than prefetch, so
+  // this one is inlined.)
   VTADL_HOST_INLINE static void prefetch(const SsimProblem& p,
-                                         const TilePlace& at) {
+                                         const ssim::Tile& at) {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
-    const int64_t rows = std::min(x.end_row, kTileRows + p.taps - 1);
+    const int64_t rows = std::min(x.end_row, kTileHeight + p.taps - 1);
     const int64_t columns = std::min(x.end_column, columns_read(p));
     constexpr int64_t kLine = 64 / sizeof(Scalar);
     for (int64_t i = std::max<int64_t>(x.first_row, p.taps - 1); i < rows;
@@ -144,54 +144,51 @@ class Tile {
     }
   }
 
-  ssim::Pivots<T> pivots() const {
-    return {pivot_x_ * unit_, pivot_difference_ * unit_};
-  }
-  T unit() const { return unit_; }
+  ssim::Pivots<T> pivots() const { return units_.pivots(); }
+  T inverse_range() const { return units_.inverse_range; }
 
-  // Whole vectors.
+  // The columns that are read, in whole vectors.
   static int64_t columns_read(const SsimProblem& p) {
-    return divide_up(kTileColumns + p.taps - 1, kLanes<T>) * kLanes<T>;
+    return divide_up(kTileWidth + p.taps - 1, kLanes<T>) * kLanes<T>;
   }
-  const T* row(int statistic, int64_t i) const { return planes_[statistic][i]; }
+  const T* row(int term, int64_t i) const { return terms_[term][i]; }
   const T* differences(int64_t i) const { return differences_[i]; }
 
  private:
   void read_row(int64_t i, int64_t columns, const Plane<Scalar>& x,
                 const Plane<Scalar>& y, const Plane<bool>& mask) {
-    Scalar x_room[kReadColumns], y_room[kReadColumns];
-    const auto x_row = x.row(i, columns, x_room);
-    const auto y_row = y.row(i, columns, y_room);
-    T weight[kReadColumns];
+    Scalar x_scratch[kReadWidth], y_scratch[kReadWidth];
+    const auto x_row = x.row(i, columns, x_scratch);
+    const auto y_row = y.row(i, columns, y_scratch);
+    T weight[kReadWidth];
     if constexpr (kMasked) mask.weights(i, columns, weight);
     for (int64_t j = 0; j < columns; j += kLanes<T>) {
       const auto raw_x = x_row.template at<T>(j);
-      const auto raw_difference = raw_x - y_row.template at<T>(j);
-      auto of_x = (raw_x - pivot_x_) * unit_;
-      auto difference = (raw_difference - pivot_difference_) * unit_;
+      const auto raw_y = y_row.template at<T>(j);
+      auto of_x = units_.x(raw_x);
+      auto difference = units_.difference(raw_x, raw_y);
       if constexpr (kMasked) {
         const auto valid = load<T>(weight + j);
         of_x = select(valid == 0, Vector<T>{}, of_x);
         difference = select(valid == 0, Vector<T>{}, difference);
-        store<T>(planes_[kWeight][i] + j, valid);
+        store<T>(terms_[kWeight][i] + j, valid);
       }
       const auto of_y = of_x - difference;
-      store<T>(planes_[ssim::kMean][i] + j, of_x);
-      store<T>(planes_[ssim::kMeanDifference][i] + j, difference);
-      store<T>(planes_[ssim::kSquares][i] + j, of_x * of_x + of_y * of_y);
-      store<T>(planes_[ssim::kSquaredDifference][i] + j,
+      store<T>(terms_[ssim::kMean][i] + j, of_x);
+      store<T>(terms_[ssim::kMeanDifference][i] + j, difference);
+      store<T>(terms_[ssim::kSquares][i] + j, of_x * of_x + of_y * of_y);
+      store<T>(terms_[ssim::kSquaredDifference][i] + j,
                difference * difference);
     }
   }
 
-  // Of the image's pixels among those that the tile reads.
+  // The pivot of the image's pixels among those that the tile reads.
   static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask,
                  int64_t halo) {
     const int64_t top = std::max<int64_t>(0, image.first_row);
     const int64_t left = std::max<int64_t>(0, image.first_column);
-    const int64_t height = std::min(kTileRows + halo, image.end_row) - top;
-    const int64_t width =
-        std::min(kTileColumns + halo, image.end_column) - left;
+    const int64_t height = std::min(kTileHeight + halo, image.end_row) - top;
+    const int64_t width = std::min(kTileWidth + halo, image.end_column) - left;
     if (height <= 0 || width <= 0) return 0;
     const auto is_number = [&](int64_t i, int64_t j) {
       if (kMasked && !*mask.pixel(i, j)) return false;
@@ -221,10 +218,9 @@ class Tile {
     return count > 0 ? sum / static_cast<T>(count) : T(0);
   }
 
-  T unit_;
-  T pivot_x_, pivot_difference_;  // in the images' own units
-  alignas(64) T planes_[kPlanes][kReadRows][kReadColumns];
-  alignas(64) T differences_[kTileRows][kTileColumns];
+  ssim::Units<T> units_;
+  alignas(64) T terms_[kTerms][kReadHeight][kReadWidth];
+  alignas(64) T differences_[kTileHeight][kTileWidth];
 };
 
 }  // namespace
