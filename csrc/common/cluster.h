@@ -1,16 +1,17 @@
-// Clusters: blocks of one grid that run at the same time, wait for each other
-// and see each other's shared memory. From compute capability 9.0 on;
-// elsewhere, each block is a cluster of its own.
+// Clusters are blocks of one grid that run at the same time, wait for each
+// other and see each other's shared memory. Devices of compute capability 9.0
+// and later have them; elsewhere each block is a cluster of its own.
 #pragma once
 
 #include "common/launch.h"
 
 namespace vtadl {
 
-constexpr int kMaxCluster = 8;  // that every device with clusters has
+// The largest number of blocks that every device with clusters can run as one.
+constexpr int kMaxCluster = 8;
 
-// Whether the device has them, and the kernel's code, which may be PTX of an
-// older one, knows them.
+// Whether the device has clusters, and the kernel's code, which may be PTX of
+// an older device, knows them.
 template <typename... Params>
 bool has_clusters(void (*kernel)(Params...)) {
   if (device_attribute(cudaDevAttrClusterLaunch) == 0) return false;
@@ -19,10 +20,10 @@ bool has_clusters(void (*kernel)(Params...)) {
   return attributes.ptxVersion >= 90;
 }
 
-// Whether the device, which may be small, or a slice of a large one, has room
-// for one such cluster.
+// Whether one such cluster fits on the device, which may be small, or a slice
+// of a large one.
 template <typename... Params>
-bool has_room_for_cluster(void (*kernel)(Params...), const LaunchShape& shape) {
+bool fits_cluster(void (*kernel)(Params...), const LaunchShape& shape) {
   if (shape.cluster == 1) return true;
   allow_shared_bytes("cluster", kernel, shape.shared_bytes);
   const LaunchConfig config(shape, nullptr);
@@ -49,7 +50,8 @@ __device__ inline int cluster_rank() {
 #endif
 }
 
-// For all threads of all blocks, which then see what any of them wrote.
+// Waits for all threads of all blocks of the cluster. Afterwards each of them
+// sees what any of them wrote before.
 __device__ inline void cluster_sync() {
 #ifdef VTADL_CUDA_EMULATOR
   cuda_emulator::meet_cluster();
@@ -63,7 +65,8 @@ __device__ inline void cluster_sync() {
 #endif
 }
 
-// Where in the shared memory of another block is what lies there in this one's.
+// The address, in the shared memory of block `rank` of the cluster, of what
+// lies at `here` in the shared memory of this block.
 template <typename T>
 __device__ T* in_block(T* here, [[maybe_unused]] int rank) {
 #ifdef VTADL_CUDA_EMULATOR

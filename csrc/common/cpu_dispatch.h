@@ -1,4 +1,5 @@
-// The instruction set whose kernels run, chosen when the library is loaded.
+// The choice of the instruction set whose kernels run, when the library is
+// loaded.
 #pragma once
 
 #include <string>
@@ -7,8 +8,8 @@ namespace vtadl {
 
 enum class CpuCapability { kBaseline, kAvx2, kAvx512 };
 
-// The best that this processor and this build have, lowered by the environment
-// variable VTADL_CPU_CAPABILITY (baseline, avx2 or avx512).
+// The best instruction set of this processor and this build; the environment
+// variable VTADL_CPU_CAPABILITY (baseline, avx2 or avx512) lowers the choice.
 CpuCapability cpu_capability();
 
 std::string name(CpuCapability capability);
@@ -16,8 +17,9 @@ std::string name(CpuCapability capability);
 }  // namespace vtadl
 
 // Declares the table of kernels that each instruction set defines, and
-// TABLE##_in_use(), which returns the chosen one. A table and no registration:
-// code compiled for an instruction set must not run while the library loads.
+// TABLE##_in_use(), which returns the chosen one. Kernels stand in tables and
+// do not register themselves, because code that is compiled for an instruction
+// set must not run while the library loads.
 #ifdef VTADL_X86_KERNELS
 #define VTADL_CPU_KERNEL_TABLE(TYPE, TABLE) \
   namespace baseline {                      \

@@ -1,4 +1,4 @@
-// Runs a kernel where the tensors lie.
+// run_kernel() runs a kernel on the device of the tensors.
 #pragma once
 
 #include <type_traits>
@@ -7,8 +7,8 @@
 
 #ifdef VTADL_WITH_CUDA
 
-// Weak, so that the library also loads with CPU builds of PyTorch, where it is
-// null and never called.
+// The function is weak, so that the library also loads with CPU builds of
+// PyTorch, where it is null and never called.
 extern "C" __attribute__((weak)) AOTITorchError
 aoti_torch_get_current_cuda_stream(std::int32_t device, void** stream);
 
@@ -19,13 +19,14 @@ aoti_torch_get_current_cuda_stream(std::int32_t device, void** stream);
 
 namespace vtadl {
 
-// The kernels' types follow from the problem's: a null pointer has none.
+// Template arguments are deduced from the problem alone, because a kernel may
+// be a null pointer, which has no type of its own.
 template <typename Problem>
 using CpuKernel = std::common_type_t<void (*)(const Problem&)>;
 template <typename Problem>
 using CudaKernel = std::common_type_t<void (*)(const Problem&, void* stream)>;
 
-// On the device and the current stream of x.
+// Runs the kernel on the device and the current stream of x.
 template <typename Problem>
 void run_kernel(const Tensor& x, const Problem& problem,
                 CpuKernel<Problem> cpu_kernel,

@@ -1,4 +1,4 @@
-// Element types: their names at run time, and the way from there to a template.
+// The names of element types at run time, and the way from them to a template.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>

@@ -1,8 +1,8 @@
 // How functions in headers are compiled.
 #pragma once
 
-// Always inlined on the host: a copy compiled for AVX-512 must never be the
-// one that the linker keeps for every caller.
+// Functions in headers are always inlined on the host: a copy compiled for
+// AVX-512 must never be the one that the linker keeps for every caller.
 #define VTADL_HOST_INLINE inline __attribute__((always_inline))
 
 #ifdef __CUDACC__

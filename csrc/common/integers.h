@@ -1,3 +1,4 @@
+// Arithmetic of integers, for host and device.
 #pragma once
 
 #include <cstdint>

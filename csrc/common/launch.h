@@ -1,4 +1,4 @@
-// The only place that launches a CUDA kernel.
+// Launches of CUDA kernels. No other place launches one.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@
 
 namespace vtadl {
 
-// Kernels loop where there is more to do than so many blocks do at once.
+// The most blocks of a grid. Kernels loop where there is more to do.
 constexpr std::int64_t kMaxBlocks = 1 << 30;
 
 struct LaunchShape {
@@ -20,7 +20,7 @@ struct LaunchShape {
   unsigned cluster = 1;          // blocks that run at the same time
 };
 
-// What the user can do about it, where that is known.
+// What the user can do about an error, where that is known.
 inline const char* remedy(cudaError_t status) {
   switch (status) {
     case cudaErrorNoKernelImageForDevice:
@@ -42,7 +42,7 @@ inline void check_cuda(cudaError_t status, const char* what) {
   }
 }
 
-// Of the current device.
+// An attribute of the current device.
 inline int device_attribute(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
@@ -55,13 +55,14 @@ inline std::int64_t multiprocessors() {
   return device_attribute(cudaDevAttrMultiProcessorCount);
 }
 
-// Dynamic shared memory that a block may have.
+// Bytes of dynamic shared memory that a block may have.
 inline std::size_t max_shared_bytes() {
   return static_cast<std::size_t>(
       device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
-// What CUDA is told of a launch; refers to itself.
+// The description of a launch for CUDA. It cannot be copied, because it points
+// into itself.
 struct LaunchConfig {
   cudaLaunchAttribute cluster{};
   cudaLaunchConfig_t config{};
@@ -80,6 +81,8 @@ struct LaunchConfig {
   LaunchConfig& operator=(const LaunchConfig&) = delete;
 };
 
+// Allows the kernel so much dynamic shared memory in a block. A limited amount
+// is allowed anyway.
 template <typename... Params>
 void allow_shared_bytes(const char* name, void (*kernel)(Params...),
                         std::size_t bytes) {

@@ -11,7 +11,7 @@ namespace vtadl {
 
 void* allocate(std::size_t bytes) {
   constexpr std::size_t kAlignment = 64;
-  // aligned_alloc takes multiples of the alignment only.
+  // aligned_alloc() takes multiples of the alignment only.
   const std::size_t rounded = (bytes / kAlignment + 1) * kAlignment;
   void* memory = std::aligned_alloc(kAlignment, rounded);
   if (memory == nullptr) throw std::bad_alloc();
@@ -27,7 +27,7 @@ void prefer_large_pages([[maybe_unused]] void* memory,
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   const std::uintptr_t first = (address + kPage - 1) / kPage * kPage;
   const std::uintptr_t last = (address + bytes) / kPage * kPage;
-  // Advice only: where it is refused, nothing is lost.
+  // This is advice: if the system refuses it, nothing is lost.
   if (first < last) {
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
   }

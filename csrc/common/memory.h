@@ -8,15 +8,15 @@
 
 namespace vtadl {
 
-// Aligned to 64 bytes; throws std::bad_alloc.
+// Allocates memory aligned to 64 bytes, or throws std::bad_alloc.
 void* allocate(std::size_t bytes);
 void release(void* memory);
 
 // Tells the system that large pages suit this memory, which is about to be
-// written for the first time: it then costs a fraction of the page faults.
+// written for the first time. Large pages cost a fraction of the page faults.
 void prefer_large_pages(void* memory, std::size_t bytes);
 
-// Room to work in: uninitialised, and gone at the end of the scope.
+// Uninitialised memory to work in, released at the end of the scope.
 template <typename T>
 class Scratch {
  public:

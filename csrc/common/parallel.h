@@ -1,4 +1,4 @@
-// parallel_for for the CPU kernels, which know nothing of PyTorch.
+// parallel_for() for the CPU kernels, which know nothing of PyTorch.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace vtadl {
 
-// Elements of a calculation that are worth a thread.
+// A thread gets at least so many elements of a calculation.
 constexpr std::int64_t kGrain = 32768;
 
 using RangeFunction = void (*)(std::int64_t begin, std::int64_t end,
@@ -17,6 +17,7 @@ using RangeFunction = void (*)(std::int64_t begin, std::int64_t end,
 void parallel_ranges(std::int64_t count, std::int64_t grain,
                      RangeFunction function, void* context);
 
+// Calls body(begin, end) for such ranges.
 template <typename Body>
 VTADL_HOST_INLINE void parallel_for(std::int64_t count, std::int64_t grain,
                                     const Body& body) {

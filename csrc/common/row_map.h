@@ -7,9 +7,10 @@
 
 namespace vtadl {
 
-// Which row of a tensor each sample reads. Samples are numbered over the
-// broadcast leading dimensions, which are kept from the innermost outwards;
-// along a dimension where the tensor is broadcast its stride is 0.
+// The map from samples to the rows of a tensor that they read. Samples are
+// numbered over the broadcast leading dimensions. `size` and `stride` hold
+// these from the innermost outwards; the stride is 0 along a dimension where
+// the tensor is broadcast.
 struct RowMap {
   static constexpr int kMaxDims = 8;
 
@@ -19,8 +20,8 @@ struct RowMap {
   std::int64_t rows = 1;
   std::int64_t repeats = 1;  // samples that read the same row
 
-  // Adds an outer dimension, merged with the one before where both are
-  // broadcast or both are not. False when kMaxDims are not enough.
+  // Adds an outer dimension, and merges it with the one before if both are
+  // broadcast or both are not. Returns false if kMaxDims are not enough.
   VTADL_HOST_INLINE bool add_outer(std::int64_t dim_size, bool broadcast) {
     if (dim_size == 1) return true;
     if (dims > 0 && (stride[dims - 1] == 0) == broadcast) {
@@ -58,7 +59,8 @@ struct RowMap {
     return result;
   }
 
-  // The repeats that lie `step` samples apart, `length` at a time.
+  // The samples that read one row come in runs of `length`, whose members are
+  // `step` samples apart.
   struct Run {
     std::int64_t length, step;
   };

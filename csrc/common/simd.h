@@ -1,8 +1,8 @@
-// Vectors, and elementary functions of them: no branch, no table in memory, no
-// call.
+// Vectors, and elementary functions of them, which have no branch, no table in
+// memory and no call.
 //
 // The functions take a float or a double, on the host also a vector of either.
-// Their results are within 2 ULP, subnormal arguments and results included.
+// Their results are within 2 ULP, for subnormal arguments and results, too.
 #pragma once
 
 #include <cmath>
@@ -19,7 +19,8 @@
 
 namespace vtadl {
 
-// Scalar: an element of T.  Int: integers of the same size and number.
+// Scalar is the type of an element of T. Int holds integers of the same size
+// and number.
 template <typename T>
 struct SimdTraits;
 
@@ -41,7 +42,8 @@ using IntOf = typename SimdTraits<T>::Int;
 
 #ifndef __CUDACC__
 
-// As wide as the registers of the instruction set that is compiled for.
+// Vectors are as wide as the registers of the instruction set that the source
+// is compiled for.
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
@@ -91,13 +93,13 @@ VTADL_INLINE IntOf<T> bits_of(T value) {
   return bits;
 }
 
-// Elements of one of two values; the mask comes from a comparison.
+// Takes each element from one of two values. The mask comes from a comparison.
 template <typename Mask, typename T>
 VTADL_INLINE T select(Mask mask, T where_true, T where_false) {
   return mask ? where_true : where_false;
 }
 
-// The larger one; a where either is not a number.
+// The larger of two elements; a where either is not a number.
 template <typename T>
 VTADL_INLINE T maximum(T a, T b) {
 #if defined(__AVX512F__) && !defined(__CUDACC__)
@@ -108,7 +110,7 @@ VTADL_INLINE T maximum(T a, T b) {
   return select(a < b, b, a);
 }
 
-// The smaller one; a where either is not a number.
+// The smaller of two elements; a where either is not a number.
 template <typename T>
 VTADL_INLINE T minimum(T a, T b) {
 #if defined(__AVX512F__) && !defined(__CUDACC__)
@@ -126,8 +128,8 @@ VTADL_INLINE auto is_infinite(T x) {
   return (x == kInfinity) | (x == -kInfinity);
 }
 
-// How numbers are laid out, and log 2 in two parts: the first has so few digits
-// that its multiples are exact.
+// The layout of numbers, and log 2 in two parts. The first part has so few
+// digits that its multiples are exact.
 template <typename Scalar>
 struct FloatFormat;
 
@@ -160,25 +162,26 @@ template <typename T>
 VTADL_HOST_INLINE T scale_by_power_of_2(T x, T n) {
   using S = ScalarOf<T>;
   using F = FloatFormat<S>;
-  // An integer in the last bits of a number whose last bit is 1.
+  // The sum with kShift has the integer in its last bits, whose unit is 1.
   constexpr S kShift = S(1.5) * S(std::int64_t(1) << F::kMantissaBits);
   const IntOf<T> power = bits_of<T>(n + kShift) - bits_of<S>(kShift);
-  // In two factors: n itself may lie outside the exponents of the format.
+  // The power is split into two factors, because n itself may lie outside the
+  // exponents of the format.
   const IntOf<T> half = power >> 1;
   return x * from_bits<T>((half + F::kBias) << F::kMantissaBits) *
          from_bits<T>((power - half + F::kBias) << F::kMantissaBits);
 }
 
 #if defined(__AVX512F__) && !defined(__CUDACC__)
-// x = n·log 2 + r, where n is a multiple of 1/16 and |r| <= log(2)/32: four
-// terms are enough for exp(r) (1e-9), and 2^n is a power of 2 times a number of
-// a table. Where x is too large for that, r is without meaning, but the power
-// of 2 alone is 0 or infinite.
+// exp(x), where x = n·log 2 + r, n is a multiple of 1/16 and |r| <= log(2)/32.
+// Four terms are enough for exp(r) (1e-9), and 2^n is a power of 2 times a
+// number of a table. Where x is too large for that, r has no meaning, but the
+// power of 2 alone is 0 or infinite.
 VTADL_HOST_INLINE Vector<float> exp_by_table(Vector<float> x) {
   using V = Vector<float>;
   using F = FloatFormat<float>;
-  // 2^(i/16)·c and, below, exp(r)/c - 1: with this c the table is exact to a
-  // fourth of what rounding could cost.
+  // The table holds 2^(i/16)·c, and p is exp(r)/c - 1. With this c the table is
+  // exact to a fourth of what rounding could cost.
   constexpr V kTable = {0.988596976f, 1.03236592f, 1.07807267f, 1.12580299f,
                         1.17564654f,  1.2276969f,  1.28205168f, 1.33881295f,
                         1.39808726f,  1.45998585f, 1.52462494f, 1.59212589f,
@@ -191,7 +194,7 @@ VTADL_HOST_INLINE Vector<float> exp_by_table(Vector<float> x) {
   const V r = (V)_mm512_maskz_range_ps(-1, (__m512)rest, _mm512_set1_ps(1),
                                        kSmallerMagnitude);
   const V p = polynomial(r, 0.011534548, 1.0115346, 0.50578705, 0.16858514);
-  // The last four bits choose.
+  // The last four bits of `shifted` choose from the table.
   const V power =
       (V)_mm512_maskz_permutexvar_ps(-1, (__m512i)shifted, (__m512)kTable);
   const V result = power * p + power;
@@ -199,8 +202,9 @@ VTADL_HOST_INLINE Vector<float> exp_by_table(Vector<float> x) {
 }
 #endif
 
-// x = n·log 2 + r with |r| <= log(2)/2; exp(r) by a polynomial: for floats the
-// one of least relative error (2e-9), for doubles the Taylor series.
+// exp(x), where x = n·log 2 + r and |r| <= log(2)/2. exp(r) is a polynomial:
+// for floats the one of least relative error (2e-9), for doubles the Taylor
+// series.
 template <typename T>
 VTADL_HOST_INLINE T vector_exp(T x) {
   using S = ScalarOf<T>;
@@ -224,9 +228,9 @@ VTADL_HOST_INLINE T vector_exp(T x) {
   }
 }
 
-// log(x) + correction, for normal numbers x > 0 and a small correction.
-// x = 2^n·(1 + f) with 1 + f in [√½, √2); log(1 + f) = 2·artanh(s) by its
-// series, where s = f / (2 + f).
+// log(x) + correction, for normal numbers x > 0 and a small correction. With
+// x = 2^n·(1 + f) and 1 + f in [√½, √2), log(1 + f) is 2·artanh(s), a series,
+// where s = f / (2 + f).
 template <typename T>
 VTADL_HOST_INLINE T log_of_normal(T x, T correction) {
   using S = ScalarOf<T>;
@@ -264,7 +268,7 @@ VTADL_HOST_INLINE T vector_log(T x) {
   const T shift =
       select(subnormal, broadcast<T>(S(-kShift * 0.69314718055994530942)), T{});
   const T result = log_of_normal(normal, shift);
-  // Infinity and NaN are their own logarithms.
+  // The logarithms of infinity and NaN are infinity and NaN.
   const T positive = select(x < Limits::infinity(), result, x);
   const T not_positive = select(x == 0, broadcast<T>(-Limits::infinity()),
                                 broadcast<T>(Limits::quiet_NaN()));

@@ -1,4 +1,4 @@
-// Vectors from and to memory, which may hold numbers of half precision.
+// Loads and stores of vectors. Memory may hold numbers of half precision.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace vtadl {
 // As many numbers of half precision as there are floats in a vector.
 typedef std::uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
 
-// kLanes<T> elements.
+// Loads kLanes<T> elements.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE Vector<T> load(const Scalar* from) {
   Vector<T> result{};
@@ -47,6 +47,7 @@ VTADL_HOST_INLINE Vector<T> load(const Scalar* from) {
   return result;
 }
 
+// Stores kLanes<T> elements.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values) {
   if constexpr (std::is_same_v<Scalar, T>) {
@@ -54,7 +55,8 @@ VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values) {
   } else if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
     using Int = Vector<std::int32_t>;
     const Int bits = bits_of(values);
-    // Rounds to the nearest, ties to even; the sum cannot overflow but for NaN.
+    // This rounds to the nearest, ties to even. The sum overflows for NaN
+    // alone.
     const Int rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const auto number = values == values;  // NOLINT(misc-redundant-expression)
     const Int result = select(number, rounded, Int{} + std::int32_t(0x7fc0));
@@ -75,7 +77,7 @@ VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values) {
   }
 }
 
-// The first `count` lanes; the others are 0.
+// Loads the first `count` lanes; the others are 0.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE Vector<T> load(const Scalar* from, int count) {
   if (count == kLanes<T>) return load<T>(from);
@@ -87,11 +89,12 @@ VTADL_HOST_INLINE Vector<T> load(const Scalar* from, int count) {
     return (Vector<T>)_mm512_maskz_loadu_pd((1u << count) - 1, from);
   }
 #endif
-  alignas(kVectorBytes) unsigned char room[kLanes<T> * sizeof(Scalar)] = {};
-  std::memcpy(room, from, count * sizeof(Scalar));
-  return load<T>(reinterpret_cast<const Scalar*>(room));
+  alignas(kVectorBytes) unsigned char padded[kLanes<T> * sizeof(Scalar)] = {};
+  std::memcpy(padded, from, count * sizeof(Scalar));
+  return load<T>(reinterpret_cast<const Scalar*>(padded));
 }
 
+// Stores the first `count` lanes.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values, int count) {
   if (count == kLanes<T>) return store<T>(to, values);
@@ -103,12 +106,13 @@ VTADL_HOST_INLINE void store(Scalar* to, Vector<T> values, int count) {
     return _mm512_mask_storeu_pd(to, (1u << count) - 1, (__m512d)values);
   }
 #endif
-  alignas(kVectorBytes) unsigned char room[kLanes<T> * sizeof(Scalar)];
-  store<T>(reinterpret_cast<Scalar*>(room), values);
-  std::memcpy(to, room, count * sizeof(Scalar));
+  alignas(kVectorBytes) unsigned char padded[kLanes<T> * sizeof(Scalar)];
+  store<T>(reinterpret_cast<Scalar*>(padded), values);
+  std::memcpy(to, padded, count * sizeof(Scalar));
 }
 
-// The first `count` lanes, and `other` in the others whatever they held.
+// Keeps the first `count` lanes, and puts `other` in the others, whatever they
+// held.
 template <typename T>
 VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, int count, T other = 0) {
   if (count == kLanes<T>) return values;
@@ -117,27 +121,30 @@ VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, int count, T other = 0) {
   return select(lane < IntOf<T>(count), values, broadcast<Vector<T>>(other));
 }
 
-// Elements of a row that make up a vector: a run of them; or, where their order
-// does not matter, half of those from `first` on that make up two vectors. Of
-// bfloat16 numbers that is the even or the odd ones, which cost less to widen.
-struct Run {
+// The elements of a row that make up a vector: `count` consecutive ones.
+struct Consecutive {
   std::int64_t first;
   int count;
 };
+
+// The elements of a row that make up a vector where their order does not
+// matter: one half of those from `first` on that make up two vectors. The
+// halves of bfloat16 numbers are the even and the odd ones, which cost less to
+// widen.
 template <bool kSecond>
 struct HalfOfTwo {
   std::int64_t first;
 };
 
 template <typename T, typename Scalar>
-VTADL_HOST_INLINE Vector<T> load(const Scalar* row, Run run) {
-  return load<T>(row + run.first, run.count);
+VTADL_HOST_INLINE Vector<T> load(const Scalar* row, Consecutive elements) {
+  return load<T>(row + elements.first, elements.count);
 }
 
 template <typename T, typename Scalar, bool kSecond>
 VTADL_HOST_INLINE Vector<T> load(const Scalar* row, HalfOfTwo<kSecond> half) {
   if constexpr (std::is_same_v<Scalar, c10::BFloat16>) {
-    // In each float's place lie two numbers; one of them is its upper half.
+    // Two numbers lie in the place of each float; the second is its upper half.
     Vector<std::int32_t> bits;
     std::memcpy(&bits, row + half.first, sizeof bits);
     return from_bits<Vector<T>>(kSecond ? bits & ~0xffff : bits << 16);
@@ -147,8 +154,8 @@ VTADL_HOST_INLINE Vector<T> load(const Scalar* row, HalfOfTwo<kSecond> half) {
 }
 
 template <typename T>
-VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, Run run) {
-  return keep<T>(values, run.count);
+VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, Consecutive elements) {
+  return keep<T>(values, elements.count);
 }
 template <typename T, bool kSecond>
 VTADL_HOST_INLINE Vector<T> keep(Vector<T> values, HalfOfTwo<kSecond>) {
@@ -166,12 +173,12 @@ VTADL_HOST_INLINE void for_each_in_any_order(std::int64_t count,
   }
   for (; i < count; i += kLanes<T>) {
     const auto some = std::min<std::int64_t>(count - i, kLanes<T>);
-    body(Run{i, static_cast<int>(some)});
+    body(Consecutive{i, static_cast<int>(some)});
   }
 }
 
-// Calls body(first, lanes) for the vectors that cover [0, count); with a
-// constant for whole ones, which a body that takes `auto` is compiled for.
+// Calls body(first, lanes) for the vectors that cover [0, count). `lanes` is a
+// constant for whole vectors, for which a body that takes `auto` is compiled.
 template <typename T, typename Body>
 VTADL_HOST_INLINE void for_each_vector(std::int64_t count, const Body& body) {
   constexpr std::integral_constant<int, kLanes<T>> kWhole;
@@ -180,7 +187,7 @@ VTADL_HOST_INLINE void for_each_vector(std::int64_t count, const Body& body) {
   if (i < count) body(i, static_cast<int>(count - i));
 }
 
-// Lanes of a and b, which indices name one after the other.
+// The lanes of a and b that `indices` name; those of b follow those of a.
 template <typename T>
 VTADL_HOST_INLINE Vector<T> shuffle(Vector<T> a, Vector<T> b,
                                     IntOf<Vector<T>> indices) {
@@ -196,7 +203,7 @@ VTADL_HOST_INLINE Vector<T> shuffle(Vector<T> a, Vector<T> b,
 #endif
 }
 
-// All lanes as one, by an operation on vectors.
+// Combines all lanes into one number by an operation on vectors.
 template <typename T, typename Operation>
 VTADL_HOST_INLINE T reduce(Vector<T> values, const Operation& operation) {
   IntOf<Vector<T>> lane;
@@ -217,8 +224,8 @@ VTADL_HOST_INLINE T largest(Vector<T> values) {
   return reduce<T>(values, [](auto a, auto b) { return maximum(a, b); });
 }
 
-// Swaps lane i of row j with lane j of row i: within squares of 2·kStep rows
-// the two quarters off the diagonal, then in larger ones.
+// Swaps lane i of row j with lane j of row i. Each step swaps, in squares of
+// 2·kStep rows, the two quarters off the diagonal; the next has larger squares.
 template <typename T, int kStep = 1>
 VTADL_HOST_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
   constexpr int kCount = kLanes<T>;

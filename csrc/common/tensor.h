@@ -1,4 +1,4 @@
-// What the operators ask of PyTorch's tensors, through the stable ABI alone.
+// What the operators need of PyTorch's tensors, through the stable ABI alone.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -22,7 +22,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Shape = std::vector<std::int64_t>;
 
-// Type of the kernels' sums and of what they return for one row or window.
+// The type of the kernels' sums, and of their results for a row or a window.
 inline ScalarType accumulate_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double
                                                     : ScalarType::Float;
@@ -56,7 +56,8 @@ inline Tensor empty(const Tensor& like, const Shape& shape, ScalarType dtype) {
   return torch::stable::new_empty(like, shape, dtype);
 }
 
-// A result that nobody asked for: no elements, and no pointer for the kernels.
+// A tensor for a result. If it is not wanted, it has no elements, and the
+// kernels get no pointer.
 inline Tensor empty_if(bool wanted, const Tensor& like, const Shape& shape,
                        ScalarType dtype) {
   return empty(like, wanted ? shape : Shape{0}, dtype);

@@ -1,10 +1,10 @@
-// What kernels for the GPU share about the threads of a warp.
+// Warps, and the unrolling of loops, in kernels for the GPU.
 #pragma once
 
 #include <cstdint>
 
-// For loops over arrays that have to stay in registers; and for others, where
-// it brings more loads under way.
+// VTADL_UNROLL is for loops over arrays that have to stay in registers.
+// VTADL_UNROLL_BY is for loops that have more loads in flight when unrolled.
 #ifdef __CUDACC__
 #define VTADL_UNROLL _Pragma("unroll")
 #define VTADL_PRAGMA(text) _Pragma(#text)

@@ -9,7 +9,7 @@ VTADL_CPU_KERNEL_TABLE(ScaleCpuKernels, scale_cpu_kernels)
 
 namespace {
 
-// Whether the elements fill the memory from the first to the last of them.
+// Whether the elements fill the memory between the first and the last of them.
 bool is_dense(const Tensor& tensor) {
   std::int64_t extent = 1;
   for (std::int64_t d = 0; d < tensor.dim(); ++d) {

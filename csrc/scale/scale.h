@@ -1,7 +1,7 @@
-// The contract of scale_: multiplies a tensor in place by a number that lies in
-// memory of the device. Without host synchronisation, and without touching the
-// tensor where the number is 1: what gradients that were computed in the
-// forward pass need in the backward pass.
+// The contract of scale_, which multiplies a tensor in place by a number that
+// lies in memory of the device. It does not synchronise with the host, and does
+// not touch the tensor if the number is 1. The backward pass multiplies
+// gradients so that were computed in the forward pass.
 #pragma once
 
 #include <cstdint>

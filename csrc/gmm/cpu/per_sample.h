@@ -115,8 +115,8 @@ VTADL_HOST_INLINE void put_component_grads(
   const auto grad = broadcast<Vector<T>>(grad_log_normal);
   Vector<T> mean_sum{}, scale_sum{};
   for_each_vector<T>(features, [&](int64_t d, int count) {
-    const auto scale = vectors.scale(Run{d, count});
-    const auto z = vectors.standardized(Run{d, count}, scale);
+    const auto scale = vectors.scale(Consecutive{d, count});
+    const auto z = vectors.standardized(Consecutive{d, count}, scale);
     const auto part = gmm::feature_grad(grad, z);
     const auto grad_mean =
         keep<T>(part.standardized_mean * scale.inverse_std, count);
@@ -139,7 +139,7 @@ VTADL_HOST_INLINE void put_component_grads(
   if (out.mu && one_mean) put_sum<kWrites, T>(out.mu, mean_sum);
   if (out.scale && one_scale) {
     const auto total = broadcast<Vector<T>>(sum<T>(scale_sum));
-    const auto scale = vectors.scale(Run{0, 1});
+    const auto scale = vectors.scale(Consecutive{0, 1});
     put<kWrites, T>(out.scale,
                     kWrites ? gmm::chain<kParam>(total, scale) : total, 1);
   }

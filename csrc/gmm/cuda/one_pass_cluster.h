@@ -260,8 +260,7 @@ bool has_room(const GmmProblem& p, const ResidentPlan& plan, int blocks) {
   constexpr std::size_t kReserved = 1024;  // of each block
   return blocks * (plan.bytes<Scalar>() + kReserved) <=
              max_shared_bytes() + kReserved &&
-         has_room_for_cluster(resident_kernel<Scalar>,
-                              resident_shape<Scalar>(p, plan));
+         fits_cluster(resident_kernel<Scalar>, resident_shape<Scalar>(p, plan));
 }
 
 template <typename Scalar>

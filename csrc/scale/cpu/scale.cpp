@@ -1,4 +1,4 @@
-// scale_ on the CPU. Compiled once per instruction set.
+// scale_ on the CPU. This source is compiled once per instruction set.
 #include "scale/scale.h"
 
 #include "common/parallel.h"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/simd_memory.h"
+#include "ssim/cpu/tuning.h"
 #include "ssim/math.h"
 
 namespace vtadl::VTADL_CPU_CAPABILITY {
@@ -9,23 +10,22 @@ namespace {
 
 using std::int64_t;
 
-// out[i] = Σ_t weights[t]·in[i + t] for i < count, a multiple of 4, where in[i]
-// is the vector at `in + i·stride`. kTaps is the number of the window's taps,
-// or 0 where it is not known before the program runs.
+// out[i] = Σ_t weights[t]·in[i + t] for i < count, a multiple of kBlurAtOnce,
+// where in[i] is the vector at `in + i·stride`. kTaps is the number of the
+// window's taps, or 0 where it is not known before the program runs.
 template <int kTaps, typename T>
 VTADL_HOST_INLINE void blur(const ssim::Window<T>& window, const T* in,
                             int64_t stride, int64_t count, T* out,
                             int64_t out_stride) {
-  constexpr int kAtOnce = 4;  // neighbours share most of what they read
-  for (int64_t i = 0; i < count; i += kAtOnce) {
-    Vector<T> sums[kAtOnce] = {};
+  for (int64_t i = 0; i < count; i += kBlurAtOnce) {
+    Vector<T> sums[kBlurAtOnce] = {};
     if constexpr (kTaps > 0) {
       constexpr int kCentre = kTaps / 2;
-      Vector<T> rows[kTaps + kAtOnce - 1];
-      for (int r = 0; r < kTaps + kAtOnce - 1; ++r) {
+      Vector<T> rows[kTaps + kBlurAtOnce - 1];
+      for (int r = 0; r < kTaps + kBlurAtOnce - 1; ++r) {
         rows[r] = load<T>(in + (i + r) * stride);
       }
-      for (int o = 0; o < kAtOnce; ++o) {
+      for (int o = 0; o < kBlurAtOnce; ++o) {
         sums[o] = window.weights[kCentre] * rows[o + kCentre];
         for (int t = 0; t < kCentre; ++t) {
           sums[o] +=
@@ -34,12 +34,12 @@ VTADL_HOST_INLINE void blur(const ssim::Window<T>& window, const T* in,
       }
     } else {
       for (int t = 0; t < window.taps; ++t) {
-        for (int o = 0; o < kAtOnce; ++o) {
+        for (int o = 0; o < kBlurAtOnce; ++o) {
           sums[o] += window.weights[t] * load<T>(in + (i + o + t) * stride);
         }
       }
     }
-    for (int o = 0; o < kAtOnce; ++o) {
+    for (int o = 0; o < kBlurAtOnce; ++o) {
       store<T>(out + (i + o) * out_stride, sums[o]);
     }
   }

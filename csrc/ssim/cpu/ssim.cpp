@@ -1,5 +1,5 @@
-// SSIM on the CPU, in tiles that stay in the cache: the entry points. What
-// serves a problem is decided in plan.h. Compiled once per instruction set.
+// The entry points of SSIM on the CPU; plan.h decides what serves a problem.
+// This source is compiled once per instruction set.
 #include "common/parallel.h"
 #include "ssim/cpu/pass.h"
 #include "ssim/cpu/plan.h"

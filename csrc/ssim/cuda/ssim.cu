@@ -1,5 +1,4 @@
-// SSIM on the GPU: the entry points. What serves a problem is decided in
-// plan.h.
+// The entry points of SSIM on the GPU; plan.h decides what serves a problem.
 #include "ssim/cuda/plan.h"
 #include "ssim/cuda/strip_backward.h"
 #include "ssim/cuda/strip_forward.h"

@@ -278,16 +278,15 @@ void the_limits_of_a_card_hold() {
 
 __global__ void never_launched() {}
 
-void a_cluster_has_room_or_not() {
-  const auto has_room = [](unsigned blocks, std::size_t shared_bytes) {
-    return vtadl::has_room_for_cluster(never_launched,
-                                       {16, 32, shared_bytes, blocks});
+void a_cluster_fits_or_not() {
+  const auto fits = [](unsigned blocks, std::size_t shared_bytes) {
+    return vtadl::fits_cluster(never_launched, {16, 32, shared_bytes, blocks});
   };
-  CHECK(has_room(1, 200 << 10));
-  CHECK(has_room(4, 200 << 10));
-  CHECK(has_room(8, 100 << 10));
-  CHECK(!has_room(8, 200 << 10));
-  CHECK(!has_room(16, 0));  // not a size that there is
+  CHECK(fits(1, 200 << 10));
+  CHECK(fits(4, 200 << 10));
+  CHECK(fits(8, 100 << 10));
+  CHECK(!fits(8, 200 << 10));
+  CHECK(!fits(16, 0));  // not a size that there is
   CHECK(cudaGetLastError() == cudaSuccess);
 }
 
@@ -307,5 +306,5 @@ int main() {
   }
   any_host_thread_may_launch();
   the_limits_of_a_card_hold();
-  a_cluster_has_room_or_not();
+  a_cluster_fits_or_not();
 }
