@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision, require_precision
 from vtadl.common.ranges import require_fraction, require_not_negative, require_positive
-from vtadl.data import Sample, own_samples
+from vtadl.data import Sample, rank_sample_count
 from vtadl.density import Background, Descriptor, Positions
 from vtadl.errors import InputError
 from vtadl.images.equal_norm import EqualNorm
@@ -158,7 +158,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
-        images = collect_images(data.whole_train_dataloader(), self.network.grid).to(self.device)
+        images = collect_images(data.unsharded_train_dataloader(), self.network.grid).to(self.device)
         if isinstance(self.norm, EqualNorm):
             self.norm.fit(images)
         if has_dictionary:
@@ -218,7 +218,8 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(
-            own_samples(cast(DataLoader[Sample], self.trainer.test_dataloaders)) - self.metrics.images_seen
+            rank_sample_count(cast(DataLoader[Sample], self.trainer.test_dataloaders))
+            - self.metrics.images_seen
         )
         scores = self(batch["image"])
         self.metrics.update(

@@ -114,7 +114,8 @@ def config_names() -> list[str]:
 
 
 def _lightning(arguments: list[str]) -> int:
-    from vtadl.cli.lightning_cli import expand_run_folders, run
+    from vtadl.cli.lightning_cli import run
+    from vtadl.cli.run_folder import expand_run_folders
 
     run(_resolve_configs(expand_run_folders(_long_options(arguments))))
     return 0

@@ -6,7 +6,7 @@ from vtadl.data.file_module import FileDataModule
 from vtadl.data.files import ImageFiles
 from vtadl.data.folder import Folder
 from vtadl.data.mnist import MNISTDigit
-from vtadl.data.module import ImageDataModule, Sample, own_samples
+from vtadl.data.module import ImageDataModule, Sample, rank_sample_count
 from vtadl.data.mvtec import BTAD, MVTecAD
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
 
@@ -25,5 +25,5 @@ __all__ = [
     "Texture",
     "TextureDefects",
     "check",
-    "own_samples",
+    "rank_sample_count",
 ]

@@ -69,7 +69,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         )
         return self._loader(self.train_set, order, training=True)
 
-    def whole_train_dataloader(self) -> DataLoader[Sample]:
+    def unsharded_train_dataloader(self) -> DataLoader[Sample]:
         """All of it for every process, for what is fitted before training."""
         order: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
         return self._loader(self.train_set, order, training=True)
@@ -108,7 +108,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         return {"batch_size": self.batch_size}
 
 
-def own_samples(loader: DataLoader[Sample]) -> int:
+def rank_sample_count(loader: DataLoader[Sample]) -> int:
     """How many of a loader's samples are this process's own, in one pass without shuffling.
 
     The processes of a distributed run load equally many: where the data set does not divide, some end with

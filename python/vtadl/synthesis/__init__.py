@@ -1,1 +1,1 @@
-"""Images that are made: textures, pieces of photographs, and anomalies."""
+"""Synthetic images: textures, crops of photographs, backgrounds and anomalies."""

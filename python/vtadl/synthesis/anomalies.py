@@ -1,4 +1,4 @@
-"""Changes of normal images, to choose settings by without a single real anomaly."""
+"""Synthetic anomalies in normal images, by which settings are chosen without any real anomaly."""
 
 import math
 from typing import NamedTuple
@@ -7,87 +7,91 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtadl.synthesis.backgrounds import textures_like
+from vtadl.synthesis.backgrounds import make_texture_backgrounds
 
-_FOREIGN_SEED = 1000  # other textures than those of a background
-_TRIES = 8
-_VISIBLE = 0.05  # mean change of a pixel that counts
-_RETAKE_BRIGHTNESS = 0.05  # largest change, as a fraction
-_RETAKE_NOISE = 0.02  # largest standard deviation
+_TEXTURE_SEED = 1000  # keeps these textures different from those of a background
+_MAX_ATTEMPTS = 8
+_VISIBLE_CHANGE = 0.05  # mean over the channels; a pixel that changes less is not in the mask
+_MAX_BRIGHTNESS_CHANGE = 0.05  # as a fraction
+_MAX_NOISE_STD = 0.02
 
 
 class PseudoAnomalies(NamedTuple):
-    """Changed images and where they were changed."""
+    """Images with synthetic anomalies, and masks of the changed pixels."""
 
     images: Tensor  # [N, C, H, W]
     masks: Tensor  # [N, 1, H, W] of 0 and 1
 
 
 def make_pseudo_anomalies(images: Tensor, seed: int = 0) -> PseudoAnomalies:
-    """One anomaly in each of the normal images [N, C, H, W].
+    """Adds one anomaly to each of the normal images [N, C, H, W].
 
-    An ellipse, from a blot to a scratch, is filled with a part of another image from elsewhere, with a
-    part of its own from nearby, with one colour, or with a texture of formulas (after Li et al.,
-    "CutPaste", CVPR 2021). It lies where the image has structure.
+    Each anomaly is an ellipse whose shape ranges from a blot to a scratch. It is filled with a shifted part
+    of another image, a nearby part of the same image, a single colour, or a procedural texture (after Li et
+    al., "CutPaste", CVPR 2021). Ellipses are placed preferably where the image has structure.
     """
     generator = torch.Generator().manual_seed(seed)
-    foreign = textures_like(images, math.ceil(len(images) / 4), seed + _FOREIGN_SEED)
-    pairs = [_change(images, foreign, index, generator) for index in range(len(images))]
+    textures = make_texture_backgrounds(images, math.ceil(len(images) / 4), seed + _TEXTURE_SEED)
+    pairs = [_add_anomaly(images, textures, index, generator) for index in range(len(images))]
     return PseudoAnomalies(
         torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
     )
 
 
-def retake(images: Tensor, seed: int = 0) -> Tensor:
-    """Normal images [N, C, H, W] as another take could have given them: brighter or darker, and noisier.
+def photometric_jitter(images: Tensor, seed: int = 0) -> Tensor:
+    """Varies the brightness and the noise of normal images [N, C, H, W] as a new recording would.
 
-    What takes this for an anomaly is not to be chosen, however well it sees what is made by
-    :func:`make_pseudo_anomalies`: the images to come differ from those of training in just this way.
+    A setting that mistakes this variation for an anomaly must not be chosen, however well it detects those of
+    :func:`make_pseudo_anomalies`: future images differ from the training images in the same way.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def draw() -> Tensor:
+    def uniform() -> Tensor:
         return torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
 
-    images = images * (1 + _RETAKE_BRIGHTNESS * (2 * draw() - 1))
+    images = images * (1 + _MAX_BRIGHTNESS_CHANGE * (2 * uniform() - 1))
     noise = torch.randn(len(images), 1, *images.shape[-2:], generator=generator).to(images)
-    return (images + _RETAKE_NOISE * draw() * noise).clamp(0, 1)
+    return (images + _MAX_NOISE_STD * uniform() * noise).clamp(0, 1)
 
 
-def _change(images: Tensor, foreign: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The changed image and its mask; the last try is taken even if little can be seen of it."""
+def _add_anomaly(
+    images: Tensor, textures: Tensor, index: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Returns the changed image and its mask; the last attempt counts even if it is barely visible."""
     image = images[index]
-    smallest = max(4, image.shape[-2] * image.shape[-1] // 2000)
-    for _ in range(_TRIES):
-        filling, opacity = _filling(images, foreign, index, generator)
-        inside = _ellipse(image, generator)
-        changed = torch.where(inside, image + opacity * (filling - image), image)
-        mask = (changed - image).abs().mean(0, keepdim=True) > _VISIBLE
-        if mask.sum() >= smallest:
+    min_area = max(4, image.shape[-2] * image.shape[-1] // 2000)
+    for _ in range(_MAX_ATTEMPTS):
+        fill, opacity = _random_fill(images, textures, index, generator)
+        inside = _random_ellipse(image, generator)
+        changed = torch.where(inside, image + opacity * (fill - image), image)
+        mask = (changed - image).abs().mean(0, keepdim=True) > _VISIBLE_CHANGE
+        if mask.sum() >= min_area:
             break
     return changed, mask.float()
 
 
-def _filling(images: Tensor, foreign: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, float]:
-    """What the ellipse shows, and how strongly."""
+def _random_fill(
+    images: Tensor, textures: Tensor, index: int, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Returns the content of the ellipse [C, H, W] and its opacity."""
     image, (height, width) = images[index], images.shape[-2:]
-    kind, opacity = _integer(4, generator), 0.4 + 0.6 * _uniform(generator)
+    kind, opacity = _randint(4, generator), 0.4 + 0.6 * _uniform(generator)
     if kind == 0:
         return torch.rand(len(image), 1, 1, generator=generator).to(image).expand_as(image), opacity
     if kind == 3:
-        return foreign[_integer(len(foreign), generator)], 1.0
-    donor = images[_integer(len(images), generator)] if kind == 1 else image
-    reach = 1.0 if kind == 1 else 0.25
-    shifts = [round((2 * _uniform(generator) - 1) * reach * side / 2) for side in (height, width)]
-    return donor.roll(shifts, dims=(-2, -1)), 1.0
+        return textures[_randint(len(textures), generator)], 1.0
+    source = images[_randint(len(images), generator)] if kind == 1 else image
+    max_shift = 1.0 if kind == 1 else 0.25
+    shifts = [round((2 * _uniform(generator) - 1) * max_shift * side / 2) for side in (height, width)]
+    return source.roll(shifts, dims=(-2, -1)), 1.0
 
 
-def _ellipse(image: Tensor, generator: torch.Generator) -> Tensor:
-    """A turned ellipse [1, H, W] of random size and elongation, centred on structure."""
+def _random_ellipse(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns a rotated ellipse [1, H, W] of random size and elongation."""
     height, width = image.shape[-2:]
-    row, column = _structured_place(image, generator)
+    row, column = _random_center(image, generator)
     angle = math.pi * _uniform(generator)
-    size = 0.04 * 4 ** _uniform(generator)  # mean radius, as a part of the side
+    size = 0.04 * 4 ** _uniform(generator)  # mean radius, as a fraction of the shorter side
     elongation = 1 + 3 * _uniform(generator) ** 2
     rows = torch.arange(height, device=image.device)[:, None] - row
     columns = torch.arange(width, device=image.device) - column
@@ -98,17 +102,18 @@ def _ellipse(image: Tensor, generator: torch.Generator) -> Tensor:
     return (inside <= 1)[None]
 
 
-def _structured_place(image: Tensor, generator: torch.Generator) -> tuple[int, int]:
+def _random_center(image: Tensor, generator: torch.Generator) -> tuple[int, int]:
+    """Draws a row and a column with a probability that grows with the local contrast."""
     grey = image.mean(0)[None, None]
     contrast = (grey - F.avg_pool2d(grey, 9, 1, 4, count_include_pad=False)).abs()
     weight = F.avg_pool2d(contrast, 9, 1, 4).flatten()
-    place = torch.multinomial((weight + 0.1 * weight.mean() + 1e-6).cpu(), 1, generator=generator)
-    return divmod(int(place), image.shape[-1])
+    position = torch.multinomial((weight + 0.1 * weight.mean() + 1e-6).cpu(), 1, generator=generator)
+    return divmod(int(position), image.shape[-1])
 
 
 def _uniform(generator: torch.Generator) -> float:
     return torch.rand((), generator=generator).item()
 
 
-def _integer(high: int, generator: torch.Generator) -> int:
+def _randint(high: int, generator: torch.Generator) -> int:
     return int(torch.randint(high, (), generator=generator))

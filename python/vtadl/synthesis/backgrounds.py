@@ -1,47 +1,50 @@
-"""Images of any kind that could have been taken in the place of the normal ones."""
+"""Background images: pictures of other subjects, against which a likelihood is compared."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from vtadl.synthesis.photographs import make_pieces
+from vtadl.synthesis.photographs import crop_photographs
 from vtadl.synthesis.textures import make_textures
 
-_TILE = 128  # largest side of one texture or piece of a photograph, in pixels
+_MAX_TILE = 128  # largest side of one texture or one crop of a photograph, in pixels
 
 
-def textures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Textures of formulas [M, C, H, W] as large as images [N, C, H, W], and no more colourful.
+def make_texture_backgrounds(images: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Makes procedural textures [M, C, H, W] with the size and the mean saturation of images [N, C, H, W].
 
-    Large images are mosaics, so that `count` textures fill them.
+    Large images are mosaics of several textures. `count` is the number of textures, not of images.
     """
-    return _mosaics(_no_more_colourful(make_textures(count, _tile(images), seed), images), images)
+    return _make_mosaics(_limit_saturation(make_textures(count, _tile_size(images), seed), images), images)
 
 
-def pictures_like(images: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Textures of formulas and as many pieces of photographs, as of :func:`textures_like`."""
+def make_backgrounds(images: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Makes equal numbers of procedural textures and of crops of photographs.
+
+    Shapes are those of :func:`make_texture_backgrounds`.
+    """
     half = math.ceil(count / 2)
-    kinds = [make(half, _tile(images), seed) for make in (make_textures, make_pieces)]
-    tiles = torch.cat([_no_more_colourful(kind, images) for kind in kinds])
+    kinds = [make(half, _tile_size(images), seed) for make in (make_textures, crop_photographs)]
+    tiles = torch.cat([_limit_saturation(kind, images) for kind in kinds])
     order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(seed))
-    return _mosaics(tiles[order], images)
+    return _make_mosaics(tiles[order], images)
 
 
-def _tile(images: Tensor) -> tuple[int, int]:
-    """The size of the fewest tiles that cover an image with little to spare."""
-    return _part(images.shape[-2]), _part(images.shape[-1])
+def _tile_size(images: Tensor) -> tuple[int, int]:
+    """Returns the height and width of the fewest tiles that cover an image with little overhang."""
+    return _tile_side(images.shape[-2]), _tile_side(images.shape[-1])
 
 
-def _part(side: int) -> int:
-    return math.ceil(side / math.ceil(side / _TILE))
+def _tile_side(side: int) -> int:
+    return math.ceil(side / math.ceil(side / _MAX_TILE))
 
 
-def _mosaics(tiles: Tensor, images: Tensor) -> Tensor:
-    """Tiles [T, C, h, w] side by side in images [M, C, H, W], the last one filled up with the first tiles."""
+def _make_mosaics(tiles: Tensor, images: Tensor) -> Tensor:
+    """Joins tiles [T, C, h, w] to images [M, C, H, W]; the first tiles also complete the last image."""
     height, width = images.shape[-2:]
     rows, columns = (
-        math.ceil(whole / part) for whole, part in zip((height, width), tiles.shape[-2:], strict=True)
+        math.ceil(side / tile_side) for side, tile_side in zip((height, width), tiles.shape[-2:], strict=True)
     )
     count = math.ceil(len(tiles) / (rows * columns))
     tiles = tiles[torch.arange(count * rows * columns) % len(tiles)]
@@ -49,14 +52,14 @@ def _mosaics(tiles: Tensor, images: Tensor) -> Tensor:
     return mosaics[..., :height, :width].contiguous()
 
 
-def _no_more_colourful(pictures: Tensor, images: Tensor) -> Tensor:
-    """Pictures [T, 3, h, w] with the channels, and on average at most the saturation, of images."""
-    pictures = pictures[:, : images.shape[1]].to(images)
-    grey = pictures.mean(1, keepdim=True)
-    share = _saturation(images) / _saturation(pictures).clamp(min=1e-12)
-    return grey + (pictures - grey) * share.clamp(max=1)
+def _limit_saturation(tiles: Tensor, images: Tensor) -> Tensor:
+    """Gives tiles [T, 3, h, w] the channels of the images, and at most their mean saturation."""
+    tiles = tiles[:, : images.shape[1]].to(images)
+    grey = tiles.mean(1, keepdim=True)
+    ratio = _saturation(images) / _saturation(tiles).clamp(min=1e-12)
+    return grey + (tiles - grey) * ratio.clamp(max=1)
 
 
 def _saturation(images: Tensor) -> Tensor:
-    """Root mean square distance of colours from grey."""
+    """Returns the root mean square distance of colours from grey."""
     return (images - images.mean(1, keepdim=True)).square().mean().sqrt()

@@ -1,4 +1,4 @@
-"""Pieces of photographs of this and that, from the files of scikit-image itself."""
+"""Random crops of the photographs that scikit-image includes."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from skimage import color
 from skimage import data as photographs
 from torch import Tensor
 
-# None of the textures that the demo is tested on, and none that needs a download.
+# The textures that the demo is tested on are left out, and so are photographs that need a download.
 _NAMES = (
     "astronaut",
     "camera",
@@ -22,29 +22,29 @@ _NAMES = (
     "rocket",
     "text",
 )
-_LARGEST_SCALE = 3  # pixels a side that are averaged to one
+_MAX_DOWNSCALING = 3
 
 
-def make_pieces(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Pieces [N, 3, H, W] in [0, 1] of photographs, in full size or averaged over 2 x 2 or 3 x 3 pixels."""
+def crop_photographs(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Draws crops [N, 3, H, W] in [0, 1], in full size or downscaled by an average over 2x2 or 3x3 pixels."""
     rng = np.random.default_rng(seed)
-    pictures = [_load(name) for name in _NAMES]
-    return torch.cat([_piece(pictures[rng.integers(len(pictures))], size, rng) for _ in range(count)])
+    loaded = [_load(name) for name in _NAMES]
+    return torch.cat([_random_crop(loaded[rng.integers(len(loaded))], size, rng) for _ in range(count)])
 
 
 def _load(name: str) -> Tensor:
-    picture = getattr(photographs, name)()
-    if picture.ndim == 2:
-        picture = color.gray2rgb(picture)
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    photograph = getattr(photographs, name)()
+    if photograph.ndim == 2:
+        photograph = color.gray2rgb(photograph)
+    return torch.from_numpy(photograph).permute(2, 0, 1)[None].float() / 255
 
 
-def _piece(picture: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-    """A random piece [1, 3, H, W]; pictures that are smaller are stretched to it."""
-    whole = (picture.shape[-2], picture.shape[-1])
-    fitting = min(have // want for have, want in zip(whole, size, strict=True))
-    if fitting < 1:
-        return F.interpolate(picture, size, mode="bilinear", antialias=True)
-    scale = int(rng.integers(1, min(fitting, _LARGEST_SCALE) + 1))
-    top, left = (rng.integers(have - scale * want + 1) for have, want in zip(whole, size, strict=True))
-    return F.avg_pool2d(picture[..., top : top + scale * size[0], left : left + scale * size[1]], scale)
+def _random_crop(photograph: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """Draws one crop [1, 3, H, W]; a photograph that is smaller is stretched to that size."""
+    full_size = (photograph.shape[-2], photograph.shape[-1])
+    max_scale = min(full // crop for full, crop in zip(full_size, size, strict=True))
+    if max_scale < 1:
+        return F.interpolate(photograph, size, mode="bilinear", antialias=True)
+    scale = int(rng.integers(1, min(max_scale, _MAX_DOWNSCALING) + 1))
+    top, left = (rng.integers(full - scale * crop + 1) for full, crop in zip(full_size, size, strict=True))
+    return F.avg_pool2d(photograph[..., top : top + scale * size[0], left : left + scale * size[1]], scale)

@@ -1,1 +1,1 @@
-"""The trainer, and what it does besides the steps of Lightning."""
+"""Training: the trainer, its callbacks and plugins."""

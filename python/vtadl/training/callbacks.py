@@ -1,4 +1,4 @@
-"""The parts of a trainer that every command shares."""
+"""The callbacks of every training."""
 
 import random
 import time
@@ -18,9 +18,10 @@ from vtadl.training.training_images import TrainingImages
 
 
 class EpochSeed(Callback):
-    """Draws the random numbers of an epoch from the seed and the epoch's number alone.
+    """Seeds the random number generators at the start of each epoch.
 
-    A resumed run so goes on with the same numbers as one that was never stopped.
+    The seed of an epoch depends only on the seed of the run, the epoch and the rank. A resumed run therefore
+    draws the same numbers as a run that was not interrupted.
     """
 
     def __init__(self) -> None:
@@ -43,13 +44,13 @@ class EpochSeed(Callback):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        if self._resumed:  # Lightning has fetched a batch before it knew the epoch
+        if self._resumed:  # Lightning fetched a batch before it restored the epoch
             iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
             self._resumed = False
 
 
 class Throughput(Callback):
-    """Logs the images that training takes in per second, over all processes and without validation."""
+    """Logs `images_per_second`: training images of all processes per second, without validation."""
 
     def __init__(self) -> None:
         self.start = 0.0
@@ -66,56 +67,61 @@ class Throughput(Callback):
         pl_module.log("images_per_second", rate, prog_bar=True, batch_size=1)
 
 
-class LastValidation(Callback):
-    """Validates at the end of a training whose settings would end it without.
+class FinalValidation(Callback):
+    """Runs a validation at the end of training if the last weights have not been validated yet.
 
-    What validation takes, thresholds above all, belongs to the weights that it saw.
+    Thresholds are estimated by validation, and are valid only for the weights that were validated.
     """
 
     def __init__(self) -> None:
-        self._trained = False  # since the latest validation
+        self._is_stale = False  # whether the weights have changed since the latest validation
 
     def on_train_batch_end(self, *arguments: Any) -> None:
-        self._trained = True
+        self._is_stale = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._trained = False
+        self._is_stale = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not (self._trained and trainer.fit_loop.done):
+        if not (self._is_stale and trainer.fit_loop.done):
             return
         limit = trainer.limit_val_batches
         trainer.limit_val_batches = limit or 1.0
-        trainer.validating = True  # as Lightning's own loop does between two batches
+        trainer.validating = True  # Lightning's own loop does the same between two batches
         trainer.fit_loop.epoch_loop.val_loop.run()
         trainer.training = True
         trainer.limit_val_batches = limit
 
 
 class FiniteWeights(Callback):
-    """Keeps weights and thresholds that are no numbers out of checkpoints: the last one stays good."""
+    """Refuses to save NaN or infinite weights and thresholds, so that the last checkpoint stays usable.
+
+    Raises:
+        DivergenceError: If a weight or a threshold is not finite.
+    """
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        kept: dict[str, Tensor] = {
+        saved: dict[str, Tensor] = {
             f"weights {name}": parameter for name, parameter in pl_module.named_parameters()
         }
         calibration = pl_module.calibration
-        if isinstance(calibration, Calibration) and calibration.image.count:  # has been validated
-            kept |= {f"thresholds {name}": value for name, value in calibration.named_buffers()}
-        for name, value in kept.items():
+        if isinstance(calibration, Calibration) and calibration.image.count:  # 0 before any validation
+            saved |= {f"thresholds {name}": value for name, value in calibration.named_buffers()}
+        for name, value in saved.items():
             if not torch.isfinite(value).all():
                 raise DivergenceError(f"after epoch {trainer.current_epoch} the {name} are not finite")
 
 
 def training_callbacks(folder: Path, patience: int | None = None) -> list[Callback]:
-    """What every training needs but a progress bar.
+    """Makes the callbacks of every training; a progress bar is not among them.
 
     Args:
-        folder: Where `best.ckpt` (by validation loss) goes after a validation, `last.ckpt` and `metrics.csv`
-            after each epoch, and `data.json`, which lists the images, at the start.
-        patience: After how many validations without a smaller loss to stop; None for never.
+        folder: Folder of the run. `data.json`, which lists the images, is written there at the start;
+            `last.ckpt` and `metrics.csv` after each epoch; and `best.ckpt` after a validation whose loss is
+            the smallest so far.
+        patience: Number of validations without a smaller loss after which training stops; None for no limit.
     """
 
     def checkpoint(name: str, monitor: str | None = None) -> ModelCheckpoint:
@@ -133,7 +139,7 @@ def training_callbacks(folder: Path, patience: int | None = None) -> list[Callba
     return [
         EpochSeed(),
         Throughput(),
-        LastValidation(),
+        FinalValidation(),
         History(folder / "metrics.csv"),
         TrainingImages(folder / "data.json"),
         FiniteWeights(),

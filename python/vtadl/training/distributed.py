@@ -1,4 +1,4 @@
-"""Training in several processes that comes to the same as training in one."""
+"""Batch normalisation by which training in several processes gives the same result as training in one."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 
 
-class SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+class AllReduceSum(torch.autograd.Function):
+    """Sums a tensor over all processes; the gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -19,11 +19,14 @@ class SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return SumOverProcesses.forward(ctx, grad)
+        return AllReduceSum.forward(ctx, grad)
 
 
-class SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the images of all processes, on any device: PyTorch's own wants a GPU."""
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the images of all processes, on any device.
+
+    PyTorch's own :class:`torch.nn.SyncBatchNorm` requires a GPU.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
@@ -32,9 +35,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         count = images.new_tensor(images.numel() // images.shape[1], dtype=torch.float32)
         dist.all_reduce(count)
         images = images.float()
-        mean = SumOverProcesses.apply(images.sum(dims)) / count
+        mean = AllReduceSum.apply(images.sum(dims)) / count
         centred = images - mean.view(shape)
-        variance = SumOverProcesses.apply(centred.square().sum(dims)) / count
+        variance = AllReduceSum.apply(centred.square().sum(dims)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -47,18 +50,18 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         return centred * scale.view(shape) + self.bias.view(shape)
 
 
-class SyncBatchNorm(LayerSync):
-    """Lightning's plugin: synchronises batch normalisation while processes train together."""
+class SyncBatchNormPlugin(LayerSync):
+    """The plugin by which Lightning synchronises batch normalisation between processes."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        return _replace(model, nn.BatchNorm2d, SyncedBatchNorm)
+        return _replace(model, nn.BatchNorm2d, SyncBatchNorm2d)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        return _replace(model, SyncedBatchNorm, nn.BatchNorm2d)
+        return _replace(model, SyncBatchNorm2d, nn.BatchNorm2d)
 
 
 def _replace(model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
-    """Only the class of the layers changes, because they differ in `forward` alone."""
+    """Changes the class of layers in place: both classes have the same state and differ only in `forward`."""
     for module in model.modules():
         if type(module) is old:
             module.__class__ = new

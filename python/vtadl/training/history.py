@@ -1,4 +1,4 @@
-"""The figures of each epoch of a training."""
+"""The metrics of each epoch of a training."""
 
 import csv
 from pathlib import Path
@@ -12,9 +12,9 @@ from vtadl.common.files import atomic_path
 
 
 class History(Callback):
-    """Writes one row per epoch to a CSV file, and keeps the rows in the checkpoint.
+    """Writes one row per epoch to a CSV file, and stores the rows in the checkpoint.
 
-    A resumed run goes on where its checkpoint ends, and so does the file.
+    When a run is resumed, the file holds the rows of the checkpoint, followed by those of the new epochs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,9 +28,9 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        figures = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "learning_rate": rate, **figures}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "learning_rate": rate, **metrics}
         self.rows.append(row)
         if trainer.is_global_zero:
             with atomic_path(self.path) as path, path.open("w", newline="") as file:
@@ -40,7 +40,13 @@ class History(Callback):
 
 
 def read_history(checkpoint: Path) -> list[dict[str, float]]:
-    """One row per epoch of a checkpoint's run: all of them if the checkpoint lies in the run's folder."""
+    """Reads one row per epoch of the run that a checkpoint belongs to.
+
+    The rows are those of `last.ckpt` in the same folder if it exists, otherwise those of the checkpoint.
+
+    Raises:
+        InputError: If the checkpoint cannot be read.
+    """
     last = checkpoint.parent / "last.ckpt"
     saved = read_checkpoint(last if last.exists() else checkpoint)
     rows: list[dict[str, float]] = saved.get("callbacks", {}).get("History", {}).get("rows", [])

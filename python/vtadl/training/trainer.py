@@ -1,4 +1,4 @@
-"""The Lightning trainer of every training: of `vtadl fit`, `demo` and `reproduce`."""
+"""The Lightning trainer that `vtadl fit`, `vtadl demo` and `vtadl reproduce` share."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from vtadl.common.files import atomic_path
 from vtadl.training.callbacks import training_callbacks
-from vtadl.training.distributed import SyncBatchNorm
+from vtadl.training.distributed import SyncBatchNormPlugin
 
 GRADIENT_CLIP = 1.0  # largest norm of the gradients
 
@@ -25,27 +25,28 @@ def make_trainer(
     plugins: Any = None,
     **options: Any,
 ) -> L.Trainer:
-    """A trainer that keeps its run in a folder.
+    """Makes a trainer that writes its run to a folder.
 
     Args:
-        folder: Where checkpoints and figures go, see :func:`training_callbacks`.
-        trainer_class: Lightning's trainer, or one derived from it.
-        patience: After how many validations without a smaller loss to stop; None for never.
-        callbacks: Further callbacks.
-        plugins: Further plugins; they replace this package's own of the same kind.
-        options: What else the trainer takes.
+        folder: Folder of checkpoints and metrics; see :func:`training_callbacks`.
+        trainer_class: Lightning's trainer, or a subclass of it.
+        patience: Number of validations without a smaller loss after which training stops; None for no limit.
+        callbacks: Additional callbacks.
+        plugins: Additional plugins. They replace the default plugins of the same type.
+        options: Other arguments of `trainer_class`.
     """
     return trainer_class(
         callbacks=[*training_callbacks(folder, patience), *callbacks],
-        plugins=_with_own_plugins(plugins),
+        plugins=_with_default_plugins(plugins),
         **{"gradient_clip_val": GRADIENT_CLIP} | options,
     )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Saves a checkpoint beside its final place first.
+    """Writes a checkpoint to a temporary file in its final folder, and then renames that file.
 
-    Lightning's own writes to the system's temporary folder, from which a move to another disk is a copy.
+    Lightning's own plugin writes to the system's temporary folder. If that is on another disk, the move to
+    the final folder is a copy, which can be interrupted.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -53,8 +54,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def _with_own_plugins(plugins: Any) -> list[Any]:
-    """The given plugins, and this package's own of each kind that is not given."""
+def _with_default_plugins(plugins: Any) -> list[Any]:
+    """Adds the default plugin of each type that is not among the given ones."""
     given = list(plugins) if isinstance(plugins, (list, tuple)) else [plugins] if plugins else []
-    kinds = {CheckpointIO: AtomicCheckpointIO, LayerSync: SyncBatchNorm}
-    return given + [own() for kind, own in kinds.items() if not any(isinstance(p, kind) for p in given)]
+    defaults = {CheckpointIO: AtomicCheckpointIO, LayerSync: SyncBatchNormPlugin}
+    return given + [make() for kind, make in defaults.items() if not any(isinstance(p, kind) for p in given)]

@@ -1,14 +1,13 @@
-"""What a run remembers of its data: where they are, and which images it was trained and validated with."""
+"""The record of the images that a run was trained and validated with."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from vtadl.common.files import absolute_path, atomic_path
+from vtadl.common.files import atomic_path
 from vtadl.data import ImageDataModule
 from vtadl.data.manifest import Manifest, require_unchanged
 from vtadl.errors import InputError
@@ -16,10 +15,10 @@ from vtadl.lightning_module import saved_resize_mode
 
 
 class TrainingImages(Callback):
-    """Writes which images a run is trained and validated with, and keeps it in the checkpoint.
+    """Writes the list of training and validation images to a file, and stores it in the checkpoint.
 
-    A run does not go on with other images, nor with the same in other parts: validation would then be with
-    what it was trained with.
+    A run can only be resumed with the same images in the same split. With another split it would be validated
+    with images that it was trained with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,46 +47,24 @@ class TrainingImages(Callback):
 
 
 def require_same_images(data: ImageDataModule, checkpoint: dict[str, Any], run: str) -> None:
-    """Raises InputError if the data are not what the run of a checkpoint was trained and validated with."""
+    """Checks that the data are those that the run of a checkpoint was trained and validated with.
+
+    Raises:
+        InputError: If the images, their split or their `resize_mode` have changed, or the checkpoint does not
+            list the images.
+    """
     before = saved_resize_mode(checkpoint)
     mode = getattr(data, "resize_mode", before)
     if before is not None and mode != before:
         raise InputError(
-            f"{run} saw its images with resize_mode={before}, not {mode}; leave it as it was, or train anew "
-            "with another --output"
+            f"{run} was trained with resize_mode={before}, but resize_mode is {mode} now; restore it, or "
+            "train a new run with another --output"
         )
-    kept, now = checkpoint.get("callbacks", {}).get("TrainingImages"), data.manifest()
-    if kept:
-        require_unchanged(Manifest.from_dict(kept), now or Manifest(type(data).__name__, []), run)
+    saved, now = checkpoint.get("callbacks", {}).get("TrainingImages"), data.manifest()
+    if saved:
+        require_unchanged(Manifest.from_dict(saved), now or Manifest(type(data).__name__, []), run)
     elif now is not None:
         raise InputError(
-            f"{run} does not say which images it was trained with, so that they cannot be kept out of the "
-            "validation: train anew, with another --output"
+            f"{run} does not list its training images, so that they cannot be kept out of validation; train "
+            "a new run with another --output"
         )
-
-
-def remember_places(settings: Any) -> None:
-    """Makes the paths in the settings of a run absolute, so that it can be tested from any folder.
-
-    A checkpoint of the run itself is no setting: the run is resumed from it, and another is not.
-    """
-    for name in ("output", "ckpt_path"):
-        if settings.get(name) is not None:
-            settings[name] = absolute_path(settings[name])
-    if settings.get("ckpt_path") and os.path.dirname(settings.ckpt_path) == settings.output:
-        settings.ckpt_path = None
-    if _root(settings) is not None:
-        settings.data.init_args.root = absolute_path(_root(settings))
-
-
-def require_place(settings: Any) -> None:
-    """Raises InputError if the data of a run have moved."""
-    root = _root(settings)
-    if root is not None and not os.path.isdir(os.path.expanduser(root)):
-        raise InputError(
-            f"there is no folder {root}; if the data have moved, say where by --data.root FOLDER"
-        )
-
-
-def _root(settings: Any) -> Any:
-    return (settings.data.get("init_args") or {}).get("root")

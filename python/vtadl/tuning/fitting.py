@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vtadl.data import Sample
 from vtadl.model import VTADL
-from vtadl.synthesis.backgrounds import pictures_like
+from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.selection import BACKGROUND_PICTURES, choose_settings
 
 _WINDOWS = 400_000  # of the training images, at most
@@ -39,7 +39,7 @@ def fit_dictionary(
     components = dictionary.components_of(images)
     background = None
     if settings.background == "pictures":
-        background = dictionary.components_of(pictures_like(images, BACKGROUND_PICTURES))
+        background = dictionary.components_of(make_backgrounds(images, BACKGROUND_PICTURES))
     dictionary.fit(components, settings, background=background)
     network.open_gate()
     log.info("dictionary: %s", settings)

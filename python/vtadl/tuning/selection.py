@@ -15,8 +15,8 @@ from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, overlap
 from vtadl.scoring.scorer import ENOUGH_TO_NORMALISE
 from vtadl.scoring.statistics import Moments, largest_mean
-from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies, retake
-from vtadl.synthesis.backgrounds import pictures_like
+from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies, photometric_jitter
+from vtadl.synthesis.backgrounds import make_backgrounds
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
 SHARED_COMPONENTS = (30, 100, 200)
@@ -59,7 +59,7 @@ def choose_settings(
     """
     parts = split(dictionary, images, seed)
     descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
-    pictures = cache(lambda: pictures_like(images, BACKGROUND_PICTURES))
+    pictures = cache(lambda: make_backgrounds(images, BACKGROUND_PICTURES))
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
         """The best settings for a descriptor, and how well they separate."""
@@ -162,7 +162,7 @@ def split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     held_out -= held_out % 2 if held_out > 1 else 0  # so that each image's takes stay in the same half
     takes = min(_TAKES_OF_AN_IMAGE, -(-_TAKES // held_out))
     fitted_count = max(1, _FITTED_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
-    normal = retake(images[order[:held_out]].repeat(takes, 1, 1, 1), seed)
+    normal = photometric_jitter(images[order[:held_out]].repeat(takes, 1, 1, 1), seed)
     kept = order[held_out:] if len(images) > 1 else order  # a lone image is on both sides
     fitted = images[kept[:fitted_count]]
     return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), held_out)

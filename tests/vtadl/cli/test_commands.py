@@ -138,7 +138,10 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
         (["fit", "--data=MNISTDigit", "--data.root=mnist", "--data.digit=11"], "digit must be in 0 to 9"),
         (["fit", "--data=MVTecAD", "--data.root=x", "--data.augmentation.zoom=2"], "zoom is 2.0"),
         (["fit", "--patience=-1"], "patience is -1"),
-        (["fit", "--trainer.accelerator=abacus"], "trainer cannot be set so: You selected an invalid"),
+        (
+            ["fit", "--trainer.accelerator=abacus"],
+            "the trainer's options are invalid: You selected an invalid",
+        ),
         (["report", "nowhere"], "there is no run in nowhere"),
         (["test", "--ckpt=other.ckpt"], "other.ckpt does not hold a detector"),
         (["predict", "x.png", "--ckpt=none.ckpt", "--batch_size=0"], "batch_size is 0"),
@@ -160,7 +163,7 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "--resume"], "--resume takes the folder of a run"),
+        (["fit", "--resume"], "--resume needs the folder of a run"),
         (["test"], "nothing to test"),
     ],
 )

@@ -160,7 +160,7 @@ class Data(L.LightningDataModule):
     def train_dataloader(self):
         return torch.utils.data.DataLoader(Values(), batch_size=4)
 
-    whole_train_dataloader = val_dataloader = test_dataloader = train_dataloader
+    unsharded_train_dataloader = val_dataloader = test_dataloader = train_dataloader
 
 
 CHOSEN = {

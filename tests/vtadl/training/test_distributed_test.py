@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from vtadl.cli import main
-from vtadl.data import own_samples
+from vtadl.data import rank_sample_count
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
@@ -19,9 +19,9 @@ def test_every_sample_is_the_own_of_one_process(count):
         sampler = DistributedSampler(data, num_replicas=3, rank=rank, shuffle=False)
         loader = DataLoader(data, batch_size=2, sampler=sampler)
         samples = torch.cat([batch for (batch,) in loader]).tolist()
-        seen += samples[: own_samples(loader)]
+        seen += samples[: rank_sample_count(loader)]
     assert sorted(seen) == list(range(count))
-    assert own_samples(DataLoader(data)) == count
+    assert rank_sample_count(DataLoader(data)) == count
 
 
 def rows(text):

@@ -46,7 +46,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(options, tmp_path):
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-@pytest.mark.parametrize(("epoch", "hint"), [(0, "no epoch was whole; start again"), (1, "go on")])
+@pytest.mark.parametrize(("epoch", "hint"), [(0, "no epoch was completed; start again"), (1, "resume")])
 def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsys, epoch, hint):
     step = AnomalyDetector.training_step
 

@@ -257,7 +257,7 @@ def test_a_run_whose_data_have_moved_is_tested_where_they_are(runs, trained, mon
 
 
 def test_a_run_from_a_relative_folder_remembers_where_it_is(tmp_path, monkeypatch):
-    from vtadl.training.training_images import remember_places
+    from vtadl.cli.run_folder import make_paths_absolute
 
     class Settings(dict):
         __getattr__ = dict.__getitem__
@@ -268,7 +268,7 @@ def test_a_run_from_a_relative_folder_remembers_where_it_is(tmp_path, monkeypatc
     settings_ = Settings(
         output="run", ckpt_path="run/last.ckpt", data=Settings(init_args=Settings(root="~/parts"))
     )
-    remember_places(settings_)
+    make_paths_absolute(settings_)
     assert settings_.output == str(tmp_path / "run")
     assert settings_.ckpt_path is None
     assert settings_.data.init_args.root == "/home/me/parts"
@@ -310,7 +310,7 @@ def test_a_resumed_run_keeps_the_model_of_its_checkpoint(trained, capsys):
 def test_a_resumed_run_sees_its_images_as_before(trained, tmp_path, capsys):
     run = str(shutil.copytree(trained, tmp_path / "run"))
     assert main(["fit", "--resume", run, "--trainer.max_epochs", "9", "--data.fit", "crop"]) == 1
-    assert "saw its images with resize_mode=stretch, not crop" in capsys.readouterr().err
+    assert "was trained with resize_mode=stretch, but resize_mode is crop now" in capsys.readouterr().err
 
 
 def test_a_mask_of_a_normal_image_that_marks_pixels_is_named(tmp_path):

@@ -6,7 +6,7 @@ from vtadl.density.energies import LocalEnergies
 from vtadl.density.windows import Windows
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, overlap
-from vtadl.synthesis.anomalies import make_pseudo_anomalies, retake
+from vtadl.synthesis.anomalies import make_pseudo_anomalies, photometric_jitter
 from vtadl.tuning.selection import choose_settings, split
 
 
@@ -102,7 +102,7 @@ def test_regions_are_found_where_maps_stand_out_each_counting_alike():
 
 def test_a_retaken_image_is_the_same_but_for_noise_and_brightness():
     images = 0.2 + 0.6 * torch.rand(6, 3, 16, 16)
-    retaken = retake(images)
+    retaken = photometric_jitter(images)
     ratio = (retaken.mean((1, 2, 3)) / images.mean((1, 2, 3)) - 1).abs()
     assert ratio.max() < 0.06
     assert ratio.min() > 0
