@@ -20,9 +20,9 @@ from vtadl import Detection, Detector
 from vtadl.cli.demo import train_and_test
 from vtadl.data import TEXTURES, TextureDefects
 from vtadl.data.textures import DEFECTS, Texture
-from vtadl.report.pictures import image_picture, map_picture, mask_picture
 from vtadl.report.plots import histogram_plot
-from vtadl.report.recorder import Example, Record
+from vtadl.report.recorder import Example, Recording
+from vtadl.report.rendering import render_image, render_map, render_mask
 
 PICTURES = Path(__file__).parent / "pictures"
 EXAMPLES = 5
@@ -55,9 +55,9 @@ def draw_detector(demo: Path) -> None:
     figure, axes = plt.subplots(3, len(examples), figsize=(1.15 * len(examples), 3.8), layout="constrained")
     for column, (title, sample, detection) in enumerate(examples):
         pictures = {
-            "image": image_picture(sample["image"]),
-            "anomaly map": map_picture(detection.normalised_map),
-            "mask found": mask_picture(detection.mask),
+            "image": render_image(sample["image"]),
+            "anomaly map": render_map(detection.normalised_map),
+            "mask found": render_mask(detection.mask),
         }
         for axis, (label, picture) in zip(axes[:, column], pictures.items(), strict=True):
             axis.imshow(picture, interpolation="nearest")
@@ -85,8 +85,8 @@ def draw_tutorial() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = train_and_test(data, 1, Path(folder))
     save(draw_normal(data), "normal")
-    save(draw_found(of_every_kind(result.record)), "found")
-    scores = histogram_plot(result.record.scores, result.record.labels)
+    save(draw_found(of_every_kind(result.recording)), "found")
+    scores = histogram_plot(result.recording.scores, result.recording.labels)
     (PICTURES / "scores.svg").write_bytes(base64.b64decode(scores.partition(",")[2]))
 
 
@@ -112,9 +112,9 @@ def draw_found(examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def of_every_kind(record: Record) -> list[Example]:
+def of_every_kind(recording: Recording) -> list[Example]:
     """The anomalies that stand out most and least, some of each group."""
-    groups = list(record.examples.values())
+    groups = list(recording.examples.values())
     return [*groups[0][:3], *groups[1][: EXAMPLES - 3]]
 
 

@@ -219,7 +219,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(
             rank_sample_count(cast(DataLoader[Sample], self.trainer.test_dataloaders))
-            - self.metrics.images_seen
+            - self.metrics.num_images
         )
         scores = self(batch["image"])
         self.metrics.update(
@@ -242,7 +242,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self.evaluation = self.metrics.evaluate(self.calibration.image.value.item())
-        self.log_dict(self.evaluation.figures, sync_dist=True)  # the same in every process
+        self.log_dict(self.evaluation.metrics, sync_dist=True)  # the same in every process
         self.metrics.reset()
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:

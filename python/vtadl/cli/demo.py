@@ -53,12 +53,12 @@ def demo(
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
     page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
-    figures = {result.name: result.evaluation.figures for result in results}
+    figures = {result.name: result.evaluation.metrics for result in results}
     with atomic_path(folder / "metrics.json") as path:
         path.write_text(json.dumps(figures | {"seconds": round(seconds, 1)}, indent=2) + "\n")
     for result in results:
         print(
-            f"{result.name}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.evaluation.figures.items())
+            f"{result.name}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.evaluation.metrics.items())
         )
     print(f"report: {page}")
 

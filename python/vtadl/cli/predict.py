@@ -32,7 +32,7 @@ from vtadl.data.listing import (
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
-from vtadl.report.pictures import Pixels, overlay_picture, sixteen_bit
+from vtadl.report.rendering import RGBImage, map_to_uint16, render_overlay
 
 
 class Loaded(NamedTuple):
@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
 
     name: str
     picture: Picture | None
-    pixels: Pixels | None  # in the size of the file
+    pixels: RGBImage | None  # in the size of the file
     error: str = ""
 
 
@@ -215,9 +215,9 @@ def write_pictures(folder: Path, loaded: Loaded, detection: Detection) -> dict[s
     """Writes the map, the mask and the overlay; returns the image's row of the tables."""
     assert loaded.pixels is not None
     pictures = {
-        "map": sixteen_bit(detection.normalised_map),
+        "map": map_to_uint16(detection.normalised_map),
         "mask": Image.fromarray(detection.mask),
-        "overlay": Image.fromarray(overlay_picture(loaded.pixels, detection.normalised_map, detection.mask)),
+        "overlay": Image.fromarray(render_overlay(loaded.pixels, detection.normalised_map, detection.mask)),
     }
     files = {kind: f"{kind}s/{loaded.name}.png" for kind in pictures}
     for kind, picture in pictures.items():

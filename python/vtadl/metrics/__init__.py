@@ -1,4 +1,4 @@
-"""Evaluation: figures of detection and localisation, their intervals, and a table by kind of defect."""
+"""Evaluation: detection and localisation metrics, confidence intervals, and a table by kind of defect."""
 
 from vtadl.metrics.curves import Curve
 from vtadl.metrics.detection import DetectionMetrics

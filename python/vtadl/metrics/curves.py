@@ -1,41 +1,46 @@
-"""The curves behind the figures, with as many points as a picture can show."""
+"""ROC, precision-recall and per-region overlap curves, with as many points as a plot can show."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from vtadl.metrics.figures import Array, running_share
+from vtadl.metrics.functional import FloatArray, cumulative_fraction
 
-POINTS = 400
+MAX_POINTS = 400
 
 
 class Curve(NamedTuple):
-    """Points of a curve from the strictest threshold to none; between them it is linear."""
+    """The points of a curve, from the highest threshold to the lowest; it is linear between them."""
 
     x: list[float]
     y: list[float]
 
 
-def roc(negatives: Array, positives: Array) -> Curve:
-    """False-positive and true-positive rate of counts [M] from the largest score down.
+def roc(negatives: FloatArray, positives: FloatArray) -> Curve:
+    """Computes false-positive and true-positive rates from counts [M] in descending order of scores.
 
-    With the shares of regions instead of positives it is the PRO curve, whose area up to 0.3 gives AUPRO.
+    With region weights instead of positives, the result is the PRO curve, whose area up to a false-positive
+    rate of 0.3 is AUPRO.
     """
-    return _thin(_from_zero(running_share(negatives)), _from_zero(running_share(positives)))
+    return _thin_out(
+        _prepend_zero(cumulative_fraction(negatives)), _prepend_zero(cumulative_fraction(positives))
+    )
 
 
-def precision_recall(negatives: Array, positives: Array) -> Curve:
-    """Recall and precision of counts [M] from the largest score down."""
-    hits = positives.cumsum()
-    return _thin(running_share(positives), hits / np.maximum(hits + negatives.cumsum(), 1e-300))
+def precision_recall(negatives: FloatArray, positives: FloatArray) -> Curve:
+    """Computes recall and precision from counts [M] in descending order of scores."""
+    true_positives = positives.cumsum()
+    predicted = true_positives + negatives.cumsum()
+    return _thin_out(cumulative_fraction(positives), true_positives / np.maximum(predicted, 1e-300))
 
 
-def _from_zero(values: Array) -> Array:
+def _prepend_zero(values: FloatArray) -> FloatArray:
     return np.concatenate([[0.0], values])
 
 
-def _thin(x: Array, y: Array) -> Curve:
-    """Points at even steps along the curve."""
+def _thin_out(x: FloatArray, y: FloatArray) -> Curve:
+    """Selects points at even steps along the curve."""
     length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    chosen = np.unique(np.searchsorted(length, np.linspace(0, length[-1], POINTS)).clip(max=len(x) - 1))
-    return Curve(x[chosen].tolist(), y[chosen].tolist())
+    steps = np.linspace(0, length[-1], MAX_POINTS)
+    selected = np.unique(np.searchsorted(length, steps).clip(max=len(x) - 1))
+    return Curve(x[selected].tolist(), y[selected].tolist())

@@ -1,4 +1,4 @@
-"""The torchmetrics form of the figures: batches in, figures out, over any number of processes."""
+"""The torchmetrics metric of the detector: it takes batches, in any number of processes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,25 +11,32 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from vtadl.errors import InputError
-from vtadl.metrics.evaluation import Evaluation, evaluate, figures_of
-from vtadl.metrics.histogram import NO_PIXELS, PixelCounts, coarsen, count_pixels, join, merge
-from vtadl.metrics.samples import Samples
+from vtadl.metrics.evaluation import Evaluation, compute_metrics, evaluate
+from vtadl.metrics.histogram import (
+    EMPTY_HISTOGRAM,
+    ScoreHistogram,
+    coarsen,
+    concatenate,
+    merge,
+    score_histogram,
+)
+from vtadl.metrics.weighted import ScoredImages
 
-KIND_BYTES = 64  # processes exchange tensors, not text
-ROWS_OF_IMAGE = 1024  # of the histogram kept of each image
-PENDING_ROWS = 1_000_000  # at least, before they are merged
+KIND_BYTES = 64  # of a kind's name, which is stored as a tensor because processes exchange tensors only
+MAX_BINS_PER_IMAGE = 1024  # of the histogram that is kept of each image
+MIN_PENDING_ROWS = 1_000_000  # histograms with fewer rows are not merged yet
 
 
 class DetectionMetrics(Metric):
-    """AUROC, average precision and largest F1 of image scores and of anomaly maps, and AUPRO of the maps.
+    """AUROC, average precision and maximal F1 of image scores and of anomaly maps, and AUPRO of the maps.
 
-    `compute` gives the figures by name: `image_auroc`, `image_average_precision`, `image_f1_max`, the same of
-    `pixel_`, and `aupro` up to a false-positive rate of 0.3. (What some papers call PRO, the area over all
-    false-positive rates of single pixels, is `pixel_auroc`.) `evaluate` adds intervals and a table by kind of
-    defect.
+    `compute` returns the metrics by name: `image_auroc`, `image_average_precision`, `image_f1_max`, the same
+    three with the prefix `pixel_`, and `aupro` up to a false-positive rate of 0.3. (Some papers use the name
+    PRO for the area over all false-positive rates of single pixels, which is `pixel_auroc`.) `evaluate` adds
+    confidence intervals, curves and a table by kind of defect.
 
-    A figure that the data do not define is left out: all of an image kind when only normal or only anomalous
-    images were seen, and the pixel kind when no mask marks a pixel. Image figures are exact; pixel figures
+    A metric that the data do not define is left out: all image metrics if there are only normal or only
+    anomalous images, and all pixel metrics if no mask marks a pixel. Image metrics are exact. Pixel metrics
     are those of scores rounded to 16 significant bits (`vtadl.metrics.histogram`), so that 5,000 maps of
     512x512 pixels fit into 1 GB.
     """
@@ -38,16 +45,16 @@ class DetectionMetrics(Metric):
     scores: list[Tensor]  # [B]
     labels: list[Tensor]  # [B]
     kinds: list[Tensor]  # [B, KIND_BYTES]
-    rows: list[Tensor]  # [B] of the image's own histogram; 0 if its mask is not known
-    image_counts: list[Tensor]  # [R, 3] key, negatives, positives: the images' histograms one after another
-    image_shares: list[Tensor]  # [R] their shares of regions
+    num_bins: list[Tensor]  # [B] numbers of rows of each image's histogram; 0 if its mask is unknown
+    image_counts: list[Tensor]  # [R, 3] bin, negatives, positives: the images' histograms, concatenated
+    image_weights: list[Tensor]  # [R] region weights of the same rows
     pixel_counts: list[Tensor]  # [R, 3] the histogram of all images together, at full resolution
-    pixel_shares: list[Tensor]  # [R]
+    pixel_weights: list[Tensor]  # [R] region weights of the same rows
 
     def __init__(self) -> None:
         super().__init__()
-        per_image = ("scores", "labels", "kinds", "rows")
-        for name in (*per_image, "image_counts", "image_shares", "pixel_counts", "pixel_shares"):
+        per_image = ("scores", "labels", "kinds", "num_bins")
+        for name in (*per_image, "image_counts", "image_weights", "pixel_counts", "pixel_weights"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
@@ -59,95 +66,103 @@ class DetectionMetrics(Metric):
         has_mask: Tensor,
         kinds: Sequence[str] | None = None,
     ) -> None:
-        """Takes in a batch.
+        """Adds a batch.
 
         Args:
             scores: Scores of the images [B]; larger is more anomalous.
             labels: 0 normal, 1 anomalous [B].
             maps: Scores of the pixels [B, 1, H, W].
             masks: 0 normal, above 0 anomalous [B, 1, H, W].
-            has_mask: Whether the mask is known [B]; if not, the image stays out of the pixel figures.
+            has_mask: Whether the mask is known [B]; an image without a mask is left out of the pixel metrics.
             kinds: Name of each image's kind of defect, for the table of `evaluate`.
 
         Raises:
             InputError: If a score is NaN or infinite.
         """
         if not (scores.isfinite().all() and maps.isfinite().all()):
-            raise InputError(
-                "a score of the detector is NaN or infinite, which has no place among the others"
-            )
-        images = [
-            count_pixels(anomaly_map, mask)
+            raise InputError("a score of the detector is NaN or infinite, and cannot be ranked")
+        histograms = [
+            score_histogram(anomaly_map, mask)
             for anomaly_map, mask in zip(
                 maps[has_mask, 0].float().cpu().numpy(), (masks[has_mask, 0] > 0).cpu().numpy(), strict=True
             )
         ]
-        coarse = [coarsen(image, ROWS_OF_IMAGE) for image in images]
-        rows = torch.zeros_like(labels, dtype=torch.int64)
-        lengths = torch.tensor([len(image.keys) for image in coarse], dtype=torch.int64)
-        rows[has_mask] = lengths.to(rows.device)
+        coarse = [coarsen(histogram, MAX_BINS_PER_IMAGE) for histogram in histograms]
+        num_bins = torch.zeros_like(labels, dtype=torch.int64)
+        lengths = torch.tensor([len(histogram.bins) for histogram in coarse], dtype=torch.int64)
+        num_bins[has_mask] = lengths.to(num_bins.device)
         self.scores.append(scores.float())
         self.labels.append(labels.long())
-        self.kinds.append(_encode(kinds or ["anomalous"] * len(labels)).to(self.device))
-        self.rows.append(rows)
-        self._append("image", join([NO_PIXELS, *coarse]))
-        self._append("pixel", merge([NO_PIXELS, *images]))
-        merged, *pending = map(len, self.pixel_shares)
-        if sum(pending) > max(merged, PENDING_ROWS):
+        self.kinds.append(_encode_kinds(kinds or ["anomalous"] * len(labels)).to(self.device))
+        self.num_bins.append(num_bins)
+        self._append("image", concatenate([EMPTY_HISTOGRAM, *coarse]))
+        self._append("pixel", merge([EMPTY_HISTOGRAM, *histograms]))
+        merged, *pending = map(len, self.pixel_weights)
+        if sum(pending) > max(merged, MIN_PENDING_ROWS):
             self._compact()
 
     @property
-    def images_seen(self) -> int:
-        """Images that this process took in since the last reset."""
+    def num_images(self) -> int:
+        """Number of images that this process has added since the last reset."""
         return sum(map(len, self.scores))
 
     def compute(self) -> dict[str, float]:
-        """The figures by name, each in [0, 1]."""
-        return figures_of(self._samples(), self._pixel_counts("pixel"))
+        """Returns the metrics by name, each in [0, 1]."""
+        return compute_metrics(self._images(), self._histogram("pixel"))
 
     def evaluate(
-        self, threshold: float | None = None, resamples: int = 1000, level: float = 0.95, seed: int = 0
+        self,
+        threshold: float | None = None,
+        n_resamples: int = 1000,
+        confidence_level: float = 0.95,
+        seed: int = 0,
     ) -> Evaluation:
-        """The figures, their intervals at `level` by resampling, curves, and a table by kind of defect.
+        """Computes the metrics, their bootstrap intervals, curves, and a table by kind of defect.
 
-        Where a `threshold` of images is given, also how many exceed it.
+        Args:
+            threshold: Threshold of image scores, above which images are counted; None for no count.
+            n_resamples: Number of bootstrap resamples.
+            confidence_level: Confidence level of the intervals, in (0, 1).
+            seed: Seed of the resamples.
         """
         with self.sync_context():
-            samples, pixels = self._samples(), self._pixel_counts("pixel")
-        return evaluate(samples, pixels, threshold, resamples, level, seed)
+            images, pixels = self._images(), self._histogram("pixel")
+        return evaluate(images, pixels, threshold, n_resamples, confidence_level, seed)
 
-    def _samples(self) -> Samples:
-        scores, labels, rows = (_cat(state) for state in (self.scores, self.labels, self.rows))
-        return Samples(scores, labels, _decode(_cat(self.kinds)), self._pixel_counts("image"), rows)
+    def _images(self) -> ScoredImages:
+        scores, labels, num_bins = (_to_numpy(state) for state in (self.scores, self.labels, self.num_bins))
+        kinds = _decode_kinds(_to_numpy(self.kinds))
+        return ScoredImages(scores, labels, kinds, self._histogram("image"), num_bins)
 
-    def _append(self, name: str, pixels: PixelCounts) -> None:
-        counts = torch.from_numpy(np.stack([column.astype(np.int64) for column in pixels[:3]], axis=1))
+    def _append(self, name: str, histogram: ScoreHistogram) -> None:
+        counts = torch.from_numpy(np.stack([column.astype(np.int64) for column in histogram[:3]], axis=1))
+        weights = torch.from_numpy(histogram.region_weights).float()
         getattr(self, f"{name}_counts").append(counts.to(self.device))
-        getattr(self, f"{name}_shares").append(torch.from_numpy(pixels.shares).float().to(self.device))
+        getattr(self, f"{name}_weights").append(weights.to(self.device))
 
-    def _pixel_counts(self, name: str) -> PixelCounts:
-        counts, shares = (_cat(getattr(self, f"{name}_{column}")) for column in ("counts", "shares"))
-        keys, negatives, positives = counts.T
-        return PixelCounts(keys.astype(np.int32), negatives, positives, shares.astype(np.float64))
+    def _histogram(self, name: str) -> ScoreHistogram:
+        counts, weights = (_to_numpy(getattr(self, f"{name}_{column}")) for column in ("counts", "weights"))
+        bins, negatives, positives = counts.T
+        return ScoreHistogram(bins.astype(np.int32), negatives, positives, weights.astype(np.float64))
 
     def _compact(self) -> None:
-        """Merges the histograms, and joins what else is kept: many small blocks would split up the memory."""
-        for name in ("scores", "labels", "kinds", "rows", "image_counts", "image_shares"):
+        """Merges the histograms and concatenates the other states; many small blocks fragment the memory."""
+        for name in ("scores", "labels", "kinds", "num_bins", "image_counts", "image_weights"):
             setattr(self, name, [dim_zero_cat(getattr(self, name))])
-        merged = merge([self._pixel_counts("pixel")])
-        self.pixel_counts, self.pixel_shares = [], []
+        merged = merge([self._histogram("pixel")])
+        self.pixel_counts, self.pixel_weights = [], []
         self._append("pixel", merged)
 
 
-def _cat(state: list[Tensor]) -> NDArray[Any]:
+def _to_numpy(state: list[Tensor]) -> NDArray[Any]:
     return dim_zero_cat(state).cpu().numpy()
 
 
-def _encode(kinds: Sequence[str]) -> Tensor:
-    """Names as bytes [B, KIND_BYTES], cut where they are longer."""
+def _encode_kinds(kinds: Sequence[str]) -> Tensor:
+    """Encodes names as bytes [B, KIND_BYTES]; longer names are truncated."""
     padded = [kind.encode()[:KIND_BYTES].ljust(KIND_BYTES, b"\0") for kind in kinds]
     return torch.frombuffer(bytearray(b"".join(padded)), dtype=torch.uint8).view(-1, KIND_BYTES)
 
 
-def _decode(kinds: NDArray[np.uint8]) -> NDArray[np.str_]:
+def _decode_kinds(kinds: NDArray[np.uint8]) -> NDArray[np.str_]:
     return np.array([row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in kinds], dtype=np.str_)

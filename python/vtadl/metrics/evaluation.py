@@ -1,6 +1,6 @@
-"""What a test of the detector found: figures, their uncertainty, and a table by kind of defect."""
+"""The results of a test: metrics, their confidence intervals, curves, and a table by kind of defect."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,154 +8,169 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from vtadl.metrics.curves import Curve, precision_recall, roc
-from vtadl.metrics.figures import image_figures, pixel_figures
-from vtadl.metrics.histogram import PixelCounts, descending
-from vtadl.metrics.samples import Samples, count_images, weighted_figures
+from vtadl.metrics.functional import image_metrics, pixel_metrics
+from vtadl.metrics.histogram import ScoreHistogram, descending_counts
+from vtadl.metrics.weighted import ScoredImages, count_images, weighted_metrics
 
-Figures = dict[str, float]
-KIND_FIGURES = ("image_auroc", "pixel_auroc", "aupro")
+KIND_METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures by name, each in [0, 1]; one that the data do not define is left out."""
+    """The results of a test; a metric that the data do not define is left out.
 
-    figures: Figures
-    intervals: dict[
-        str, tuple[float, float]
-    ]  # in which a figure lies at `level`, over choices of test images
-    kinds: dict[
-        str, Figures
-    ]  # figures of each kind of defect against all normal images, and the number of images
-    curves: dict[str, Curve]  # image_roc, image_pr, pixel_roc, pixel_pr, pro
-    detected: dict[str, int]  # of the anomalous and the normal images, how many exceed the threshold
-    images: int
-    level: float
+    Attributes:
+        metrics: Metrics by name, each in [0, 1].
+        intervals: Lower and upper bound of each metric at `confidence_level`, over choices of test images.
+        kinds: For each kind of defect, its metrics against all normal images, and `images`, their number.
+        curves: Curves by name: image_roc, image_pr, pixel_roc, pixel_pr and pro.
+        detected: Numbers of `anomalous` and `normal` images, and of `hits` and `false_alarms`, the anomalous
+            and the normal images whose score exceeds the threshold; empty without a threshold.
+        num_images: Number of test images.
+        confidence_level: Confidence level of the intervals.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    kinds: dict[str, dict[str, float]]
+    curves: dict[str, Curve]
+    detected: dict[str, int]
+    num_images: int
+    confidence_level: float
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it for JSON."""
-        return asdict(self) | {"curves": {name: curve._asdict() for name, curve in self.curves.items()}}
+        """Returns the results as types that JSON can hold, with the keys of `evaluation.json`."""
+        return {
+            "figures": self.metrics,
+            "intervals": self.intervals,
+            "kinds": self.kinds,
+            "curves": {name: curve._asdict() for name, curve in self.curves.items()},
+            "detected": self.detected,
+            "images": self.num_images,
+            "level": self.confidence_level,
+        }
 
     def __rich__(self) -> RenderableType:
-        figures = Table("figure", "value", f"{self.level:.0%} interval", title=f"{self.images} test images")
-        for name, value in self.figures.items():
+        title = f"{self.num_images} test images"
+        metrics = Table("metric", "value", f"{self.confidence_level:.0%} interval", title=title)
+        for name, value in self.metrics.items():
             low, high = self.intervals[name]
-            figures.add_row(name, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
-        kinds = Table("kind", "images", *KIND_FIGURES, title="each kind of defect against the normal images")
+            metrics.add_row(name, f"{value:.4f}", f"{low:.4f} to {high:.4f}")
+        kinds = Table("kind", "images", *KIND_METRICS, title="each kind of defect against the normal images")
         for kind, row in self.kinds.items():
-            cells = [f"{row[name]:.4f}" if name in row else "" for name in KIND_FIGURES]
+            cells = [f"{row[name]:.4f}" if name in row else "" for name in KIND_METRICS]
             kinds.add_row(kind, f"{row['images']:.0f}", *cells)
-        tables = [table for table, has_rows in ((figures, self.figures), (kinds, self.kinds)) if has_rows]
-        return Group(*tables, *self._sentences(), *self.missing())
+        tables = [table for table, has_rows in ((metrics, self.metrics), (kinds, self.kinds)) if has_rows]
+        return Group(*tables, *self._detection_sentences(), *self.missing())
 
     def missing(self) -> list[str]:
-        """What the data do not define, and why, one sentence each."""
+        """Returns a sentence for each group of metrics that the data do not define; it says why."""
         sentences = []
-        if "image_auroc" not in self.figures:
-            kinds = [kind for kind in ("normal", "anomalous") if self.detected.get(kind, 1)]
-            sentences.append(f"there are no figures of images: all are {' or all are '.join(kinds)}")
-        if "pixel_auroc" not in self.figures:
-            sentences.append("there are no figures of pixels: no anomalous image has a mask")
+        if "image_auroc" not in self.metrics:
+            labels = [label for label in ("normal", "anomalous") if self.detected.get(label, 1)]
+            sentences.append(f"there are no image metrics: all images are {' or all are '.join(labels)}")
+        if "pixel_auroc" not in self.metrics:
+            sentences.append("there are no pixel metrics: no anomalous image has a mask")
         return sentences
 
-    def _sentences(self) -> list[str]:
-        """What the threshold made of the images."""
-        sentences = (
-            ("anomalous", "hits", "anomalous images are found"),
+    def _detection_sentences(self) -> list[str]:
+        counts = (
+            ("anomalous", "hits", "anomalous images are detected"),
             ("normal", "false_alarms", "normal images are false alarms"),
         )
         return [
-            f"at the threshold {self.detected[exceeding]} of {self.detected[all_]} {what}"
-            for all_, exceeding, what in sentences
-            if self.detected.get(all_)
+            f"at the threshold {self.detected[exceeding]} of {self.detected[total]} {sentence}"
+            for total, exceeding, sentence in counts
+            if self.detected.get(total)
         ]
 
 
 def evaluate(
-    samples: Samples,
-    pixels: PixelCounts,
+    images: ScoredImages,
+    pixels: ScoreHistogram,
     threshold: float | None,
-    resamples: int,
-    level: float,
+    n_resamples: int,
+    confidence_level: float,
     seed: int,
 ) -> Evaluation:
-    """All there is to say of the test images and of the histogram of all their pixels."""
+    """Evaluates the test images and the histogram of all their pixels."""
     return Evaluation(
-        figures=figures_of(samples, pixels),
-        intervals=bootstrap_intervals(samples, resamples, level, seed),
-        kinds=kind_figures(samples),
-        curves=curves_of(samples, pixels),
-        detected={} if threshold is None else detected(samples, threshold),
-        images=len(samples.labels),
-        level=level,
+        metrics=compute_metrics(images, pixels),
+        intervals=bootstrap_intervals(images, n_resamples, confidence_level, seed),
+        kinds=metrics_by_kind(images),
+        curves=compute_curves(images, pixels),
+        detected={} if threshold is None else count_detections(images, threshold),
+        num_images=len(images.labels),
+        confidence_level=confidence_level,
     )
 
 
-def detected(samples: Samples, threshold: float) -> dict[str, int]:
-    """How many anomalous and normal images there are, and how many of each exceed the threshold."""
-    exceeding, anomalous = samples.scores > threshold, samples.labels == 1
+def count_detections(images: ScoredImages, threshold: float) -> dict[str, int]:
+    """Counts anomalous and normal images, and those of each whose score exceeds the threshold."""
+    exceeds, anomalous = images.scores > threshold, images.labels == 1
     return {
         "anomalous": int(anomalous.sum()),
-        "hits": int((exceeding & anomalous).sum()),
+        "hits": int((exceeds & anomalous).sum()),
         "normal": int((~anomalous).sum()),
-        "false_alarms": int((exceeding & ~anomalous).sum()),
+        "false_alarms": int((exceeds & ~anomalous).sum()),
     }
 
 
-def figures_of(samples: Samples, pixels: PixelCounts) -> Figures:
-    """The figures that the data define."""
-    (negatives,), (positives,) = count_images(samples, np.ones((1, len(samples.labels))))
-    figures = image_figures(negatives, positives) | pixel_figures(*descending(pixels))
-    return {name: value.item() for name, value in figures.items() if not np.isnan(value)}
+def compute_metrics(images: ScoredImages, pixels: ScoreHistogram) -> dict[str, float]:
+    """Computes the metrics that the data define."""
+    (negatives,), (positives,) = count_images(images, np.ones((1, len(images.labels))))
+    metrics = image_metrics(negatives, positives) | pixel_metrics(*descending_counts(pixels))
+    return {name: value.item() for name, value in metrics.items() if not np.isnan(value)}
 
 
-def curves_of(samples: Samples, pixels: PixelCounts) -> dict[str, Curve]:
-    """The curves that the data define."""
-    (negatives,), (positives,) = count_images(samples, np.ones((1, len(samples.labels))))
+def compute_curves(images: ScoredImages, pixels: ScoreHistogram) -> dict[str, Curve]:
+    """Computes the curves that the data define."""
+    (negatives,), (positives,) = count_images(images, np.ones((1, len(images.labels))))
     curves: dict[str, Curve] = {}
     if negatives.any() and positives.any():
         curves |= {"image_roc": roc(negatives, positives), "image_pr": precision_recall(negatives, positives)}
-    negatives, positives, shares = descending(pixels)
+    negatives, positives, region_weights = descending_counts(pixels)
     if negatives.any() and positives.any():
         curves |= {"pixel_roc": roc(negatives, positives), "pixel_pr": precision_recall(negatives, positives)}
-        curves["pro"] = roc(negatives, shares)
+        curves["pro"] = roc(negatives, region_weights)
     return curves
 
 
 def bootstrap_intervals(
-    samples: Samples, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    images: ScoredImages, n_resamples: int = 1000, confidence_level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of each figure (Efron, 1979).
+    """Computes percentile bootstrap intervals of all metrics (Efron, 1979).
 
-    Images are drawn with replacement, as many normal and as many anomalous ones as there are; the pixels of
-    an image, which are not independent, come along with it. The order of the images makes no difference.
+    Images are drawn with replacement, as many normal and as many anomalous ones as there are. The pixels of
+    an image are not independent, so that they are drawn together. The result does not depend on the order of
+    the images.
     """
     rng = np.random.default_rng(seed)
-    weights = np.zeros((resamples, len(samples.labels)))
-    order = np.lexsort((samples.rows, samples.scores))
+    weights = np.zeros((n_resamples, len(images.labels)))
+    order = np.lexsort((images.num_bins, images.scores))
     for label in (0, 1):
-        images = order[samples.labels[order] == label]
-        if count := len(images):
-            weights[:, images] = rng.multinomial(count, np.full(count, 1 / count), resamples)
-    tails = (0.5 - level / 2, 0.5 + level / 2)
+        members = order[images.labels[order] == label]
+        if count := len(members):
+            weights[:, members] = rng.multinomial(count, np.full(count, 1 / count), n_resamples)
+    quantiles = (0.5 - confidence_level / 2, 0.5 + confidence_level / 2)
     return {
         name: (float(low), float(high))
-        for name, values in weighted_figures(samples, weights).items()
+        for name, values in weighted_metrics(images, weights).items()
         if not np.isnan(values).all()
-        for low, high in [np.nanquantile(values, tails)]
+        for low, high in [np.nanquantile(values, quantiles)]
     }
 
 
-def kind_figures(samples: Samples) -> dict[str, Figures]:
-    """AUROC of images and pixels, and AUPRO, of each kind of defect against all normal images."""
-    normal = samples.labels == 0
-    kinds = np.unique(samples.kinds[~normal]).tolist()
+def metrics_by_kind(images: ScoredImages) -> dict[str, dict[str, float]]:
+    """Computes the metrics of each kind of defect against all normal images, and the number of its images."""
+    normal = images.labels == 0
+    kinds = np.unique(images.kinds[~normal]).tolist()
     if not kinds or not normal.any():
         return {}
-    members = np.stack([~normal & (samples.kinds == kind) for kind in kinds])
-    figures = weighted_figures(samples, (normal | members).astype(np.float64))
+    members = np.stack([~normal & (images.kinds == kind) for kind in kinds])
+    metrics = weighted_metrics(images, (normal | members).astype(np.float64))
     return {
         kind: {"images": float(members[row].sum())}
-        | {name: float(figures[name][row]) for name in KIND_FIGURES if not np.isnan(figures[name][row])}
+        | {name: float(metrics[name][row]) for name in KIND_METRICS if not np.isnan(metrics[name][row])}
         for row, kind in enumerate(kinds)
     }

@@ -1,10 +1,10 @@
-"""Pixel scores as a histogram, in memory that does not grow with the number of pixels.
+"""Histograms of pixel scores, whose memory does not grow with the number of pixels.
 
-A score is kept to 16 significant bits: its bin is the upper 24 bits of its float32 (sign, exponent, 15 bits
-of the fraction), so any two scores that differ by more than 2^-15 of their size keep their order, whatever
-their range, and histograms of different batches and processes add up. The figures are exact for scores so
-rounded; AUROC, for one, is within half the share of pairs (normal pixel, anomalous pixel) that fall into one
-bin.
+Scores are rounded to 16 significant bits: the bin of a score is the upper 24 bits of its float32 (the sign,
+the exponent and 15 bits of the fraction). Two scores that differ by more than 2^-15 of their size therefore
+keep their order, whatever their range, and histograms of different batches and processes can be added.
+Metrics are exact for the rounded scores. AUROC, for example, differs from that of the unrounded scores by at
+most half the fraction of pairs (normal pixel, anomalous pixel) that fall into one bin.
 """
 
 from collections.abc import Sequence
@@ -15,76 +15,81 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 
-class PixelCounts(NamedTuple):
-    """What falls into each bin of scores; a bin without pixels has no row."""
+class ScoreHistogram(NamedTuple):
+    """The counts of each bin of scores; a bin without pixels has no row."""
 
-    keys: NDArray[np.int32]  # [R] bins: a larger key is a larger score
-    negatives: NDArray[np.int64]  # [R] normal pixels
-    positives: NDArray[np.int64]  # [R] anomalous pixels
-    shares: NDArray[np.float64]  # [R] anomalous pixels, each 1 / area of its region
-
-
-NO_PIXELS = PixelCounts(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    bins: NDArray[np.int32]  # [R] a larger bin holds larger scores
+    negatives: NDArray[np.int64]  # [R] numbers of normal pixels
+    positives: NDArray[np.int64]  # [R] numbers of anomalous pixels
+    region_weights: NDArray[np.float64]  # [R] sums over anomalous pixels of 1 / area of their region
 
 
-def score_keys(scores: NDArray[np.float32]) -> NDArray[np.int32]:
-    """The bins of scores [M], in the order of the scores."""
+EMPTY_HISTOGRAM = ScoreHistogram(
+    np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+)
+
+
+def score_bins(scores: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Returns the bins of scores [M]; they are in the order of the scores."""
     bits = (scores + np.float32(0)).view(np.int32)  # adding 0 makes -0 equal to 0
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> 8
 
 
-def count_pixels(scores: NDArray[np.float32], mask: NDArray[np.bool_]) -> PixelCounts:
-    """The histogram of one anomaly map [H, W] under its mask [H, W]."""
-    normal, counts = np.unique(score_keys(scores[~mask]), return_counts=True)
-    marked, inverse = np.unique(score_keys(scores[mask]), return_inverse=True)
-    none, zeros = np.zeros(len(marked), np.int64), np.zeros(len(normal), np.int64)
-    positives = np.bincount(inverse, minlength=len(marked))
-    shares = np.bincount(inverse, region_shares(mask)[mask], minlength=len(marked))
-    rows = PixelCounts(
-        np.concatenate([normal, marked]),
-        np.concatenate([counts, none]),
-        np.concatenate([zeros, positives]),
-        np.concatenate([zeros.astype(np.float64), shares]),
+def score_histogram(scores: NDArray[np.float32], mask: NDArray[np.bool_]) -> ScoreHistogram:
+    """Computes the histogram of one anomaly map [H, W] with its ground truth [H, W]."""
+    normal_bins, normal_counts = np.unique(score_bins(scores[~mask]), return_counts=True)
+    anomalous_bins, inverse = np.unique(score_bins(scores[mask]), return_inverse=True)
+    size = len(anomalous_bins)
+    positives = np.bincount(inverse, minlength=size)
+    weights = np.bincount(inverse, region_weights(mask)[mask], minlength=size)
+    rows = ScoreHistogram(
+        np.concatenate([normal_bins, anomalous_bins]),
+        np.concatenate([normal_counts, np.zeros(size, np.int64)]),
+        np.concatenate([np.zeros(len(normal_bins), np.int64), positives]),
+        np.concatenate([np.zeros(len(normal_bins)), weights]),
     )
     return merge([rows])
 
 
-def region_shares(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """1 / area of a pixel's region, 0 outside: [H, W]; pixels that touch at a corner are one region."""
+def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Computes 1 / area of the region of each pixel, and 0 outside the regions: [H, W].
+
+    Pixels that touch at a corner belong to the same region.
+    """
     regions = label(mask, connectivity=2)
     areas = np.bincount(regions.ravel())
     return np.where(mask, 1 / np.maximum(areas, 1)[regions], 0)
 
 
-def join(histograms: Sequence[PixelCounts]) -> PixelCounts:
-    """The rows of all histograms, one after another."""
-    return PixelCounts(*(np.concatenate(columns) for columns in zip(*histograms, strict=True)))
+def concatenate(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:
+    """Returns the rows of all histograms, one histogram after another."""
+    return ScoreHistogram(*(np.concatenate(columns) for columns in zip(*histograms, strict=True)))
 
 
-def merge(histograms: Sequence[PixelCounts]) -> PixelCounts:
-    """The sum of histograms, in ascending order of keys."""
-    keys, *columns = join(histograms)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+def merge(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:
+    """Adds histograms; the bins of the result are in ascending order."""
+    bins, *columns = concatenate(histograms)
+    order = np.argsort(bins, kind="stable")
+    bins = bins[order]
+    first = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
     if len(first) == 0:
-        return NO_PIXELS
-    return PixelCounts(keys[first], *(np.add.reduceat(column[order], first) for column in columns))
+        return EMPTY_HISTOGRAM
+    return ScoreHistogram(bins[first], *(np.add.reduceat(column[order], first) for column in columns))
 
 
-def descending(histogram: PixelCounts) -> tuple[NDArray[np.float64], ...]:
-    """Negatives, positives and shares at each score, from the largest down."""
+def descending_counts(histogram: ScoreHistogram) -> tuple[NDArray[np.float64], ...]:
+    """Returns negatives, positives and region weights in descending order of scores."""
     return tuple(column[::-1].astype(np.float64) for column in merge([histogram])[1:])
 
 
-def coarsen(histogram: PixelCounts, limit: int) -> PixelCounts:
-    """The histogram in at most `limit` rows, whose bins are as fine as that allows."""
-    return merge([histogram._replace(keys=coarse_keys(histogram.keys, limit))])
+def coarsen(histogram: ScoreHistogram, max_bins: int) -> ScoreHistogram:
+    """Merges neighbouring bins until at most `max_bins` are left."""
+    return merge([histogram._replace(bins=coarsen_bins(histogram.bins, max_bins))])
 
 
-def coarse_keys(keys: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
-    """Keys with the fewest lowest bits cleared that leave at most `limit` different ones."""
-    different, shift = np.sort(keys), 0
-    while np.count_nonzero(np.diff(different)) >= limit:
-        different, shift = different >> 1, shift + 1
-    return keys >> shift << shift
+def coarsen_bins(bins: NDArray[np.int32], max_bins: int) -> NDArray[np.int32]:
+    """Clears as few of the lowest bits as possible so that at most `max_bins` different bins are left."""
+    distinct, shift = np.sort(bins), 0
+    while np.count_nonzero(np.diff(distinct)) >= max_bins:
+        distinct, shift = distinct >> 1, shift + 1
+    return bins >> shift << shift

@@ -1,15 +1,18 @@
-"""How often an anomalous score exceeds a normal one."""
+"""How well the scores of anomalies are separated from normal scores, computed on tensors during tuning."""
 
 import math
 
 import torch
 from torch import Tensor
 
-_NORMAL_PIXELS = 2**19  # that false-positive rates are counted on, at most
+_MAX_NORMAL_PIXELS = 2**19  # more are subsampled for the false-positive rates
 
 
 def auroc(normal: Tensor, anomalous: Tensor) -> float:
-    """Probability that an anomalous score exceeds a normal one, ties counting half; 0.5 without either."""
+    """Computes the probability that an anomalous score [A] exceeds a normal score [N].
+
+    A tie counts as one half. The result is 0.5 if either tensor is empty.
+    """
     if not len(normal) or not len(anomalous):
         return 0.5
     ordered = normal.sort().values
@@ -19,17 +22,20 @@ def auroc(normal: Tensor, anomalous: Tensor) -> float:
     return (below + up_to).double().mean().item() / (2 * len(normal))
 
 
-def overlap(normal: Tensor, anomalous: Tensor, masks: Tensor, limit: float = 0.3) -> float:
-    """Mean part of the changed regions that is found, over false-positive rates up to a limit.
+def single_region_aupro(normal: Tensor, anomalous: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
+    """Computes AUPRO (Bergmann et al., 2021) where each anomalous image has one region.
 
-    Maps of normal and changed images [M, 1, H, W] with masks of the changes. Each image counts alike, however
-    large its region: the AUPRO of Bergmann et al. (2021) with one region in each image.
+    Args:
+        normal: Anomaly maps of normal images [M, 1, H, W].
+        anomalous: Anomaly maps of images with a synthetic anomaly [M, 1, H, W].
+        masks: The anomalous regions, 0 or 1 [M, 1, H, W].
+        max_fpr: False-positive rate at which the integration stops.
     """
-    changed = masks > 0.5
-    unchanged = torch.cat([normal.flatten(), anomalous[~changed]])
-    ordered = unchanged[:: math.ceil(len(unchanged) / _NORMAL_PIXELS)].sort().values
-    rates = 1 - torch.searchsorted(ordered, anomalous[changed]).double() / len(ordered)
-    found = torch.zeros_like(masks, dtype=torch.float64)
-    found[changed] = (1 - rates / limit).clamp(min=0)
-    regions = changed.sum((1, 2, 3)).clamp(min=1)
-    return (found.sum((1, 2, 3)) / regions).mean().item()
+    inside = masks > 0.5
+    outside = torch.cat([normal.flatten(), anomalous[~inside]])
+    ordered = outside[:: math.ceil(len(outside) / _MAX_NORMAL_PIXELS)].sort().values
+    rates = 1 - torch.searchsorted(ordered, anomalous[inside]).double() / len(ordered)
+    overlap = torch.zeros_like(masks, dtype=torch.float64)
+    overlap[inside] = (1 - rates / max_fpr).clamp(min=0)
+    areas = inside.sum((1, 2, 3)).clamp(min=1)
+    return (overlap.sum((1, 2, 3)) / areas).mean().item()

@@ -1,1 +1,1 @@
-"""The page about a test."""
+"""The HTML report of a test."""

@@ -1,4 +1,4 @@
-"""The page about a test: figures, curves and pictures, in one file that needs nothing else."""
+"""The report of a test: metrics, curves and pictures in one self-contained HTML file."""
 
 import os
 import platform
@@ -16,12 +16,12 @@ from jinja2 import Environment, PackageLoader
 from vtadl.common.files import atomic_path
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.metrics import Evaluation
-from vtadl.report.plots import curve_plots, histogram_plot, history_plots, picture_uri
-from vtadl.report.recorder import Record, Recorder
+from vtadl.report.plots import curve_plots, histogram_plot, history_plots, jpeg_data_uri
+from vtadl.report.recorder import Recorder, Recording
 from vtadl.training.history import read_history
 from vtadl_ext import build_info
 
-FIGURES = {
+METRIC_LABELS = {
     "image_auroc": "image AUROC",
     "image_average_precision": "image AP",
     "image_f1_max": "image F1-max",
@@ -35,12 +35,12 @@ PACKAGES = ("vtadl-ext", "torch", "lightning", "torchmetrics", "numpy", "pillow"
 
 @dataclass(frozen=True)
 class DetectorResult:
-    """All that the page shows of one detector."""
+    """The results of one detector that the report shows."""
 
     name: str
     evaluation: Evaluation
-    record: Record
-    thresholds: dict[str, dict[str, float]]  # of images and pixels, with what they were taken from
+    recording: Recording
+    thresholds: dict[str, dict[str, float]]  # of images and pixels, as `Calibration.summary` returns them
     history: Sequence[dict[str, float]] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ def record_test(
     name: str,
     checkpoint: Path | None = None,
 ) -> DetectorResult:
-    """Tests a detector, or the checkpoint of it, and keeps what a report shows."""
+    """Tests a detector, or its checkpoint if one is given, and returns the results that a report shows."""
     recorder = Recorder()
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
     try:
@@ -62,32 +62,36 @@ def record_test(
     return DetectorResult(
         name,
         module.evaluation,
-        recorder.record,
+        recorder.recording,
         module.calibration.summary(),
         read_history(checkpoint) if checkpoint else (),
-        {"model": dict(module.hparams), "data": _settings(data)},
+        {"model": dict(module.hparams), "data": _data_settings(data)},
     )
 
 
 def write_run_report(trainer: L.Trainer, module: AnomalyDetector, data: Any, checkpoint: str | None) -> Path:
-    """Tests the checkpoint of a run and writes `report.html` into the run's folder, or to a named page."""
+    """Tests the checkpoint of a run and writes the report.
+
+    The report is `report.html` in the trainer's root folder, or the root folder itself if its name ends in
+    `.html`.
+    """
     folder = Path(trainer.default_root_dir)
     page = folder if folder.suffix == ".html" else folder / "report.html"
-    result = record_test(trainer, module, data, _name(data), Path(checkpoint) if checkpoint else None)
+    result = record_test(trainer, module, data, _data_name(data), Path(checkpoint) if checkpoint else None)
     return write_report(page, f"Test of {result.name}", [result])
 
 
 def write_report(page: Path, title: str, results: Sequence[DetectorResult], introduction: str = "") -> Path:
-    """Writes the page about one or several detectors; returns its path."""
+    """Writes the report of one or several detectors, and returns its path."""
     environment = Environment(loader=PackageLoader("vtadl.report"), autoescape=True, trim_blocks=True)
-    environment.filters["picture"] = picture_uri
+    environment.filters["data_uri"] = jpeg_data_uri
     text = environment.get_template("report.html").render(
         title=title,
         introduction=introduction,
         labels={
             name: label
-            for name, label in FIGURES.items()
-            if any(name in result.evaluation.figures for result in results)
+            for name, label in METRIC_LABELS.items()
+            if any(name in result.evaluation.metrics for result in results)
         },
         sections=[_section(result) for result in results],
         versions=_versions(),
@@ -99,25 +103,25 @@ def write_report(page: Path, title: str, results: Sequence[DetectorResult], intr
 
 
 def _section(result: DetectorResult) -> dict[str, Any]:
-    record = result.record
+    recording = result.recording
     return {
         "result": result,
         "curves": curve_plots(result.evaluation.curves),
-        "histogram": histogram_plot(record.scores, record.labels),
-        "root": _common_folder(record),
+        "histogram": histogram_plot(recording.scores, recording.labels),
+        "root": _common_folder(recording),
         "history": history_plots(result.history),
-        "settings": yaml.safe_dump(_plain(result.settings), sort_keys=False),
+        "settings": yaml.safe_dump(_to_yaml_types(result.settings), sort_keys=False),
     }
 
 
-def _common_folder(record: Record) -> str:
-    """What the names of all pictures begin with."""
-    names = [example.name for group in record.examples.values() for example in group]
+def _common_folder(recording: Recording) -> str:
+    """Returns the folder with which the names of all examples begin."""
+    names = [example.name for group in recording.examples.values() for example in group]
     folder = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
     return f"{folder}/" if folder else ""
 
 
-def _settings(data: L.LightningDataModule) -> dict[str, Any]:
+def _data_settings(data: L.LightningDataModule) -> dict[str, Any]:
     public = {
         name: value for name, value in vars(data).items() if not name.startswith(("_", "prepare", "allow"))
     }
@@ -125,25 +129,25 @@ def _settings(data: L.LightningDataModule) -> dict[str, Any]:
     return {"class": type(data).__name__} | {name: x for name, x in public.items() if isinstance(x, simple)}
 
 
-def _plain(value: Any) -> Any:
-    """What YAML can say."""
+def _to_yaml_types(value: Any) -> Any:
+    """Converts a value to types that YAML can represent."""
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _to_yaml_types(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_to_yaml_types(item) for item in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _name(data: Any) -> str:
+def _data_name(data: Any) -> str:
     root = getattr(data, "root", None)
     return Path(root).name if root else getattr(data, "texture", type(data).__name__)
 
 
 def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    versions = {"Python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found | {"CPU capability": str(build_info().get("cpu_capability", ""))}
+            versions[package] = "not installed"
+    return versions | {"CPU capability": str(build_info().get("cpu_capability", ""))}

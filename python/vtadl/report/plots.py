@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that a page holds in itself."""
+"""The plots of a report, as SVG images in data URIs."""
 
 import base64
 import io
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from vtadl.metrics import Curve
-from vtadl.metrics.figures import FPR_LIMIT
-from vtadl.report.pictures import Pixels
+from vtadl.metrics.functional import MAX_FPR
+from vtadl.report.rendering import RGBImage
 
-NORMAL, ANOMALOUS = "#3d6ea8", "#d4553b"
-LARGEST_PICTURE = 256  # pixels
+NORMAL_COLOUR, ANOMALOUS_COLOUR = "#3d6ea8", "#d4553b"
+MAX_PICTURE_SIDE = 256  # pixels
 
 
 def curve_plots(curves: dict[str, Curve]) -> dict[str, str]:
-    """ROC, precision and recall, and per-region overlap, of what the data define, by title."""
+    """Plots the ROC, precision-recall and per-region overlap curves that the data define, by title."""
     plots = {
         "ROC": (("image_roc", "pixel_roc"), "false-positive rate", "true-positive rate"),
         "Precision and recall": (("image_pr", "pixel_pr"), "recall", "precision"),
@@ -37,25 +37,25 @@ def _curve_plot(curves: dict[str, Curve], xlabel: str, ylabel: str) -> str:
     figure, axes = _figure()
     for name, curve in curves.items():
         kind = name.partition("_")[0]
-        colour = ANOMALOUS if kind == "pixel" else NORMAL
+        colour = ANOMALOUS_COLOUR if kind == "pixel" else NORMAL_COLOUR
         axes.plot(
             curve.x, curve.y, color=colour, label={"pro": "regions"}.get(kind, f"{kind}s"), linewidth=1.8
         )
         if kind == "pro":
-            axes.axvspan(0, FPR_LIMIT, color="#000", alpha=0.05, linewidth=0)
+            axes.axvspan(0, MAX_FPR, color="#000", alpha=0.05, linewidth=0)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False, loc="lower left" if ylabel == "precision" else "lower right")
     return _svg(figure)
 
 
 def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
-    """How the normalised scores of normal and anomalous images are spread about the threshold."""
+    """Plots the distributions of the normalised scores of normal and anomalous images."""
     figure, axes = _figure()
-    values, kinds = np.array(scores), np.array(labels)
+    values, targets = np.array(scores), np.array(labels)
     edges = np.linspace(0, 1, 41).tolist()
-    for kind, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
-        if (kinds == kind).any():
-            axes.hist(values[kinds == kind], edges, color=colour, alpha=0.65, label=name)
+    for label, name, colour in ((0, "normal", NORMAL_COLOUR), (1, "anomalous", ANOMALOUS_COLOUR)):
+        if (targets == label).any():
+            axes.hist(values[targets == label], edges, color=colour, alpha=0.65, label=name)
     axes.axvline(0.5, color="#222", linestyle="--", linewidth=1)
     axes.set(xlim=(0, 1), xlabel="normalised score (threshold at 0.5)", ylabel="images")
     axes.legend(frameon=False)
@@ -63,7 +63,7 @@ def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
 
 
 def history_plots(rows: Sequence[dict[str, float]]) -> dict[str, str]:
-    """A plot by epoch of each figure of training, with that of validation if there is one."""
+    """Plots each training metric by epoch, together with the validation metric of the same name."""
     names = sorted(
         {name.partition("_")[2] for row in rows for name in row if name.startswith(("train_", "val_"))}
     )
@@ -79,7 +79,7 @@ def history_plots(rows: Sequence[dict[str, float]]) -> dict[str, str]:
 
 def _history_plot(rows: Sequence[dict[str, float]], columns: dict[str, str]) -> str:
     figure, axes = _figure()
-    for (label, column), colour in zip(columns.items(), (NORMAL, ANOMALOUS), strict=True):
+    for (label, column), colour in zip(columns.items(), (NORMAL_COLOUR, ANOMALOUS_COLOUR), strict=True):
         points = [(row["epoch"] + 1, row[column]) for row in rows if column in row]
         if points:
             axes.plot(
@@ -91,10 +91,10 @@ def _history_plot(rows: Sequence[dict[str, float]], columns: dict[str, str]) -> 
     return _svg(figure)
 
 
-def picture_uri(pixels: Pixels) -> str:
-    """A picture as a data URI, made smaller if it is large."""
+def jpeg_data_uri(pixels: RGBImage) -> str:
+    """Encodes a picture as a data URI, downscaled to at most `MAX_PICTURE_SIDE` pixels per side."""
     image = Image.fromarray(pixels)
-    image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
+    image.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -111,6 +111,6 @@ def _figure() -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure) -> str:
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "vtadl"}):  # the same page from the same figures
+    with rc_context({"svg.hashsalt": "vtadl"}):  # the same metrics give the same file
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from vtadl.common.progress import progress
 from vtadl.density.dictionary import Background, Descriptor, Dictionary, DictionarySettings
 from vtadl.images.smoothing import smooth
-from vtadl.metrics.separation import auroc, overlap
+from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.scorer import ENOUGH_TO_NORMALISE
 from vtadl.scoring.statistics import Moments, largest_mean
 from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies, photometric_jitter
@@ -177,7 +177,7 @@ def _separation(
         smooth(F.interpolate(scores[:, None], masks.shape[-2:], mode="bilinear"), smoothing)
         for scores in (normal, anomalous)
     )
-    return (auroc(images[0], images[1]) + overlap(before, after, masks)) / 2
+    return (auroc(images[0], images[1]) + single_region_aupro(before, after, masks)) / 2
 
 
 def _standardise(normal: Tensor, anomalous: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ def test_the_output_of_an_interrupted_prediction_is_known_too(predict, tmp_path,
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vtadl.cli.predict.overlay_picture", interrupt)
+    monkeypatch.setattr("vtadl.cli.predict.render_overlay", interrupt)
     predict(tmp_path / "out/0.png")
     save_image(tmp_path / "out/maps/0.png.png")  # written before the interruption
     assert list(find_images([str(tmp_path / "out")])) == ["0.png"]

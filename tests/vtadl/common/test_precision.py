@@ -199,7 +199,7 @@ def test_a_fit_in_mixed_precision_has_the_thresholds_and_figures_of_one_in_float
         assert torch.equal(buffer, module.network.dictionary.state_dict()[name]), name
     for name, buffer in expected.calibration.named_buffers():
         torch.testing.assert_close(dict(module.calibration.named_buffers())[name], buffer, equal_nan=True)
-    assert module.evaluation.figures == pytest.approx(expected.evaluation.figures, nan_ok=True)
+    assert module.evaluation.metrics == pytest.approx(expected.evaluation.metrics, nan_ok=True)
 
 
 @pytest.mark.parametrize("likelihood", ["paper", "public-code"])

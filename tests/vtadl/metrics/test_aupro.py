@@ -1,11 +1,11 @@
-"""AUPRO against values worked out by hand and against a direct computation from the definition."""
+"""AUPRO against values computed by hand, and against a direct computation from the definition."""
 
 import numpy as np
 import pytest
 import torch
 
 from vtadl.metrics import DetectionMetrics
-from vtadl.metrics.histogram import region_shares
+from vtadl.metrics.histogram import region_weights
 
 
 def aupro(maps, masks):
@@ -22,7 +22,7 @@ def aupro(maps, masks):
 
 
 def regions_of(mask):
-    """Pixels of each region, found by spreading from one pixel to its eight neighbours."""
+    """Yields the pixels of each region, found by spreading from one pixel to its eight neighbours."""
     left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
     while left:
         region, edge = set(), {left.pop()}
@@ -34,7 +34,7 @@ def regions_of(mask):
 
 
 def brute_force(maps, masks, limit=0.3):
-    """The definition: one point of the curve per threshold, then the trapezoidal rule on a cut curve."""
+    """Applies the definition: one point of the curve per threshold, then the trapezoidal rule."""
     regions = [
         anomaly_map[region]
         for anomaly_map, mask in zip(maps, masks, strict=True)
@@ -52,7 +52,7 @@ def brute_force(maps, masks, limit=0.3):
     return np.trapezoid(y, x) / limit
 
 
-def test_a_case_worked_out_by_hand():
+def test_an_example_computed_by_hand():
     # Regions: {9, 7} and {5}; normal pixels 8, 6, 4, 3, 2, 1, 0, 0, 0, 0. The curve (false-positive rate,
     # overlap): (0, 1/4) at 9, (.1, 1/4) at 8, (.1, 1/2) at 7, (.2, 1/2) at 6, (.2, 1) at 5, (.3, 1) at 4.
     maps = np.array([[[9.0, 7, 8, 5, 6, 4, 3, 2, 1, 0, 0, 0, 0]]])
@@ -71,17 +71,17 @@ def test_a_small_region_counts_as_much_as_a_large_one():
     maps, masks = np.zeros((1, 20, 20)), np.zeros((1, 20, 20), int)
     masks[0, :10, :10] = masks[0, 15, 15] = 1
     maps[0, :10, :10] = 1
-    # Nothing tells the single pixel from normal ones: its overlap is the false-positive rate.
+    # The single pixel scores like the normal ones, so that its overlap is the false-positive rate.
     assert aupro(maps, masks) == pytest.approx((1 + 0.3 / 2) / 2)
 
 
 def test_pixels_that_touch_at_a_corner_are_one_region():
     mask = np.eye(3, dtype=bool)
-    assert region_shares(mask)[mask].tolist() == [1 / 3] * 3
+    assert region_weights(mask)[mask].tolist() == [1 / 3] * 3
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_is_the_definition_computed_directly(seed):
+def test_it_agrees_with_the_definition_computed_directly(seed):
     rng = np.random.default_rng(seed)
     masks = (rng.random((3, 9, 11)) < 0.15).astype(int)
     levels = rng.choice([4, 40, 5000])
@@ -90,7 +90,7 @@ def test_it_is_the_definition_computed_directly(seed):
     assert aupro(maps, masks) == pytest.approx(brute_force(maps, masks), abs=1e-6)
 
 
-def test_an_image_without_anomaly_adds_to_the_false_positives_alone():
+def test_an_image_without_anomaly_adds_false_positives_only():
     rng = np.random.default_rng(0)
     maps, masks = rng.integers(0, 50, (2, 8, 8)).astype(float), np.zeros((2, 8, 8), int)
     masks[1, 2:4, 2:6] = 1

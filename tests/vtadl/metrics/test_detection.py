@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from vtadl.errors import InputError
 from vtadl.metrics import DetectionMetrics
-from vtadl.metrics.figures import auroc, average_precision, f1_max
+from vtadl.metrics.functional import auroc, average_precision, f1_max
 
 NAMES = {
     f"{kind}_{name}" for kind in ("image", "pixel") for name in ("auroc", "average_precision", "f1_max")
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def counts(scores, labels):
-    """Negatives and positives at each distinct score, from the largest down."""
+    """Counts negatives and positives at each distinct score, in descending order."""
     different = np.unique(scores)[::-1]
     return (
         np.array([np.sum((scores == score) & (labels == label)) for score in different], dtype=float)
@@ -27,7 +27,7 @@ def counts(scores, labels):
 
 
 def make_batches(batches=4, size=4, height=24, width=32):
-    """Random maps in which marked pixels score higher, one image in four without a known mask."""
+    """Yields random maps in which marked pixels score higher; one image in four has no known mask."""
     rng = np.random.default_rng(0)
     for _ in range(batches):
         masks = np.zeros((size, 1, height, width), np.float32)
@@ -49,7 +49,7 @@ def evaluated(batches):
     return metrics
 
 
-def test_figures_match_values_computed_by_hand():
+def test_metrics_match_values_computed_by_hand():
     # Positives 0.4 and 0.8 against negatives 0.1 and 0.6: three of four pairs are in order.
     negatives, positives = np.array([0.0, 1, 0, 1]), np.array([1.0, 0, 1, 0])
     assert auroc(negatives, positives) == pytest.approx(3 / 4)
@@ -65,7 +65,7 @@ def test_equal_scores_are_one_threshold():
 
 
 @pytest.mark.parametrize("levels", [3, 1000])
-def test_figures_are_those_of_torchmetrics(levels):
+def test_metrics_agree_with_torchmetrics(levels):
     rng = np.random.default_rng(levels)
     scores, labels = rng.integers(0, levels, 300) / levels, rng.integers(0, 2, 300)
     negatives, positives = counts(scores, labels)
@@ -80,23 +80,23 @@ def test_figures_are_those_of_torchmetrics(levels):
 def test_leading_dimensions_are_independent_evaluations():
     rng = np.random.default_rng(0)
     negatives, positives = rng.integers(0, 5, (2, 3, 40)).astype(float)
-    for figure in (auroc, average_precision, f1_max):
-        alone = [figure(*rows).item() for rows in zip(negatives, positives, strict=True)]
-        assert figure(negatives, positives).tolist() == pytest.approx(alone)
+    for metric in (auroc, average_precision, f1_max):
+        alone = [metric(*rows).item() for rows in zip(negatives, positives, strict=True)]
+        assert metric(negatives, positives).tolist() == pytest.approx(alone)
 
 
-def test_image_figures_are_exact_and_pixel_figures_are_within_the_stated_bound():
+def test_image_metrics_are_exact_and_pixel_metrics_are_within_the_stated_bound():
     batches = list(make_batches())
     scores, labels, maps, masks, known = (torch.cat([batch[part] for batch in batches]) for part in range(5))
-    figures = evaluated(batches).compute()
-    assert set(figures) == NAMES
+    values = evaluated(batches).compute()
+    assert set(values) == NAMES
     order = scores.unique(return_inverse=True)[1] / len(scores)
-    assert figures["image_auroc"] == pytest.approx(binary_auroc(order, labels).item(), abs=1e-6)
+    assert values["image_auroc"] == pytest.approx(binary_auroc(order, labels).item(), abs=1e-6)
     pixels, marked = maps[known].flatten(), masks[known].flatten().long()
     order = pixels.unique(return_inverse=True)[1].double() / pixels.numel()
-    assert figures["pixel_auroc"] == pytest.approx(binary_auroc(order, marked).item(), abs=1e-4)
+    assert values["pixel_auroc"] == pytest.approx(binary_auroc(order, marked).item(), abs=1e-4)
     expected = binary_average_precision(order, marked).item()
-    assert figures["pixel_average_precision"] == pytest.approx(expected, abs=1e-4)
+    assert values["pixel_average_precision"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_order_of_batches_and_their_size_make_no_difference():
@@ -105,27 +105,27 @@ def test_the_order_of_batches_and_their_size_make_no_difference():
     assert evaluated(batches).compute() == pytest.approx(evaluated(single).compute(), abs=1e-12)
 
 
-def test_merging_the_histograms_on_the_way_changes_nothing(monkeypatch):
+def test_merging_histograms_early_changes_nothing(monkeypatch):
     expected = evaluated(make_batches()).compute()
-    monkeypatch.setattr("vtadl.metrics.detection.PENDING_ROWS", 10)
+    monkeypatch.setattr("vtadl.metrics.detection.MIN_PENDING_ROWS", 10)
     metrics = evaluated(make_batches())
     assert len(metrics.pixel_counts) < 4
     assert metrics.compute() == pytest.approx(expected, abs=1e-6)
 
 
-def test_one_class_alone_has_no_figures():
+def test_one_class_alone_has_no_metrics():
     batch = next(make_batches())
     metrics = evaluated([[part[:1] for part in batch]])
     assert metrics.compute() == {}
-    assert metrics.evaluate(resamples=5).kinds == {}
+    assert metrics.evaluate(n_resamples=5).kinds == {}
 
 
-def test_without_any_marked_pixel_only_image_figures_remain():
+def test_without_any_marked_pixel_only_image_metrics_remain():
     zeros = torch.zeros(2, 1, 2, 2)
     metrics = DetectionMetrics()
     metrics.update(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]), zeros, zeros, torch.tensor([True, False]))
     assert set(metrics.compute()) == {"image_auroc", "image_average_precision", "image_f1_max"}
-    assert set(metrics.evaluate(resamples=5).intervals) == set(metrics.compute())
+    assert set(metrics.evaluate(n_resamples=5).intervals) == set(metrics.compute())
 
 
 @pytest.mark.parametrize("part", [0, 2])
@@ -137,9 +137,9 @@ def test_a_score_that_is_not_finite_is_refused(part, value):
         DetectionMetrics().update(*batch)
 
 
-def test_the_table_has_each_kind_against_all_normal_images():
+def test_the_table_compares_each_kind_with_all_normal_images():
     batches = list(make_batches())
-    kinds = evaluated(batches).evaluate(resamples=5).kinds
+    kinds = evaluated(batches).evaluate(n_resamples=5).kinds
     assert set(kinds) == {"dent", "hole"}
     assert kinds["dent"]["images"] == 4
     chosen = torch.tensor([True, True, True, False])
@@ -152,41 +152,41 @@ def test_the_table_has_each_kind_against_all_normal_images():
     assert set(kinds["hole"]) == {"images", "image_auroc"}  # none of its masks is known
 
 
-def test_how_many_images_exceed_the_threshold_is_counted_and_said():
+def test_images_above_the_threshold_are_counted_and_printed():
     zeros = torch.zeros(5, 1, 2, 2)
     metrics = DetectionMetrics()
     labels = torch.tensor([0, 0, 1, 1, 1])
     metrics.update(torch.tensor([0.0, 3.0, 2.0, 3.0, 4.0]), labels, zeros, zeros, labels == 2)
-    evaluation = metrics.evaluate(threshold=2.0, resamples=5)
+    evaluation = metrics.evaluate(threshold=2.0, n_resamples=5)
     assert evaluation.detected == {"anomalous": 3, "hits": 2, "normal": 2, "false_alarms": 1}
     console = Console(record=True)
     console.print(evaluation)
     text = console.export_text()
-    assert "at the threshold 2 of 3 anomalous images are found" in text
+    assert "at the threshold 2 of 3 anomalous images are detected" in text
     assert "at the threshold 1 of 2 normal images are false alarms" in text
-    assert metrics.evaluate(resamples=5).detected == {}
+    assert metrics.evaluate(n_resamples=5).detected == {}
 
 
-def test_intervals_hold_the_figures_and_depend_on_the_seed_alone():
+def test_intervals_contain_the_metrics_and_depend_on_the_seed_alone():
     metrics = evaluated(make_batches(8))
-    evaluation = metrics.evaluate(resamples=200)
+    evaluation = metrics.evaluate(n_resamples=200)
     assert set(evaluation.intervals) == NAMES
     for name, (low, high) in evaluation.intervals.items():
         assert 0 <= low < high <= 1
-        assert low <= evaluation.figures[name] + 1e-3
-        assert evaluation.figures[name] <= high + 1e-3
-    assert metrics.evaluate(resamples=200).intervals == evaluation.intervals
-    assert metrics.evaluate(resamples=200, seed=1).intervals != evaluation.intervals
+        assert low <= evaluation.metrics[name] + 1e-3
+        assert evaluation.metrics[name] <= high + 1e-3
+    assert metrics.evaluate(n_resamples=200).intervals == evaluation.intervals
+    assert metrics.evaluate(n_resamples=200, seed=1).intervals != evaluation.intervals
     json.dumps(evaluation.as_dict(), allow_nan=False)
 
 
-def test_an_interval_has_the_width_of_resampling_whole_images():
+def test_an_interval_is_as_wide_as_resampling_whole_images_makes_it():
     rng = np.random.default_rng(0)
     scores = torch.from_numpy(np.concatenate([rng.normal(0, 1, 50), rng.normal(1, 1, 70)]).astype(np.float32))
     labels = torch.tensor([0] * 50 + [1] * 70)
     metrics = DetectionMetrics()
     metrics.update(scores, labels, torch.zeros(120, 1, 1, 1), torch.zeros(120, 1, 1, 1), labels == 2)
-    low, high = metrics.evaluate(resamples=2000).intervals["image_auroc"]
+    low, high = metrics.evaluate(n_resamples=2000).intervals["image_auroc"]
     drawn = []
     for _ in range(2000):
         below, above = rng.choice(scores[:50], 50), rng.choice(scores[50:], 70)
@@ -194,19 +194,19 @@ def test_an_interval_has_the_width_of_resampling_whole_images():
     assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.01)
 
 
-def test_curves_are_those_whose_areas_are_the_figures():
-    evaluation = evaluated(make_batches()).evaluate(resamples=5)
+def test_areas_under_the_curves_are_the_metrics():
+    evaluation = evaluated(make_batches()).evaluate(n_resamples=5)
     assert set(evaluation.curves) == {"image_roc", "image_pr", "pixel_roc", "pixel_pr", "pro"}
     for kind in ("image", "pixel"):
         curve = evaluation.curves[f"{kind}_roc"]
         assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
-        assert np.trapezoid(curve.y, curve.x) == pytest.approx(evaluation.figures[f"{kind}_auroc"], abs=2e-3)
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(evaluation.metrics[f"{kind}_auroc"], abs=2e-3)
     fpr = np.linspace(0, 0.3, 10_000)
     overlap = np.interp(fpr, *evaluation.curves["pro"])
-    assert overlap.mean() == pytest.approx(evaluation.figures["aupro"], abs=2e-3)
+    assert overlap.mean() == pytest.approx(evaluation.metrics["aupro"], abs=2e-3)
     recall, precision = (np.array(values) for values in evaluation.curves["pixel_pr"])
     steps = np.diff(recall, prepend=0)
-    assert (steps * precision).sum() == pytest.approx(evaluation.figures["pixel_average_precision"], abs=0.02)
+    assert (steps * precision).sum() == pytest.approx(evaluation.metrics["pixel_average_precision"], abs=0.02)
 
 
 def test_memory_hardly_grows_with_the_number_of_maps():
@@ -219,17 +219,19 @@ def test_memory_hardly_grows_with_the_number_of_maps():
 
 
 def evaluate_in_process(rank, folder):
-    torch.set_num_threads(1)  # those of the parent are not there
+    torch.set_num_threads(1)  # the threads of the parent process do not exist here
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     batches = list(make_batches())
-    metrics = evaluated(batches[:3] if rank == 0 else batches[3:])  # unequal shares
-    evaluation = metrics.evaluate(resamples=20).as_dict()
+    metrics = evaluated(
+        batches[:3] if rank == 0 else batches[3:]
+    )  # the processes get different numbers of images
+    evaluation = metrics.evaluate(n_resamples=20).as_dict()
     (folder / f"{rank}.json").write_text(json.dumps(evaluation))
     dist.destroy_process_group()
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
-    context = multiprocessing.get_context("fork")  # has imported all that it needs
+def test_two_processes_evaluate_like_one(tmp_path):
+    context = multiprocessing.get_context("fork")  # the forked process has already imported everything
     ranks = [context.Process(target=evaluate_in_process, args=(rank, tmp_path)) for rank in range(2)]
     for rank in ranks:
         rank.start()
@@ -238,8 +240,8 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert [rank.exitcode for rank in ranks] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
-    expected = evaluated(make_batches()).evaluate(resamples=20)
-    assert first["figures"] == pytest.approx(expected.figures, abs=1e-6)
+    expected = evaluated(make_batches()).evaluate(n_resamples=20)
+    assert first["figures"] == pytest.approx(expected.metrics, abs=1e-6)
     assert first["images"] == 16
     for name, interval in expected.intervals.items():
         assert first["intervals"][name] == pytest.approx(interval, abs=1e-6)

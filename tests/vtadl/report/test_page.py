@@ -7,7 +7,7 @@ import pytest
 from vtadl.cli import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# What a page knows of itself, written where --dump-dom shows it.
+# A script that writes counts of the pictures to where --dump-dom shows them.
 PROBE = """<script>
 addEventListener("load", () => {
   const shown = (image) => image.naturalWidth > 0 && image.getBoundingClientRect().width > 8;
@@ -23,7 +23,7 @@ def page(trained):
     return trained / "report.html"
 
 
-def test_a_page_shows_figures_curves_pictures_and_settings(page):
+def test_a_page_shows_metrics_curves_pictures_and_settings(page):
     text = page.read_text()
     for part in (
         "image AUROC",
@@ -35,25 +35,27 @@ def test_a_page_shows_figures_curves_pictures_and_settings(page):
         "hole",
     ):
         assert part in text
-    assert len(re.findall("data:image/svg", text)) == 4 + 4  # scores and curves, terms of the loss
+    assert (
+        len(re.findall("data:image/svg", text)) == 4 + 4
+    )  # the histogram and three curves, and four terms of the loss
     assert len(re.findall("data:image/jpeg", text)) == 4 * 3 * 4
 
 
-def test_a_page_needs_nothing_but_itself(page):
+def test_a_page_refers_to_no_other_file(page):
     text = page.read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert "<script" not in text
     assert "http" not in re.sub("data:[^\"']*", "", text)
 
 
-def test_names_of_files_cannot_write_into_the_page(trained, tmp_path):
+def test_names_are_escaped_in_the_page(trained, tmp_path):
     from vtadl.metrics import Evaluation
     from vtadl.report.page import DetectorResult, write_report
-    from vtadl.report.recorder import Record
+    from vtadl.report.recorder import Recording
 
     thresholds = {kind: {"count": 9, "false_alarm_rate": 0.1} for kind in ("image", "pixel")}
-    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, {}, images=1, level=0.95)
-    result = DetectorResult("<b>parts</b>", evaluation, Record([0.1], [0]), thresholds)
+    evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, {}, num_images=1, confidence_level=0.95)
+    result = DetectorResult("<b>parts</b>", evaluation, Recording([0.1], [0]), thresholds)
     text = write_report(tmp_path / "page.html", "title", [result]).read_text()
     assert "<b>parts" not in text
     assert "&lt;b&gt;parts" in text

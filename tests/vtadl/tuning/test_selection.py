@@ -5,7 +5,7 @@ from vtadl.density import Dictionary, DictionarySettings
 from vtadl.density.energies import LocalEnergies
 from vtadl.density.windows import Windows
 from vtadl.images.smoothing import smooth
-from vtadl.metrics.separation import auroc, overlap
+from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.synthesis.anomalies import make_pseudo_anomalies, photometric_jitter
 from vtadl.tuning.selection import choose_settings, split
 
@@ -95,9 +95,9 @@ def test_regions_are_found_where_maps_stand_out_each_counting_alike():
     masks[0, :, :1, :1] = 1
     masks[1, :, :5] = 1
     normal = torch.rand(2, 1, 10, 10)
-    assert overlap(normal, normal + 2 * masks, masks) == pytest.approx(1)
-    assert overlap(normal, normal - 2 * masks, masks) == 0
-    assert overlap(normal, normal + 2 * masks * masks[:1], masks) == pytest.approx(0.5, abs=0.1)
+    assert single_region_aupro(normal, normal + 2 * masks, masks) == pytest.approx(1)
+    assert single_region_aupro(normal, normal - 2 * masks, masks) == 0
+    assert single_region_aupro(normal, normal + 2 * masks * masks[:1], masks) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_retaken_image_is_the_same_but_for_noise_and_brightness():
