@@ -59,7 +59,7 @@ def detector(sizes: Sizes, dtype: torch.dtype, device: torch.device) -> AnomalyD
 def _fitted(sizes: Sizes) -> AnomalyDetector:
     """A detector whose dictionary, if it has one, is fitted to noise."""
     torch.manual_seed(0)
-    module = AnomalyDetector(**dict(sizes))
+    module = AnomalyDetector.from_settings(**dict(sizes))
     network = module.network
     if network.likelihood == "dictionary":
         images = torch.rand(16, 3, *network.image_size)

@@ -11,6 +11,7 @@ Each of these imports only what stands above it:
     density            the mixture of patches: features, principal components, dictionary
     model              the network and its loss
     scoring            scores, maps and thresholds
+    settings           the settings of the detector, in groups
     tuning             the choice of a density's settings, and its fit
     lightning_module   training and evaluation of the detector
     checkpoints        files of trained detectors

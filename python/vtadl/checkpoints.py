@@ -54,8 +54,11 @@ def load_detector(path: str | Path) -> AnomalyDetector:
         InputError: If the file is missing, or does not hold a detector.
     """
     path = find_checkpoint(path)
-    read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     try:
-        return AnomalyDetector.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        detector = AnomalyDetector.from_settings(**checkpoint["hyper_parameters"])
+        detector.on_load_checkpoint(checkpoint)
+        detector.load_state_dict(checkpoint["state_dict"])
+        return detector.eval()
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold a detector that this version can load") from error

@@ -13,6 +13,9 @@ from filelock import FileLock
 from PIL import Image
 
 from vtadl.cli import main
+from vtadl.density import DensitySettings
+from vtadl.model import VTADL, NetworkSettings
+from vtadl.settings import make_settings
 
 TINY = {
     "image_size": 32,
@@ -42,6 +45,17 @@ def settled() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., VTADL]:
+    """Makes the network of plain settings."""
+
+    def make(**settings: Any) -> VTADL:
+        groups = make_settings(settings)
+        return VTADL(groups.get("network", NetworkSettings()), groups.get("density", DensitySettings()))
+
+    return make
 
 
 class ImageWriter:

@@ -14,6 +14,7 @@ from vtadl.detector import Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import seen
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.settings import GROUPS
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_what_is_no_image_is_refused(detector, image, sentence):
 
 def test_an_untrained_module_or_an_unknown_device_is_refused(detector, tiny, trained):
     with pytest.raises(InputError, match="no thresholds"):
-        Detector(AnomalyDetector(**tiny))
+        Detector(AnomalyDetector.from_settings(**tiny))
     with pytest.raises(InputError, match="abacus"):
         Detector.load(trained, device="abacus")
 
@@ -136,6 +137,26 @@ def test_a_checkpoint_of_another_version_is_named(trained, tmp_path):
         Detector.load(tmp_path / "old.ckpt")
 
 
+def test_a_checkpoint_with_settings_outside_their_groups_is_loaded(trained, tmp_path, path):
+    checkpoint = torch.load(trained / "best.ckpt", weights_only=True)
+    settings = checkpoint["hyper_parameters"]
+    flat = {name: x for name, x in settings.items() if name not in GROUPS}
+    for group in GROUPS:
+        flat |= settings[group]
+    torch.save(checkpoint | {"hyper_parameters": flat}, tmp_path / "old.ckpt")
+    old, new = (vtadl.Detector.load(file, "cpu") for file in (tmp_path / "old.ckpt", trained))
+    assert old.predict(path).score == new.predict(path).score
+    assert old.module.hparams == new.module.hparams
+
+
+def test_lightning_loads_a_checkpoint_too(trained):
+    module = AnomalyDetector.load_from_checkpoint(
+        trained / "best.ckpt", map_location="cpu", weights_only=True
+    )
+    state = vtadl.Detector.load(trained, "cpu").module.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
 def test_lightning_predicts_as_the_detector_does(detector, path):
     batch = {"image": torch.rand(2, 3, *detector.image_size)}
     scores = detector.module.predict_step(batch, 0)
@@ -162,12 +183,12 @@ def sent_by_torch(detector):
     "options", [{}, {"terms": ["nll", "mse"]}, {"likelihood": "paper"}, {"equal_norm": True}]
 )
 def test_every_part_of_a_detector_can_be_pickled(tiny, options):
-    for module in AnomalyDetector(**tiny, **options).modules():
+    for module in AnomalyDetector.from_settings(**tiny, **options).modules():
         assert type(pickle.loads(pickle.dumps(module))) is type(module)
 
 
 def test_a_copy_of_a_scorer_notes_what_it_loads(tiny):
-    scorer = copy.deepcopy(AnomalyDetector(**tiny, terms=["nll"]).scorer)
+    scorer = copy.deepcopy(AnomalyDetector.from_settings(**tiny, terms=["nll"]).scorer)
     assert not scorer.reconstructs
-    scorer.load_state_dict(AnomalyDetector(**tiny, terms=["mse"]).scorer.state_dict())
+    scorer.load_state_dict(AnomalyDetector.from_settings(**tiny, terms=["mse"]).scorer.state_dict())
     assert scorer.reconstructs

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from vtadl.checkpoints import load_detector
 from vtadl.common.files import atomic_path
 from vtadl.data import TextureDefects
+from vtadl.density import DensitySettings
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.training.callbacks import training_callbacks
@@ -47,7 +48,7 @@ def chosen(tiny):
 
 @pytest.mark.parametrize("likelihood", ["dictionary", "paper", "public-code"])
 def test_a_few_epochs_lower_the_loss(chosen, data, tmp_path, likelihood):
-    detector = AnomalyDetector(**chosen | {"likelihood": likelihood}, warmup_steps=2)
+    detector = AnomalyDetector.from_settings(**chosen | {"likelihood": likelihood}, warmup_steps=2)
     trainer = make_trainer(tmp_path, 6)
     losses = []
     trainer.callbacks.append(
@@ -59,7 +60,7 @@ def test_a_few_epochs_lower_the_loss(chosen, data, tmp_path, likelihood):
 
 
 def test_the_dictionary_is_chosen_and_fitted_before_training(tiny, data, tmp_path):
-    detector = AnomalyDetector(**tiny | {"components": None}, features=12)
+    detector = AnomalyDetector.from_settings(**tiny | {"components": None}, features=12)
     trainer = make_trainer(tmp_path, 1)
     trainer.fit(detector, data)
     dictionary = detector.network.dictionary
@@ -72,7 +73,7 @@ def test_the_dictionary_is_chosen_and_fitted_before_training(tiny, data, tmp_pat
 def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
     means: list[torch.Tensor] = []
     for trained in (False, True):
-        detector = AnomalyDetector(**chosen, trained=trained)
+        detector = AnomalyDetector.from_settings(**chosen, trained=trained)
         callback = LambdaCallback(
             on_fit_start=lambda _, module: means.append(module.network.dictionary.mu.clone())
         )
@@ -84,7 +85,7 @@ def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_scoring_runs_no_part_whose_outcome_does_not_count(chosen, data, tmp_path, monkeypatch, gated):
-    detector = AnomalyDetector(**chosen, gated=gated, terms=["nll"])
+    detector = AnomalyDetector.from_settings(**chosen, gated=gated, terms=["nll"])
     make_trainer(tmp_path, 1).fit(detector, data)
     detector.eval()
     images, network = torch.rand(3, 3, 32, 32), detector.network
@@ -100,12 +101,12 @@ def test_scoring_runs_no_part_whose_outcome_does_not_count(chosen, data, tmp_pat
 def test_without_a_data_module_the_dictionary_says_what_it_needs(chosen, data, tmp_path):
     data.setup("fit")
     with pytest.raises(InputError, match="data module"):
-        make_trainer(tmp_path, 1).fit(AnomalyDetector(**chosen), data.train_dataloader())
+        make_trainer(tmp_path, 1).fit(AnomalyDetector.from_settings(**chosen), data.train_dataloader())
 
 
 @pytest.mark.parametrize("positions", ["own", "shared"])
 def test_a_checkpoint_restores_the_same_scores(chosen, data, tmp_path, positions):
-    detector = AnomalyDetector(**chosen | {"positions": positions, "top_patches": 3})
+    detector = AnomalyDetector.from_settings(**chosen | {"positions": positions, "top_patches": 3})
     make_trainer(tmp_path, 1).fit(detector, data)
     restored = load_detector(tmp_path / "last.ckpt")
     images = torch.rand(4, 3, 32, 32)
@@ -118,7 +119,7 @@ def test_a_checkpoint_restores_the_same_scores(chosen, data, tmp_path, positions
 def test_a_resumed_run_ends_like_an_uninterrupted_one(chosen, data, tmp_path):
     def fit(folder, epochs, checkpoint=None):
         L.seed_everything(0, verbose=False)
-        detector = AnomalyDetector(**chosen, noise_std=0.0)
+        detector = AnomalyDetector.from_settings(**chosen, noise_std=0.0)
         trainer = make_trainer(tmp_path / folder, epochs)
         trainer.fit(detector, data, ckpt_path=checkpoint)
         return trainer
@@ -134,7 +135,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(chosen, data, tmp_path):
 
 def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(chosen, data, tmp_path):
     trainer = make_trainer(tmp_path, 2)
-    trainer.fit(AnomalyDetector(**chosen), data)
+    trainer.fit(AnomalyDetector.from_settings(**chosen), data)
     best = torch.load(tmp_path / "best.ckpt", weights_only=True)
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert last["epoch"] == 1
@@ -144,7 +145,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(chosen, data,
 
 def test_testing_reports_all_figures(chosen, data, tmp_path):
     trainer = make_trainer(tmp_path, 1)
-    trainer.fit(detector := AnomalyDetector(**chosen), data)
+    trainer.fit(detector := AnomalyDetector.from_settings(**chosen), data)
     (figures,) = trainer.test(detector, data, verbose=False)
     names = {"auroc", "average_precision", "f1_max"}
     assert set(figures) == {f"{kind}_{name}" for kind in ("image", "pixel") for name in names} | {"aupro"}
@@ -153,7 +154,7 @@ def test_testing_reports_all_figures(chosen, data, tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(chosen, data, tmp_path):
-    detector = AnomalyDetector(**chosen, warmup_steps=2)
+    detector = AnomalyDetector.from_settings(**chosen, warmup_steps=2)
     make_trainer(tmp_path, 2).fit(detector, data)
     factors = [detector._learning_rate_factor(step) for step in range(9)]
     assert factors[0] == pytest.approx(0.5)
@@ -171,7 +172,7 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
 
 
 def test_a_truncated_checkpoint_is_named(chosen, data, tmp_path):
-    make_trainer(tmp_path, 1).fit(AnomalyDetector(**chosen), data)
+    make_trainer(tmp_path, 1).fit(AnomalyDetector.from_settings(**chosen), data)
     path = tmp_path / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"last\.ckpt"):
@@ -240,4 +241,4 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
 
 def test_a_descriptor_that_the_network_lacks_is_named():
     with pytest.raises(InputError, match="must be energies or pixels for this network, got pretrained"):
-        AnomalyDetector(descriptor="pretrained")
+        AnomalyDetector(density=DensitySettings(descriptor="pretrained"))

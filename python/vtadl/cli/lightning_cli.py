@@ -98,7 +98,7 @@ class DetectorCLI(LightningCLI):
             help="Stop training after this number of validations without a smaller loss; there is one "
             "validation per epoch by default. null: never stop early.",
         )
-        parser.link_arguments("model.image_size", "data.init_args.image_size")
+        parser.link_arguments("model.network.image_size", "data.init_args.image_size")
         parser.set_defaults(
             {
                 "data": {"class_path": "vtadl.data.TextureDefects"},
@@ -157,6 +157,7 @@ class DetectorCLI(LightningCLI):
         if checkpoint is not None:  # the check comes before anything is written
             run = str(Path(checkpoint).parent)
             require_same_images(self.datamodule, read_checkpoint(Path(checkpoint)), run)
+            self.model.resumes = True
 
     def after_fit(self) -> None:
         checkpoint = Path(self.config_init[self.subcommand].output) / "best.ckpt"

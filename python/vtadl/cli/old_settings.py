@@ -6,11 +6,13 @@ from typing import Any
 
 from jsonargparse import get_loader
 
+from vtadl.settings import GROUP_OF, group_settings
+
 _OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}  # now always there
 
 
 def translate_options(arguments: Sequence[str]) -> list[str]:
-    """Options of the command line, by the names of this version."""
+    """Options of the command line, in the names of this version."""
     return [_translate_option(argument) for argument in arguments]
 
 
@@ -25,9 +27,10 @@ def translate_file(text: str) -> str:
 
 
 def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a command by name."""
+    """The settings of a command."""
     translated = dict(settings)
-    for name, translate in (("data", _translate_data), ("trainer", _translate_trainer)):
+    translations = {"data": _translate_data, "model": group_settings, "trainer": _translate_trainer}
+    for name, translate in translations.items():
         if isinstance(settings.get(name), dict):
             translated[name] = translate(settings[name])
     return translated
@@ -35,9 +38,12 @@ def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _translate_option(argument: str) -> str:
     name, equals, value = argument.partition("=")
-    if name in ("--data.fit", "--data.init_args.fit"):
-        name = f"{name.removesuffix('fit')}resize_mode"
-    return f"{name}{equals}{value}"
+    part, _, setting = name.rpartition(".")
+    if part in ("--data", "--data.init_args") and setting == "fit":
+        setting = "resize_mode"
+    elif part == "--model" and setting.rstrip("+") in GROUP_OF:
+        setting = f"{GROUP_OF[setting.rstrip('+')]}.{setting}"
+    return f"{part}.{setting}{equals}{value}" if part else argument
 
 
 def _translate_data(data: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vtadl.cli.old_settings import translate_file, translate_options
+from vtadl.cli.old_settings import translate_file, translate_options, translate_settings
 
 # Of what the library says: the types of Python behind an option, and all that was given if that is long.
 _DETAILS = (
@@ -54,3 +54,9 @@ class Parser(ArgumentParser):
 
 class LightningParser(Parser, LightningArgumentParser):
     """Lightning's, with shorter errors."""
+
+    def parse_object(self, obj: Any, *arguments: Any, **options: Any) -> Namespace:
+        """Parses the settings of a command by its name; those of the model come from a checkpoint."""
+        if isinstance(obj, dict):
+            obj = {name: translate_settings(x) if isinstance(x, dict) else x for name, x in obj.items()}
+        return super().parse_object(obj, *arguments, **options)

@@ -18,6 +18,7 @@ from vtadl.common.ranges import require_positive
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.settings import group_settings
 from vtadl.training.trainer import make_trainer
 
 FIGURES = ("image_auroc", "pixel_auroc", "aupro")
@@ -124,7 +125,8 @@ def _reproduce(
     require_positive(seeds=seeds, epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     packaged = yaml.safe_load((resources.files("vtadl.configs") / f"{config}.yaml").read_text())
-    settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": packaged["model"] | model}
+    model = _merge(group_settings(packaged["model"]), group_settings(model))
+    settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": model}
     runs = read_runs(output, name, settings)
     for chosen in classes:
         for seed in range(seeds):
@@ -132,7 +134,7 @@ def _reproduce(
                 continue
             print(f"{name} {chosen}, seed {seed}")
             folder = output / "checkpoints" / f"{chosen}-{seed}"
-            figures = _run(data(chosen, seed, settings["model"]["image_size"]), settings, seed, folder)
+            figures = _run(data(chosen, seed, model["network"]["image_size"]), settings, seed, folder)
             runs.setdefault(chosen, {})[str(seed)] = figures
             print(", ".join(f"{figure} {value:.4g}" for figure, value in figures.items()))
             _write(output, name, settings, runs)
@@ -158,9 +160,17 @@ def _run(data: ImageDataModule, settings: dict[str, Any], seed: int, folder: Pat
     return figures | {"seconds": round(time.perf_counter() - start, 1)}
 
 
+def _merge(packaged: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the model with changes of some, group by group."""
+    merged = dict(packaged)
+    for name, value in changes.items():
+        merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
+    return merged
+
+
 def _detector(settings: dict[str, Any]) -> AnomalyDetector:
     try:
-        return AnomalyDetector(**settings)
+        return AnomalyDetector.from_settings(**settings)
     except TypeError as error:
         raise InputError(f"model cannot be set so: {error}") from error
 
@@ -177,6 +187,7 @@ def read_runs(output: Path, name: str, settings: dict[str, Any]) -> Runs:
     try:
         results = json.loads(path.read_text())
         known, runs = (results["set"], results["settings"]), results["runs"]
+        known[1]["model"] = group_settings(known[1]["model"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no results file: {error!r}") from error
     if known != (name, settings):

@@ -1,13 +1,23 @@
 """The mixture of patches: features, their principal components, and the dictionary fitted to them."""
 
-from vtadl.density.dictionary import Background, Descriptor, Dictionary, DictionarySettings, Positions
+from vtadl.density.dictionary import Dictionary
 from vtadl.density.mixture import Mixture, PredictedMixture
+from vtadl.density.settings import (
+    Background,
+    DensitySettings,
+    Descriptor,
+    DictionarySettings,
+    Likelihood,
+    Positions,
+)
 
 __all__ = [
     "Background",
+    "DensitySettings",
     "Descriptor",
     "Dictionary",
     "DictionarySettings",
+    "Likelihood",
     "Mixture",
     "Positions",
     "PredictedMixture",

@@ -1,7 +1,6 @@
 """A mixture whose components stay near real normal windows."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +11,10 @@ from vtadl.density.extractor import FeatureExtractor
 from vtadl.density.mixture import Mixture
 from vtadl.density.projection import Projection
 from vtadl.density.resizing import Resizing
+from vtadl.density.settings import Descriptor, DictionarySettings, Positions
 
-Positions = Literal["own", "shared"]
-Descriptor = Literal["energies", "pixels", "pretrained"]
-Background = Literal["none", "pictures"]
 _BACKGROUND_COMPONENTS = 200
 _CHUNK = 16
-
-
-class DictionarySettings(NamedTuple):
-    """What is chosen for each set of images."""
-
-    descriptor: Descriptor = "pixels"  # what the features are made of
-    positions: Positions = "own"  # a mixture for each position, or one shared by all
-    components: int = 5
-    min_std: float = 0.1  # where the leading feature's own is about 1
-    softness: float = 0.03  # of the whitening
-    background: Background = "none"  # what a window is compared with
 
 
 class Dictionary(Resizing):

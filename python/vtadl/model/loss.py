@@ -1,10 +1,12 @@
 """The training loss: likelihood of the patches and fidelity of the reconstruction."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from vtadl.common.precision import in_full_precision
+from vtadl.common.ranges import require_not_negative
 from vtadl.model.vtadl import Prediction
 from vtadl_ext import reconstruction_loss
 
@@ -18,19 +20,32 @@ class LossTerms(NamedTuple):
     ssim: Tensor
 
 
+@dataclass(frozen=True)
+class LossSettings:
+    """The weights of the loss.
+
+    Args:
+        mse_weight: Weight of the mean squared error in the loss.
+        ssim_weight: Weight of the structural dissimilarity in the loss.
+
+    Raises:
+        InputError: If a weight is negative.
+    """
+
+    mse_weight: float = 5.0
+    ssim_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_not_negative(mse_weight=self.mse_weight, ssim_weight=self.ssim_weight)
+
+
 class VTADLLoss(nn.Module):
     """NLL + mse_weight * MSE + ssim_weight * (1 - SSIM), the NLL in nats per patch."""
 
-    def __init__(self, mse_weight: float = 5.0, ssim_weight: float = 0.5) -> None:
-        """Sets the weights.
-
-        Args:
-            mse_weight: Weight of the mean squared error.
-            ssim_weight: Weight of the structural dissimilarity.
-        """
+    def __init__(self, settings: LossSettings = LossSettings()) -> None:
         super().__init__()
-        self.mse_weight = mse_weight
-        self.ssim_weight = ssim_weight
+        self.mse_weight = settings.mse_weight
+        self.ssim_weight = settings.ssim_weight
 
     @in_full_precision
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:

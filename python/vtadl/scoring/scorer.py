@@ -1,7 +1,7 @@
 """From a prediction to anomaly scores: one number per image and one per pixel."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,10 @@ from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc
 from vtadl.model import Prediction
+from vtadl.scoring.settings import TERMS, ScoringSettings, Term
 from vtadl.scoring.statistics import Moments, largest_mean
 from vtadl_ext import ssim
 
-Term = Literal["nll", "mse", "dissimilarity"]
-TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 CHOICES: tuple[tuple[Term, ...], ...] = (("nll",), ("nll", "dissimilarity"), TERMS)
 _ENOUGH_TO_CHOOSE = 4  # held-out images
 ENOUGH_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single place
@@ -53,17 +52,14 @@ class AnomalyScorer(FullPrecisionModule):
         self,
         grid: tuple[int, int],
         image_size: tuple[int, int],
-        terms: Sequence[Term] | None = None,
-        normalised: bool | None = None,
-        top_patches: int = 10,
-        smoothing: float = 3.0,
+        settings: ScoringSettings = ScoringSettings(),
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.fixed_terms = None if terms is None else tuple(terms)
-        self.fixed_normalised = normalised
-        self.top_patches = top_patches
-        self.smoothing = smoothing
+        self.fixed_terms = None if settings.terms is None else tuple(settings.terms)
+        self.fixed_normalised = settings.normalised
+        self.top_patches = settings.top_patches
+        self.smoothing = settings.smoothing
         self.patch_moments = Moments(*grid)
         self.term_moments = Moments(len(TERMS))
         self.pixel_moments = Moments(len(TERMS), *image_size)
@@ -71,7 +67,7 @@ class AnomalyScorer(FullPrecisionModule):
         self.normalised: Tensor
         self.reconstructs: bool  # whether terms of the reconstruction count
         self.register_buffer("weights", torch.empty(len(TERMS)))
-        self.register_buffer("normalised", torch.tensor(bool(normalised)))
+        self.register_buffer("normalised", torch.tensor(bool(settings.normalised)))
         self._seen: list[list[Examples]] = [[], []]
         self._aligned = False
         self._count(self.fixed_terms or CHOICES[0])

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vtadl.data import Sample
+from vtadl.density import DensitySettings
 from vtadl.model import VTADL
+from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.selection import BACKGROUND_PICTURES, choose_settings
 
@@ -30,11 +31,11 @@ def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
 
 
 def fit_dictionary(
-    network: VTADL, images: Tensor, top_patches: int, smoothing: float, fixed: dict[str, Any]
+    network: VTADL, images: Tensor, density: DensitySettings, scoring: ScoringSettings
 ) -> None:
-    """Fits the network's dictionary to images [N, 3, H, W], with settings chosen but for the fixed ones."""
+    """Fits the network's dictionary to images [N, 3, H, W], and chooses the settings that are not given."""
     dictionary = network.dictionary
-    settings = choose_settings(dictionary, images, top_patches, smoothing, **fixed)
+    settings = choose_settings(dictionary, images, density, scoring)
     dictionary.describe(images, settings.descriptor)
     components = dictionary.components_of(images)
     background = None

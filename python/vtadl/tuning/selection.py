@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.common.progress import progress
-from vtadl.density.dictionary import Background, Descriptor, Dictionary, DictionarySettings
+from vtadl.density import Background, DensitySettings, Descriptor, Dictionary, DictionarySettings
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.scorer import ENOUGH_TO_NORMALISE
+from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import Moments, largest_mean
 from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies, photometric_jitter
 from vtadl.synthesis.backgrounds import make_backgrounds
@@ -47,34 +48,35 @@ class Parts(NamedTuple):
 def choose_settings(
     dictionary: Dictionary,
     images: Tensor,
-    top_patches: int = 10,
-    smoothing: float = 3.0,
+    density: DensitySettings = DensitySettings(),
+    scoring: ScoringSettings = ScoringSettings(),
     seed: int = 0,
-    **fixed: Any,
 ) -> DictionarySettings:
     """Chooses the number of components by likelihood and all else by separation.
 
     Normal images [N, C, H, W] are split; the dictionary is fitted to one part, and anomalies made from
-    the other part are told from it. One setting is chosen after the other; `fixed` ones are not.
+    the other part are told from it. One setting is chosen after the other, except those that
+    `density` gives.
     """
+    given = density.given
     parts = split(dictionary, images, seed)
-    descriptors = [fixed["descriptor"]] if "descriptor" in fixed else dictionary.descriptors
+    descriptors = [given["descriptor"]] if "descriptor" in given else dictionary.descriptors
     pictures = cache(lambda: make_backgrounds(images, BACKGROUND_PICTURES))
 
     def choose(descriptor: Descriptor) -> tuple[float, DictionarySettings]:
         """The best settings for a descriptor, and how well they separate."""
         dictionary.describe(images, descriptor)
-        starts = _starts(descriptor, len(parts.fitted), fixed)
+        starts = _starts(descriptor, len(parts.fitted), given)
         background = pictures() if any(start.background == "pictures" for start in starts) else None
-        comparison = Comparison(dictionary, parts, background, top_patches, smoothing, seed)
+        comparison = Comparison(dictionary, parts, background, scoring, seed)
         separation = cache(comparison.separation)
         best = _best("positions", starts, separation)
         tried: dict[str, Sequence[Any]] = {"softness": SOFTNESS, "min_std": MIN_STD}
         for name, values in tried.items():
-            if name not in fixed:
+            if name not in given:
                 best = _best(name, [best._replace(**{name: value}) for value in values], separation)
         quality = separation(best) if len(descriptors) > 1 else 0.0
-        if "components" not in fixed:
+        if "components" not in given:
             sizes = _own_components(len(parts.fitted)) if best.positions == "own" else SHARED_COMPONENTS
             best = _best(
                 "components", [best._replace(components=size) for size in sizes], comparison.likelihood
@@ -92,13 +94,11 @@ class Comparison:
         dictionary: Dictionary,
         parts: Parts,
         background: Tensor | None,
-        top_patches: int,
-        smoothing: float,
+        scoring: ScoringSettings,
         seed: int,
     ) -> None:
         """Describes the images, and those of a background [B, C, H, W] if candidates have one."""
-        self.dictionary, self.seed = dictionary, seed
-        self.top_patches, self.smoothing = top_patches, smoothing
+        self.dictionary, self.scoring, self.seed = dictionary, scoring, seed
         self.masks, self.held_out = parts.anomalies.masks, parts.held_out
         self.fitted, self.normal, self.anomalous = map(
             dictionary.components_of, (parts.fitted, parts.normal, parts.anomalies.images)
@@ -121,19 +121,19 @@ class Comparison:
         )
         if self.dictionary.aligned and self.held_out >= 2 * ENOUGH_TO_NORMALISE:
             normal, anomalous = _standardise(normal, anomalous)
-        return _separation(normal, anomalous, self.masks, self.top_patches, self.smoothing)
+        return _separation(normal, anomalous, self.masks, self.scoring)
 
 
-def _starts(descriptor: Descriptor, fitted: int, fixed: dict[str, Any]) -> list[DictionarySettings]:
+def _starts(descriptor: Descriptor, fitted: int, given: dict[str, Any]) -> list[DictionarySettings]:
     """Where the choice starts from: each kind of positions, with each background."""
     own = DictionarySettings(descriptor, components=min(5, _own_components(fitted)[-1]))
     shared = own._replace(positions="shared", components=_RANKED_COMPONENTS)
     backgrounds = BACKGROUNDS if descriptor == "energies" else BACKGROUNDS[:1]
     return [
-        start._replace(background=background)._replace(**fixed)
+        start._replace(background=background)._replace(**given)
         for background in backgrounds
         for start in (own, shared)
-        if start.positions == fixed.get("positions", start.positions)
+        if start.positions == given.get("positions", start.positions)
     ]
 
 
@@ -168,13 +168,11 @@ def split(dictionary: Dictionary, images: Tensor, seed: int) -> Parts:
     return Parts(fitted, normal, make_pseudo_anomalies(normal, seed), held_out)
 
 
-def _separation(
-    normal: Tensor, anomalous: Tensor, masks: Tensor, top_patches: int, smoothing: float
-) -> float:
+def _separation(normal: Tensor, anomalous: Tensor, masks: Tensor, scoring: ScoringSettings) -> float:
     """Mean of the AUROC of images and the overlap of regions, from scores [M, rows, columns]."""
-    images = [largest_mean(scores.flatten(1), top_patches) for scores in (normal, anomalous)]
+    images = [largest_mean(scores.flatten(1), scoring.top_patches) for scores in (normal, anomalous)]
     before, after = (
-        smooth(F.interpolate(scores[:, None], masks.shape[-2:], mode="bilinear"), smoothing)
+        smooth(F.interpolate(scores[:, None], masks.shape[-2:], mode="bilinear"), scoring.smoothing)
         for scores in (normal, anomalous)
     )
     return (auroc(images[0], images[1]) + single_region_aupro(before, after, masks)) / 2

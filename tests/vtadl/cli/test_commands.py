@@ -187,7 +187,7 @@ def test_a_missing_package_is_named_with_what_brings_it(trained, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "--model.image_size=big"], """Parser key "model.image_size": .*Given value: big"""),
+        (["fit", "--model.image_size=big"], """Parser key "model.network.image_size": .*Given value: big"""),
         (["fit", "--data=MVTecAD"], """Parser key "data": Problem with .*MVTecAD': .* are required: root"""),
         (["fit", "--data=MVTecAD", "--data.root=x", "--data.colour=red"], "Option 'colour' is not accepted"),
         (["predict", "x.png", "--ckpt=x", "--colour=red"], "unrecognized arguments: --colour=red"),
@@ -225,7 +225,7 @@ def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_pa
 
 def test_the_demo_writes_its_report(settled, tiny, tmp_path, monkeypatch, capsys):
     chosen = {name: value for name, value in settled.items() if name not in tiny}  # the sizes are its own
-    monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector, **chosen))
+    monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector.from_settings, **chosen))
     output = tmp_path / "demo"
     sizes = ["--epochs=1", "--train_count=16", "--test_count=12", "--textures=[brick]"]
     assert main(["demo", f"--output={output}", *sizes]) == 0

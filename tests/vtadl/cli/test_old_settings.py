@@ -1,8 +1,11 @@
 """Runs and settings of earlier versions go on with this one."""
 
+from dataclasses import fields
+
 import pytest
 
 from vtadl.cli.old_settings import translate_file, translate_options
+from vtadl.settings import GROUP_OF, GROUPS
 
 OLD_PLUGINS = """trainer:
   max_epochs: 3
@@ -16,7 +19,7 @@ def test_plugins_that_every_trainer_has_are_not_asked_for_again() -> None:
     assert translate_file(OLD_PLUGINS) == '{"trainer": {"max_epochs": 3, "plugins": null}}'
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "a: [", "trainer: {plugins: [x]}", "model: {width: 1e-3}"])
+@pytest.mark.parametrize("text", ["", "nothing", "a: [", "trainer: {plugins: [x]}", "patience: 1e-3"])
 def test_other_settings_stay_as_they_are(text: str) -> None:
     assert translate_file(text) == text
 
@@ -31,3 +34,22 @@ def test_fit_of_the_data_is_their_resize_mode() -> None:
         "--data.root",
         "fit",
     ]
+
+
+def test_settings_of_the_model_may_stand_outside_their_groups() -> None:
+    grouped = (
+        '{"model": {"equal_norm": true, "network": {"depth": 1, "width": 16}, "scoring": {"terms": null}}}'
+    )
+    assert translate_file("model: {width: 16, equal_norm: true, terms: null, network: {depth: 1}}") == grouped
+    assert translate_file(grouped) == grouped
+    assert translate_options(["--model.width", "16", "--model.scales+=4", "--model.loss.mse_weight=1"]) == [
+        "--model.network.width",
+        "16",
+        "--model.density.scales+=4",
+        "--model.loss.mse_weight=1",
+    ]
+
+
+def test_no_two_settings_of_the_model_have_one_name() -> None:
+    assert len(GROUP_OF) == sum(len(fields(group)) for group in GROUPS.values())
+    assert not set(GROUP_OF) & set(GROUPS)

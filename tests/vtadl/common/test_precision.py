@@ -176,7 +176,7 @@ CHOSEN = {
 
 def fit(sizes, **options):
     torch.manual_seed(0)
-    module = AnomalyDetector(**sizes)
+    module = AnomalyDetector.from_settings(**sizes)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(
         max_epochs=1,

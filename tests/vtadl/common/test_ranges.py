@@ -45,13 +45,13 @@ OUT_OF_RANGE |= {"image_false_alarm_rate": 0, "pixel_false_alarm_rate": 1}
 @pytest.mark.parametrize(("name", "number"), OUT_OF_RANGE.items())
 def test_a_detector_names_a_setting_that_is_out_of_range(tiny, name, number):
     with pytest.raises(InputError, match=f"{name} is {number}; it has to be"):
-        AnomalyDetector(**tiny | {name: number})
+        AnomalyDetector.from_settings(**tiny | {name: number})
 
 
 def test_a_detector_without_scales_or_terms_is_refused(tiny):
     for name in ("scales", "terms"):
         with pytest.raises(InputError, match=f"{name} is"):
-            AnomalyDetector(**tiny, **{name: []})
+            AnomalyDetector.from_settings(**tiny, **{name: []})
 
 
 @pytest.mark.parametrize(

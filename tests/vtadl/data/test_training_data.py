@@ -22,7 +22,7 @@ def train(category, folder, tiny, **options):
         plugins=[AtomicCheckpointIO()],
     )
     data = MVTecAD(str(category), image_size=32, batch_size=4, workers=0, **options)
-    trainer.fit(AnomalyDetector(**tiny), data)
+    trainer.fit(AnomalyDetector.from_settings(**tiny), data)
     return torch.load(folder / "best.ckpt", weights_only=True)
 
 

@@ -8,7 +8,7 @@ from vtadl.density.gating import Gate
 from vtadl.density.projection import Projection
 from vtadl.density.windows import Windows
 from vtadl.errors import InputError
-from vtadl.model import VTADL, VTADLLoss
+from vtadl.model import VTADLLoss
 
 EACH = [
     DictionarySettings("pixels", "own", 2),
@@ -19,11 +19,11 @@ IDS = ["own", "shared", "energies"]
 
 
 @pytest.fixture
-def fitted(tiny):
+def fitted(make_network, tiny):
     """Fits the dictionary of a tiny network to random images."""
 
     def fit(settings=EACH[0], **options):
-        model = VTADL(**tiny, features=12, **options)
+        model = make_network(**tiny, features=12, **options)
         images = torch.rand(24, 3, 32, 32)
         model.dictionary.describe(images, settings.descriptor)
         model.dictionary.fit(model.dictionary.components_of(images), settings)
@@ -160,8 +160,8 @@ def test_a_normal_image_is_likelier_than_a_changed_one(fitted, settings):
 
 
 @pytest.mark.parametrize("positions", ["own", "shared"])
-def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
-    model = VTADL(**tiny, features=12)
+def test_scores_are_ratios_to_one_mixture_of_the_background(make_network, tiny, positions):
+    model = make_network(**tiny, features=12)
     images, textures = torch.rand(24, 3, 32, 32), torch.rand(6, 3, 32, 32).cumsum(3) / 32
     dictionary = model.dictionary
     dictionary.describe(images, "energies")
@@ -180,8 +180,8 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(tiny, positions):
     torch.testing.assert_close(dictionary.scores(background), nll)
 
 
-def test_a_colour_among_grey_images_counts_with_a_background_too(tiny):
-    model = VTADL(**tiny, features=12)
+def test_a_colour_among_grey_images_counts_with_a_background_too(make_network, tiny):
+    model = make_network(**tiny, features=12)
     images = torch.rand(24, 1, 32, 32).expand(-1, 3, -1, -1)
     pictures = torch.rand(6, 1, 32, 32).cumsum(3).expand(-1, 3, -1, -1) / 32
     dictionary = model.dictionary
@@ -245,15 +245,15 @@ def test_the_gate_is_open_for_aligned_objects_unless_it_is_said(fitted, settings
 
 
 @pytest.mark.parametrize("settings", EACH, ids=IDS)
-def test_a_state_of_other_sizes_is_loaded(fitted, tiny, settings):
+def test_a_state_of_other_sizes_is_loaded(fitted, make_network, tiny, settings):
     model = fitted(settings).eval()
-    other = VTADL(**tiny, features=12).eval()
+    other = make_network(**tiny, features=12).eval()
     other.load_state_dict(model.state_dict())
     image = torch.rand(2, 3, 32, 32)
     for expected, got in zip(model(image).mixture[:3], other(image).mixture[:3], strict=True):
         assert torch.equal(expected, got)
 
 
-def test_a_dictionary_that_is_not_fitted_says_so(tiny):
+def test_a_dictionary_that_is_not_fitted_says_so(make_network, tiny):
     with pytest.raises(RuntimeError, match="not fitted"):
-        VTADL(**tiny)(torch.rand(1, 3, 32, 32))
+        make_network(**tiny)(torch.rand(1, 3, 32, 32))

@@ -9,7 +9,6 @@ from vtadl.data import TextureDefects
 from vtadl.density.pretrained import PretrainedPatches
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
-from vtadl.model import VTADL
 from vtadl.training.callbacks import training_callbacks
 
 transformers = pytest.importorskip("transformers")
@@ -65,8 +64,8 @@ def test_images_of_another_size_are_resized_to_that_of_the_transformer(folder):
     assert PretrainedPatches(str(folder), (64, 48))(torch.rand(1, 3, 64, 48)).shape == (1, 16, 32)
 
 
-def test_the_transformer_is_frozen_even_while_training(folder, tiny):
-    model = VTADL(**tiny, features=8, pretrained=str(folder), pretrained_layers=(-1,)).train()
+def test_the_transformer_is_frozen_even_while_training(folder, make_network, tiny):
+    model = make_network(**tiny, features=8, pretrained=str(folder), pretrained_layers=(-1,)).train()
     extractor = model.dictionary.extractor
     assert not any(module.training for module in extractor.modules())
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
@@ -75,7 +74,7 @@ def test_the_transformer_is_frozen_even_while_training(folder, tiny):
 def test_a_detector_with_pretrained_features_trains_and_is_restored(folder, tiny, tmp_path):
     data = TextureDefects(image_size=32, batch_size=8, train_count=24, val_count=8, test_count=8)
     options = {"positions": "own", "softness": 0.03, "min_std": 0.1, "components": 1, "features": 8}
-    detector = AnomalyDetector(**tiny | options, pretrained=str(folder))
+    detector = AnomalyDetector.from_settings(**tiny | options, pretrained=str(folder))
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=1,

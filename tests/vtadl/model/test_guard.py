@@ -81,5 +81,5 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(settled, tmp_path, monk
         plugins=[AtomicCheckpointIO()],
     )
     with pytest.raises(DivergenceError, match=r"after epoch 1 the weights network\.bottleneck\.bias"):
-        trainer.fit(AnomalyDetector(**settled), TextureDefects(**DATA))
+        trainer.fit(AnomalyDetector.from_settings(**settled), TextureDefects(**DATA))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0

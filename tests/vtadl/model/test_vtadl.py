@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from vtadl.density import PredictedMixture
 from vtadl.errors import InputError
-from vtadl.model import VTADL, Prediction, VTADLLoss
+from vtadl.model import LossSettings, Prediction, VTADLLoss
 from vtadl.model.decoder import prime_factors
 from vtadl.model.embedding import PatchEmbedding, sine_cosine_positions
 from vtadl_ext import MixtureHead
@@ -15,18 +15,18 @@ from vtadl_ext import MixtureHead
 @pytest.mark.parametrize("patch_size", [4, 8, 12, 16])
 @pytest.mark.parametrize("grid", [(2, 2), (2, 3), (3, 1)])
 @pytest.mark.parametrize("likelihood", ["paper", "public-code"])
-def test_every_output_of_a_predicted_mixture_has_its_shape(tiny, likelihood, grid, patch_size):
+def test_every_output_of_a_predicted_mixture_has_its_shape(make_network, tiny, likelihood, grid, patch_size):
     height, width = grid[0] * patch_size, grid[1] * patch_size
     sizes = {"image_size": (height, width), "patch_size": patch_size, "likelihood": likelihood}
-    prediction = VTADL(**tiny | sizes)(torch.rand(2, 3, height, width))
+    prediction = make_network(**tiny | sizes)(torch.rand(2, 3, height, width))
     patches = grid[0] * grid[1]
     assert prediction.reconstruction.shape == (2, 3, height, width)
     assert prediction.features.shape == (2, patches, 16)
     assert prediction.mixture.nll(prediction.features, reduction="none").shape == (2, patches)
 
 
-def test_reconstruction_stays_within_the_range_of_images(tiny):
-    reconstruction = VTADL(**tiny, likelihood="paper")(torch.rand(4, 3, 32, 32)).reconstruction
+def test_reconstruction_stays_within_the_range_of_images(make_network, tiny):
+    reconstruction = make_network(**tiny, likelihood="paper")(torch.rand(4, 3, 32, 32)).reconstruction
     assert 0 <= reconstruction.min() < reconstruction.max() <= 1
 
 
@@ -39,9 +39,9 @@ def test_reconstruction_stays_within_the_range_of_images(tiny):
         ({"heads": 3}, "heads 3"),
     ],
 )
-def test_a_size_that_does_not_divide_is_named(tiny, sizes, named):
+def test_a_size_that_does_not_divide_is_named(make_network, tiny, sizes, named):
     with pytest.raises(InputError, match=named):
-        VTADL(**tiny | sizes)
+        make_network(**tiny | sizes)
 
 
 def test_patches_are_embedded_row_by_row():
@@ -59,8 +59,8 @@ def test_no_two_positions_start_alike():
     assert torch.pdist(positions).min() > 0.1
 
 
-def test_noise_is_added_only_while_training(tiny):
-    model, image = VTADL(**tiny, likelihood="paper", noise_std=0.5), torch.rand(2, 3, 32, 32)
+def test_noise_is_added_only_while_training(make_network, tiny):
+    model, image = make_network(**tiny, likelihood="paper", noise_std=0.5), torch.rand(2, 3, 32, 32)
     first, second = model(image), model(image)
     assert not torch.equal(first.mixture.tokens, second.mixture.tokens)
     assert torch.equal(first.features, second.features)
@@ -70,35 +70,35 @@ def test_noise_is_added_only_while_training(tiny):
     assert torch.equal(first.reconstruction, second.reconstruction)
 
 
-def test_noise_has_the_standard_deviation_asked_for(tiny):
-    noise = VTADL(**tiny, noise_std=0.25).noise
+def test_noise_has_the_standard_deviation_asked_for(make_network, tiny):
+    noise = make_network(**tiny, noise_std=0.25).noise
     assert noise(torch.zeros(100_000)).std().item() == pytest.approx(0.25, rel=0.02)
 
 
-def test_the_published_code_takes_the_likelihood_of_the_noisy_token_with_gradient(tiny):
-    model, image = VTADL(**tiny, likelihood="public-code", noise_std=0.5), torch.rand(2, 3, 32, 32)
+def test_the_published_code_takes_the_likelihood_of_the_noisy_token_with_gradient(make_network, tiny):
+    model, image = make_network(**tiny, likelihood="public-code", noise_std=0.5), torch.rand(2, 3, 32, 32)
     first, second = model(image), model(image)
     assert first.features.requires_grad
     assert not torch.equal(first.features, second.features)
     assert first.mixture.scale.min() > 0
 
 
-def test_the_papers_likelihood_is_of_clean_tokens_without_gradient(tiny):
-    model, image = VTADL(**tiny, likelihood="paper"), torch.rand(2, 3, 32, 32)
+def test_the_papers_likelihood_is_of_clean_tokens_without_gradient(make_network, tiny):
+    model, image = make_network(**tiny, likelihood="paper"), torch.rand(2, 3, 32, 32)
     tokens = model(image).features
     assert not tokens.requires_grad
     torch.testing.assert_close(tokens, model.encoder(model.embedding(image)))
 
 
-def test_tokens_have_zero_mean_and_unit_scale(tiny):
-    tokens = VTADL(**tiny, likelihood="paper")(torch.rand(2, 3, 32, 32)).features
+def test_tokens_have_zero_mean_and_unit_scale(make_network, tiny):
+    tokens = make_network(**tiny, likelihood="paper")(torch.rand(2, 3, 32, 32)).features
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(2, 16), atol=1e-5, rtol=0)
     torch.testing.assert_close(tokens.square().mean(-1), torch.ones(2, 16), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("likelihood", ["paper", "public-code"])
-def test_every_parameter_gets_a_gradient(tiny, likelihood):
-    model, image = VTADL(**tiny, likelihood=likelihood), torch.rand(2, 3, 32, 32)
+def test_every_parameter_gets_a_gradient(make_network, tiny, likelihood):
+    model, image = make_network(**tiny, likelihood=likelihood), torch.rand(2, 3, 32, 32)
     VTADLLoss()(image, model(image)).total.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
@@ -108,7 +108,7 @@ def test_the_loss_is_its_formula():
     tokens, features = torch.randn(2, 4, 5), torch.randn(2, 4, 5)
     head = MixtureHead(5, 5, 3, min_std=0.5)
     torch.nn.init.normal_(head.weight)
-    loss = VTADLLoss(mse_weight=7.0, ssim_weight=3.0)
+    loss = VTADLLoss(LossSettings(mse_weight=7.0, ssim_weight=3.0))
     terms = loss(image, Prediction(reconstruction, tokens, PredictedMixture(head, features)))
 
     logits, mu, log_std = head(features)

@@ -5,6 +5,7 @@ from vtadl.density import PredictedMixture
 from vtadl.images.smoothing import smooth
 from vtadl.model import Prediction
 from vtadl.scoring.scorer import AnomalyScorer
+from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import Moments, largest_mean
 from vtadl_ext import MixtureHead
 
@@ -39,7 +40,7 @@ def test_before_any_normal_image_scores_are_plain():
 
 
 def make_scorer(grid, size, images, predictions, nll, **options) -> AnomalyScorer:
-    scorer = AnomalyScorer(grid, size, top_patches=1, **options)
+    scorer = AnomalyScorer(grid, size, ScoringSettings(top_patches=1, **options))
     scorer.reset()
     for part in (slice(0, 20), slice(20, None)):
         scorer.update(images[part], predict(predictions[part]), nll[part])
@@ -85,7 +86,7 @@ def test_reconstruction_counts_where_it_tells_made_anomalies_and_not_where_it_do
     masks = torch.zeros(40, 1, 16, 16)
     masks[..., :8, :8] = 1
     for told_by_reconstruction in (True, False):
-        scorer = AnomalyScorer((2, 2), (16, 16), normalised=False, top_patches=1)
+        scorer = AnomalyScorer((2, 2), (16, 16), ScoringSettings(normalised=False, top_patches=1))
         scorer.reset()
         good = predict(images + 0.1 * torch.randn_like(images))
         scorer.update(images, good if told_by_reconstruction else poor, nll)
@@ -101,7 +102,7 @@ def test_reconstruction_does_not_count_where_it_tells_images_but_spoils_maps():
     images, masks = torch.rand(40, 3, 16, 16), torch.zeros(40, 1, 16, 16)
     masks[..., :8, :8] = 1
     nll = torch.randn(40, 2, 2)
-    scorer = AnomalyScorer((2, 2), (16, 16), normalised=False, top_patches=1, smoothing=0.0)
+    scorer = AnomalyScorer((2, 2), (16, 16), ScoringSettings(normalised=False, top_patches=1, smoothing=0.0))
     scorer.reset()
     scorer.update(images, predict(images + 0.1 * torch.randn_like(images)), nll)
     elsewhere = predict(images + 0.5 * (1 - masks) * torch.randn_like(images))
@@ -124,7 +125,7 @@ def test_places_are_normalised_for_aligned_objects_with_enough_held_out_images(a
 
 def test_an_unlikely_patch_lights_up_its_place_in_the_map():
     images, nll = torch.rand(4, 3, 16, 32), torch.randn(4, 2, 4)
-    scorer = AnomalyScorer((2, 4), (16, 32), ["nll"], False, smoothing=1.0)
+    scorer = AnomalyScorer((2, 4), (16, 32), ScoringSettings(["nll"], False, smoothing=1.0))
     scorer.reset()
     scorer.update(images, predict(images), nll)
     scorer.finish()
@@ -140,7 +141,7 @@ def test_a_changed_square_lights_up_in_the_reconstruction_terms():
     reconstruction = image.clone()
     reconstruction[..., 20:28, 4:12] = 1 - reconstruction[..., 20:28, 4:12]
     for term in ("mse", "dissimilarity"):
-        scorer = AnomalyScorer((4, 4), (32, 32), [term], False, smoothing=2.0)
+        scorer = AnomalyScorer((4, 4), (32, 32), ScoringSettings([term], False, smoothing=2.0))
         anomaly_map = scorer(image, predict(reconstruction), torch.zeros(1, 4, 4)).map
         row, column = divmod(anomaly_map.flatten().argmax().item(), 32)
         assert 20 <= row < 28
@@ -186,7 +187,10 @@ def test_scores_of_the_nll_alone_need_no_reconstruction(normalised):
 
 
 def test_whether_a_reconstruction_is_needed_is_known_after_loading():
-    states = {terms: AnomalyScorer((2, 2), (16, 16), terms).state_dict() for terms in (("nll",), ("mse",))}
+    states = {
+        terms: AnomalyScorer((2, 2), (16, 16), ScoringSettings(terms)).state_dict()
+        for terms in (("nll",), ("mse",))
+    }
     scorer = AnomalyScorer((2, 2), (16, 16))
     for terms, needed in ((("mse",), True), (("nll",), False)):
         scorer.load_state_dict(states[terms])

@@ -46,6 +46,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(options, tmp_path):
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
+def test_a_resumed_run_takes_its_dictionary_from_the_checkpoint(options, tmp_path, monkeypatch):
+    assert main(["fit", *options, "--trainer.max_epochs=1", f"--output={tmp_path}"]) == 0
+    monkeypatch.setattr("vtadl.lightning_module.fit_dictionary", None)
+    assert main(["fit", "--resume", str(tmp_path), "--trainer.max_epochs=2"]) == 0
+
+
 @pytest.mark.parametrize(("epoch", "hint"), [(0, "no epoch was completed; start again"), (1, "resume")])
 def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsys, epoch, hint):
     step = AnomalyDetector.training_step

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from vtadl.density import Dictionary, DictionarySettings
+from vtadl.density import DensitySettings, Dictionary, DictionarySettings
 from vtadl.density.energies import LocalEnergies
 from vtadl.density.windows import Windows
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
+from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.anomalies import make_pseudo_anomalies, photometric_jitter
 from vtadl.tuning.selection import choose_settings, split
 
@@ -29,7 +30,9 @@ def turned_images(count: int, noise: float = 0.02) -> torch.Tensor:
 
 def choose(images: torch.Tensor, **fixed: object) -> DictionarySettings:
     extractors = {"energies": LocalEnergies((32, 32), 4), "pixels": Windows((32, 32), 4)}
-    return choose_settings(Dictionary(extractors, 16), images, 5, **fixed)
+    return choose_settings(
+        Dictionary(extractors, 16), images, DensitySettings(**fixed), ScoringSettings(top_patches=5)
+    )
 
 
 def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():

@@ -1,0 +1,93 @@
+"""The settings of the mixture of patches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from vtadl.common.ranges import require_at_most, require_not_negative, require_positive
+from vtadl.errors import InputError
+
+Likelihood = Literal["dictionary", "paper", "public-code"]
+Descriptor = Literal["energies", "pixels", "pretrained"]
+Positions = Literal["own", "shared"]
+Background = Literal["none", "pictures"]
+
+
+@dataclass(frozen=True)
+class DensitySettings:
+    """The mixture of patches; for a dictionary, what is None is chosen from the normal images.
+
+    Args:
+        likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
+            predicted for each token, `public-code` for the published code's weighted sum.
+        descriptor: Whether a dictionary is a density of windows of `pixels`, or of local means and the
+            logarithms of local `energies`.
+        positions: Whether a dictionary has a mixture for each position or one that all share.
+        components: Gaussians in a mixture; 10 if None with a likelihood that is not `dictionary`.
+        min_std: Floor of the standard deviations, where the leading feature's own is about 1; of the
+            tokens with `paper`, whose own is 1, it is 0.1 if None.
+        softness: Of the dictionary's whitening, from 0, all features alike, upwards.
+        background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
+            `pictures`, synthetic textures and photographs of other subjects.
+        stride: Pixels from one of the dictionary's windows to the next.
+        window: Side of a window, in pixels of its scale.
+        scales: How many pixels a side are averaged to one pixel of a window.
+        features: Principal components of the windows that the dictionary is a density of.
+        gated: Whether the transformer chooses among the dictionary's components; if None, where each
+            position has mixtures of its own.
+        trained: Whether the dictionary's components are trained too, after they are fitted.
+        pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
+            features the dictionary describes instead of windows.
+        pretrained_layers: Its hidden states to use.
+
+    Raises:
+        InputError: If a number is out of its range, or the descriptor is not that of the features.
+    """
+
+    likelihood: Likelihood = "dictionary"
+    descriptor: Descriptor | None = None
+    positions: Positions | None = None
+    components: int | None = None
+    min_std: float | None = None
+    softness: float | None = None
+    background: Background | None = None
+    stride: int = 4
+    window: int = 8
+    scales: Sequence[int] = (1, 2)
+    features: int = 64
+    gated: bool | None = None
+    trained: bool = False
+    pretrained: str | None = None
+    pretrained_layers: Sequence[int] = (-2, -1)
+
+    def __post_init__(self) -> None:
+        require_positive(components=self.components, features=self.features, stride=self.stride)
+        require_positive(scales=len(self.scales))
+        require_not_negative(min_std=self.min_std, softness=self.softness)
+        require_at_most(1000, scales=len(self.scales))
+        require_at_most(65536, components=self.components, window=self.window)
+        if self.likelihood == "dictionary" and self.descriptor not in (None, *self.descriptors):
+            known = " or ".join(self.descriptors)
+            raise InputError(f"descriptor must be {known} for this network, got {self.descriptor}")
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """The descriptors that a dictionary may choose from."""
+        return ("pretrained",) if self.pretrained else ("energies", "pixels")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings of the dictionary that are not to be chosen."""
+        values = {name: getattr(self, name) for name in DictionarySettings._fields}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class DictionarySettings(NamedTuple):
+    """The settings of a dictionary once they are chosen, see :class:`DensitySettings`."""
+
+    descriptor: Descriptor = "pixels"
+    positions: Positions = "own"
+    components: int = 5
+    min_std: float = 0.1
+    softness: float = 0.03
+    background: Background = "none"

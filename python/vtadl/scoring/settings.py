@@ -1,0 +1,44 @@
+"""The settings of scores and thresholds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vtadl.common.ranges import require_fraction, require_not_negative, require_positive
+from vtadl.errors import InputError
+
+Term = Literal["nll", "mse", "dissimilarity"]
+TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """Scores, maps and thresholds; what is None is chosen from the normal images.
+
+    Args:
+        terms: What scores and maps are made of.
+        normalised: Whether each place is compared with normal images at that place; if None, where
+            the positions have mixtures of their own and enough images are held out.
+        top_patches: How many patches, those of the largest NLL, count in the score of an image.
+        smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
+        image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
+        pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
+
+    Raises:
+        InputError: If there are no terms, or a number is out of its range.
+    """
+
+    terms: Sequence[Term] | None = None
+    normalised: bool | None = None
+    top_patches: int = 10
+    smoothing: float = 3.0
+    image_false_alarm_rate: float = 0.01
+    pixel_false_alarm_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_positive(top_patches=self.top_patches)
+        require_not_negative(smoothing=self.smoothing)
+        require_fraction(image_false_alarm_rate=self.image_false_alarm_rate)
+        require_fraction(pixel_false_alarm_rate=self.pixel_false_alarm_rate)
+        if self.terms is not None and not self.terms:
+            raise InputError("terms is empty; without any there is no score")

@@ -1,0 +1,48 @@
+"""The settings of the detector, in groups, and the plain values that files and checkpoints hold."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from vtadl.density import DensitySettings
+from vtadl.model import LossSettings, NetworkSettings, OptimizerSettings
+from vtadl.scoring.settings import ScoringSettings
+
+GROUPS: dict[str, Any] = {
+    "network": NetworkSettings,
+    "density": DensitySettings,
+    "loss": LossSettings,
+    "scoring": ScoringSettings,
+    "optimizer": OptimizerSettings,
+}
+GROUP_OF = {field.name: group for group, settings in GROUPS.items() for field in fields(settings)}
+
+
+def plain_settings(*groups: Any) -> dict[str, Any]:
+    """The values of groups of settings, by the name of the group."""
+    names = {settings: name for name, settings in GROUPS.items()}
+    return {names[type(group)]: asdict(group) for group in groups}
+
+
+def group_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings, each in its group, such as {"network": {"width": 64}}.
+
+    A setting may also be given by its name alone, such as {"width": 64}, as in earlier versions.
+    """
+    grouped = {name: dict(x) if name in GROUPS else x for name, x in settings.items() if name not in GROUP_OF}
+    for name, value in settings.items():
+        if name in GROUP_OF:
+            grouped.setdefault(GROUP_OF[name], {})[name] = value
+    return grouped
+
+
+def make_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the detector from plain settings.
+
+    Raises:
+        TypeError: If there is no setting of a name.
+        InputError: If a value cannot be used.
+    """
+    grouped = group_settings(settings)
+    grouped.pop("_instantiator", None)  # Lightning's, in a checkpoint
+    return {name: GROUPS[name](**value) if name in GROUPS else value for name, value in grouped.items()}
