@@ -9,10 +9,10 @@ if torch_version < "2.10":
 
 from vtadl_ext import reference
 from vtadl_ext._binary import build_info, use_reference
+from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
 from vtadl_ext.mixture_head import MixtureHead
-from vtadl_ext.reference import ReconstructionTerms
 from vtadl_ext.ssim import SSIMLoss, ms_ssim, reconstruction_loss, ssim
 
 __all__ = [

@@ -1,7 +1,8 @@
 """What the autograd functions of all operators share.
 
-The kernels serve first derivatives in reverse mode. The formulas of `vtadl_ext.reference` serve all others:
-forward mode from the start (`kernels_serve`), and derivatives of gradients when they are taken (`gradients`).
+The kernels compute first derivatives in reverse mode. Formulas in differentiable operations serve all other
+derivatives: forward mode from the start (`kernels_serve`), and derivatives of gradients when they are taken
+(`gradients`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +15,20 @@ from torch.autograd import forward_ad
 
 from vtadl_ext import _binary
 
-# Whether one of torch.func's transformations is at work; where nobody can tell, it may be.
+# Whether a transformation of torch.func is active. A PyTorch that does not say may have one.
 functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-# Those at work, of which vmap and grad can be composed with the operators.
+# The active transformations. The operators compose with vmap and grad.
 _transforms = getattr(torch._C._functorch, "get_interpreter_stack", None)
 _COMPOSABLE = {"Vmap", "Grad"}
-# The same for the gradients that torch.autograd.grad takes for its is_grads_batched.
+# Whether a gradient belongs to torch.autograd.grad(..., is_grads_batched=True).
 _is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda _: True)
 
-Formula = Callable[..., Tensor]  # what the reference makes of the inputs, for an upstream gradient
+Formula = Callable[..., Tensor]  # takes the upstream gradient and the inputs, as those in _fallback.py do
 Operator = Callable[..., Sequence[Tensor]]
 
 
 def kernels_serve(*tensors: Tensor | None, stacklevel: int = 4) -> bool:
-    """Whether the kernels serve these tensors, and the derivatives that may be taken of what comes out."""
+    """Whether the kernels serve these tensors and the derivatives that may be taken of the result."""
     return not _needs_reference(tensors) and _binary.has_kernels(_device(tensors), stacklevel)
 
 
@@ -36,9 +37,9 @@ def _device(tensors: Sequence[Tensor | None]) -> torch.device:
 
 
 def _needs_reference(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether this is forward mode, or another transformation that no autograd.Function can be part of.
+    """Whether this is forward mode, or another transformation that does not compose with autograd.Function.
 
-    torch.compile drops the gradients of a Function, or fails, where it traces a transformation of torch.func.
+    Where torch.compile traces a transformation of torch.func, it drops the gradients of a Function, or fails.
     """
     in_dual_level = getattr(forward_ad, "_current_level", 0) >= 0
     if torch.compiler.is_compiling():
@@ -57,7 +58,7 @@ def _is_composable() -> bool:
 
 
 class _Gradients(torch.autograd.Function):
-    """Gradients by a backward operator, whose own derivatives of any order are those of the formula's."""
+    """Gradients from a backward operator. Their own derivatives, of any order, are those of the formula."""
 
     generate_vmap_rule = True
 
@@ -78,10 +79,10 @@ class _Gradients(torch.autograd.Function):
         def gradients_of(grad: Tensor, *inputs: Tensor | None) -> tuple[Tensor, ...]:
             return _formula_gradients(ctx.formula, ctx.needed, grad, inputs)
 
-        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
-        every = [tensor is not None and tensor.is_floating_point() for tensor in saved]
-        of_tensors = _pull_back(gradients_of, every, grads, saved)
-        return None, None, None, *_spread(of_tensors, every), *[None] * ctx.others
+        saved = ctx.saved_tensors  # read once, because torch.utils.checkpoint allows no more
+        differentiable = [tensor is not None and tensor.is_floating_point() for tensor in saved]
+        found = _vjp(gradients_of, differentiable, grads, saved)
+        return None, None, None, *_align(found, differentiable), *[None] * ctx.others
 
 
 def gradients(
@@ -92,51 +93,51 @@ def gradients(
     needed: Sequence[bool],
     results: Sequence[Tensor] = (),
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of the inputs that need one, None for the others.
+    """The gradients of the inputs that need one, and None for the others.
 
     Args:
-        operator: takes `grad`, the inputs and the results; returns the gradients that are needed.
-        formula: takes `grad`, to leave out what it is 0 of, and the inputs; returns what it is the gradient
-            of, in differentiable operations.
-        grad: upstream gradient.
-        inputs: of the forward pass.
-        needed: which of them need a gradient.
-        results: of the forward pass, as far as the operator wants them.
+        operator: takes `grad`, the inputs and the results, and returns the gradients that are needed.
+        formula: takes `grad` and the inputs, and returns the result of the forward pass in differentiable
+            operations.
+        grad: the upstream gradient.
+        inputs: the inputs of the forward pass.
+        needed: which inputs need a gradient.
+        results: the results of the forward pass that the operator takes.
     """
     needed = tuple(needed)
     if not any(needed):
         return (None,) * len(needed)
-    if torch.compiler.is_compiling():  # which has first derivatives only, and Functions that are not nested
+    if torch.compiler.is_compiling():  # it has first derivatives only, and does not nest Functions
         found = operator(grad, *inputs, *results)
     elif _needs_reference((grad, *inputs)):
         found = _formula_gradients(formula, needed, grad, inputs)
     elif _is_plain_backward(grad):
         found = operator(grad, *inputs, *results)
-    elif torch.is_grad_enabled() and _is_legacy_batched(grad):  # of which a Function keeps no graph
+    elif torch.is_grad_enabled() and _is_legacy_batched(grad):  # a Function would keep no graph
         found = _legacy_gradients(formula, needed, grad, inputs)
     else:
         found = _Gradients.apply(operator, formula, needed, grad, *inputs, *results)
-    return _spread(found, needed)
+    return _align(found, needed)
 
 
 def _formula_gradients(
     formula: Formula, needed: Sequence[bool], grad: Tensor, inputs: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    return _pull_back(partial(formula, grad.detach()), needed, grad, inputs)
+    return _vjp(partial(formula, grad.detach()), needed, grad, inputs)
 
 
 def _legacy_gradients(
     formula: Formula, needed: Sequence[bool], grads: Tensor, inputs: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
-    """Those of a batch of upstream gradients, part of the graph of the inputs."""
-    # Views: what one input has to do with another is not to be differentiated here.
+    """The gradients under a batch of upstream gradients, in the graph of the inputs."""
+    # Through views, one input does not count as a function of another.
     inputs = [tensor if tensor is None else tensor.view_as(tensor) for tensor in inputs]
     value = formula(None, *inputs)
-    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]
-    return torch.autograd.grad(value, wanted, grads, create_graph=True)
+    leaves = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]
+    return torch.autograd.grad(value, leaves, grads, create_graph=True)
 
 
-def _pull_back(
+def _vjp(
     function: Callable[..., Any], needed: Sequence[bool], grads: Any, inputs: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
     """The vector-Jacobian products of a function, for the inputs that need one."""
@@ -151,18 +152,19 @@ def _pull_back(
     return torch.func.vjp(of_needed, *values)[1](grads)  # type: ignore[no-any-return]
 
 
-def _spread(values: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+def _align(values: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """The values at the places that need one, and None at the others."""
     remaining = iter(values)
     return tuple(next(remaining) if need else None for need in needed)
 
 
 def _is_plain_backward(grad: Tensor) -> bool:
-    """Whether a backward pass is neither to be differentiated nor one of a batch."""
+    """Whether a backward pass is not differentiated itself, and has a single upstream gradient."""
     return not (torch.is_grad_enabled() or functorch_is_active() or _is_legacy_batched(grad))
 
 
 def is_traced() -> bool:
-    """Whether torch.jit.trace or make_fx records this call, and would keep its sizes as constants."""
+    """Whether torch.jit.trace or make_fx records this call and would keep its sizes as constants."""
     return not torch.compiler.is_compiling() and (
         torch.jit.is_tracing() or _proxy_mode() is not None  # type: ignore[attr-defined]
     )
@@ -173,18 +175,18 @@ def _proxy_mode() -> Any:
 
 
 def needs_autograd(tensors: Sequence[Tensor]) -> bool:
-    """Whether an operator has to be seen by autograd; what is inside of functorch may be, all of it."""
+    """Whether autograd may need a graph of an operator on these tensors, as functorch always may."""
     return torch.is_grad_enabled() and (
         any(tensor.requires_grad for tensor in tensors) or functorch_is_active()
     )
 
 
-def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
-    """Whether a reduced result computes its gradients in the forward pass, while the cache has the data.
+def computes_grads_in_forward(tensors: Sequence[Tensor]) -> bool:
+    """Whether a loss computes its gradients in the forward pass, while the cache holds the data.
 
-    That needs gradients that will be taken, and plain eager mode: the compiler, functorch and traces have
-    backward passes of their own. Half precision would round the gradients before the factor of a loss scaler,
-    which is there to keep them from vanishing, could reach them.
+    It does so where gradients will be taken in plain eager mode: the compiler, functorch and traces have
+    backward passes of their own. Not in float16, where gradients would vanish before the factor of a loss
+    scaler could reach them.
     """
     return (
         not torch.compiler.is_compiling()
@@ -196,21 +198,29 @@ def takes_gradients_along(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def claim_grads(
-    ctx: Any, grads: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
-) -> Sequence[Tensor] | None:
-    """The gradients that a loss made in its forward pass, times its own, for the first backward pass.
+def save_for_loss(ctx: Any, inputs: Sequence[Tensor | None], grads: Sequence[Tensor]) -> None:
+    """Saves the inputs of a loss, and their gradients from the forward pass, for :func:`saved_by_loss`."""
+    ctx.save_for_backward(*inputs, *grads)
+    ctx.grads_are_taken = False
 
-    None, and nothing done, in another one over the same graph, in one that is to be differentiated, and in a
-    batch of them: these have to compute their own.
+
+def saved_by_loss(
+    ctx: Any, grad: Tensor, needed: Sequence[bool]
+) -> tuple[Sequence[Tensor], Sequence[Tensor] | None]:
+    """The inputs of a loss, and for its first backward pass the gradients of the forward pass times `grad`.
+
+    Later backward passes over the same graph, those that are differentiated themselves, and batches of them
+    get None, and compute their own gradients.
     """
+    saved = ctx.saved_tensors  # read once, because torch.utils.checkpoint allows no more
+    inputs, grads = saved[: -len(needed)], saved[-len(needed) :]
     if ctx.grads_are_taken or not _is_plain_backward(grad):
-        return None
+        return inputs, None
     ctx.grads_are_taken = True
     for tensor, need in zip(grads, needed, strict=True):
         if need:
             _binary.ops.scale_(tensor, grad)
-    return [tensor.data for tensor in grads]  # whoever changes them in place changes nothing saved
+    return inputs, [tensor.data for tensor in grads]  # in-place changes by users do not concern autograd
 
 
 def where_needed(grads: Sequence[Tensor], needed: Sequence[bool]) -> tuple[Tensor | None, ...]:

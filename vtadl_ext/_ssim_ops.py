@@ -3,49 +3,65 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vtadl_ext import _binary
+from vtadl_ext import _binary, _fallback
 from vtadl_ext._autograd import (
-    claim_grads,
+    computes_grads_in_forward,
     functorch_is_active,
     gradients,
     is_traced,
     needs_autograd,
-    takes_gradients_along,
+    save_for_loss,
+    saved_by_loss,
     where_needed,
 )
 from vtadl_ext._binary import SUMS, accumulate_dtype
-from vtadl_ext._shapes import batch_first, claim_batch
-from vtadl_ext.reference._sums import widen
-from vtadl_ext.reference.ssim import window_index
+from vtadl_ext._shapes import batch_first, with_batch_dims
+
+
+class KernelArguments(NamedTuple):
+    """The arguments that all operators share, in their order."""
+
+    x: Tensor  # [N, C, H, W]
+    y: Tensor
+    mask: Tensor | None
+    taps: Sequence[float]  # of the one-dimensional window
+    data_range: float
+    k1: float
+    k2: float
+    border: int  # pixels of zeros around the image
+    luminance: bool  # whether the index has the factor of the means
+
+
+# ---------------------------------------------------------------------------------------------- fake kernels
 
 
 @torch.library.register_fake("vtadl_ext::ssim_forward")
-def _(
-    x: Tensor,
-    y: Tensor,
-    mask: Tensor | None,
-    window: Sequence[float],
-    data_range: float,
-    k1: float,
-    k2: float,
-    border: int,
-    luminance: bool,
-    map: bool,
-    errors: bool,
-) -> Tensor:
-    grown = 2 * border - len(window) + 1
+def _(*arguments: Any) -> Tensor:
+    *shared, map, _ = arguments
+    x, _, _, taps, *_, border, _ = KernelArguments(*shared)
+    grown = 2 * border - len(taps) + 1
     last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (SUMS,)
     return x.new_empty((*x.shape[:-2], *last), dtype=accumulate_dtype(x.dtype))
 
 
 @torch.library.register_fake("vtadl_ext::ssim_total")
-def _(weights: Sequence[float], x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _(coefficients: Sequence[float], x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return _empty_totals(x)
+
+
+@torch.library.register_fake("vtadl_ext::ssim_backward")
+def _(grad: Tensor, x: Tensor, y: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    return _empty_grads(x, y, arguments[-2:])
+
+
+@torch.library.register_fake("vtadl_ext::ssim_forward_backward")
+def _(grad: Sequence[float], x: Tensor, y: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    return *_empty_totals(x), *_empty_grads(x, y, arguments[-2:])
 
 
 def _empty_totals(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,47 +69,10 @@ def _empty_totals(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty((), dtype=dtype), x.new_empty((SUMS,), dtype=dtype)
 
 
-@torch.library.register_fake("vtadl_ext::ssim_backward")
-def _(
-    grad: Tensor,
-    x: Tensor,
-    y: Tensor,
-    mask: Tensor | None,
-    window: Sequence[float],
-    data_range: float,
-    k1: float,
-    k2: float,
-    border: int,
-    luminance: bool,
-    map: bool,
-    errors: bool,
-    *needs: bool,
-) -> tuple[Tensor, ...]:
-    return _empty_ssim_grads(x, y, needs)
-
-
-@torch.library.register_fake("vtadl_ext::ssim_forward_backward")
-def _(
-    grad: Sequence[float],
-    x: Tensor,
-    y: Tensor,
-    mask: Tensor | None,
-    window: Sequence[float],
-    data_range: float,
-    k1: float,
-    k2: float,
-    border: int,
-    luminance: bool,
-    errors: bool,
-    *needs: bool,
-) -> tuple[Tensor, ...]:
-    return *_empty_totals(x), *_empty_ssim_grads(x, y, needs)
-
-
-def _empty_ssim_grads(x: Tensor, y: Tensor, needs: Sequence[bool]) -> tuple[Tensor, ...]:
+def _empty_grads(x: Tensor, y: Tensor, needed: Sequence[bool]) -> tuple[Tensor, ...]:
     return tuple(
         torch.empty_like(image) if need else image.new_empty((0,))
-        for image, need in zip((x, y), needs, strict=True)
+        for image, need in zip((x, y), needed, strict=True)
     )
 
 
@@ -103,7 +82,7 @@ def _empty_ssim_grads(x: Tensor, y: Tensor, needs: Sequence[bool]) -> tuple[Tens
 def _batch_into_images(
     info: Any, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None]
 ) -> Iterator[Tensor | None]:
-    """The batch as so many more images."""
+    """Tensors whose batch consists of more images."""
     for tensor, dim in zip(tensors, in_dims, strict=True):
         yield None if tensor is None else batch_first(tensor, dim, info.batch_size).flatten(0, 1)
 
@@ -125,19 +104,19 @@ def _(
         grad.unflatten(0, (info.batch_size, -1)) if need else grad
         for grad, need in zip(grads, needed, strict=True)
     )
-    return claim_batch(grads, needed, info.batch_size)
+    return with_batch_dims(grads, needed, info.batch_size)
 
 
 # -------------------------------------------------------------------------------------------------- autograd
 
 
-def ssim_map(*arguments: Any) -> Tensor:
+def ssim_map(arguments: KernelArguments) -> Tensor:
     """The index of each window."""
     return _ssim(*arguments, True, False)
 
 
-def ssim_sums(*arguments: Any, errors: bool = False) -> Tensor:
-    """Sums over each plane, `[N, C, 4]`, in the order of SsimSums in csrc/ssim/ssim.h."""
+def ssim_sums(arguments: KernelArguments, errors: bool = False) -> Tensor:
+    """Sums over each plane, ``[N, C, 4]``, in the order of SsimSums in csrc/ssim/ssim.h."""
     return _ssim(*arguments, False, errors)
 
 
@@ -147,59 +126,52 @@ def _ssim(*arguments: Any) -> Tensor:
 
 
 def ssim_total(
-    weights: Sequence[float], divisors: Sequence[Any], *arguments: Any, errors: bool = False
+    coefficients: Sequence[float],
+    divisors: Sequence[Any],
+    arguments: KernelArguments,
+    errors: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Σ weight · sum / divisor over the sums of all planes; and these sums, ``[4]``, without gradients."""
-    if takes_gradients_along(arguments[:2]):
-        return SSIMTotal.apply(weights, divisors, *arguments, errors)  # type: ignore[no-any-return]
-    if _is_plain(arguments[:2]):
-        return _binary.ops.ssim_total(_quotients(weights, divisors), *arguments, errors)  # type: ignore[no-any-return]
-    sums = ssim_sums(*arguments, errors=errors).sum((0, 1))
+    """Σ coefficient · sum / divisor over the sums of all planes, and the sums, ``[4]``, without gradients."""
+    images = (arguments.x, arguments.y)
+    if computes_grads_in_forward(images):
+        return SSIMTotal.apply(coefficients, divisors, *arguments, errors)  # type: ignore[no-any-return]
+    if _is_plain(images):
+        return _binary.ops.ssim_total(_quotients(coefficients, divisors), *arguments, errors)  # type: ignore[no-any-return]
+    sums = ssim_sums(arguments, errors).sum((0, 1))
     terms = [
-        weight * (sums[i] / divisor)
-        for i, (weight, divisor) in enumerate(zip(weights, divisors, strict=True))
-        if weight != 0
+        coefficient * (sums[i] / divisor)
+        for i, (coefficient, divisor) in enumerate(zip(coefficients, divisors, strict=True))
+        if coefficient != 0
     ]
     return sum(terms[1:], terms[0]) if terms else sums.new_zeros(()), sums.detach()
 
 
 def _is_plain(images: Sequence[Tensor]) -> bool:
-    """Without gradients, and in eager mode: in programs and traces the number of images is no constant."""
+    """Whether the mode is eager and without gradients. In programs and traces the image count may vary."""
     return not (
         torch.compiler.is_compiling() or is_traced() or needs_autograd(images) or functorch_is_active()
     )
 
 
-def _quotients(weights: Sequence[float], divisors: Sequence[int]) -> list[float]:
-    """NaN, as of a mean, where a weight has a divisor of 0."""
+def _quotients(coefficients: Sequence[float], divisors: Sequence[int]) -> list[float]:
+    """The quotients. Where the divisor alone is 0 they are NaN, like a mean of nothing."""
     return [
-        weight / n if n else weight * math.nan if weight else 0.0
-        for weight, n in zip(weights, divisors, strict=True)
+        coefficient / n if n else coefficient * math.nan if coefficient else 0.0
+        for coefficient, n in zip(coefficients, divisors, strict=True)
     ]
-
-
-def _formula(options: Sequence[Any], grad: Any, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-    """What the operator with these options computes: the map, or the sums of each plane."""
-    window, data_range, k1, k2, border, luminance, map, errors = options
-    padding = "same" if border else "valid"
-    index, counted = window_index(x, y, window, data_range, k1, k2, padding, mask, luminance=luminance)
-    if map:
-        return index
-    difference = widen(x) - widen(y) if errors else torch.zeros_like(index)
-    parts = (index, counted.to(index.dtype), difference.square(), difference.abs())
-    return torch.stack([part.sum((-2, -1)) for part in parts], dim=-1)
 
 
 def _ssim_gradients(
     grad: Tensor, images_and_mask: Sequence[Tensor | None], options: Sequence[Any], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Of x, y and the mask, which has none, from that of the map or of the sums."""
+    """The gradients of x, y and the mask, which has none, from that of the map or of the sums."""
 
     def operator(grad: Tensor, *images_and_mask: Tensor | None) -> list[Tensor]:
         grads = _binary.ops.ssim_backward(grad, *images_and_mask, *options, *needed)
         return [part for part, need in zip(grads, needed, strict=True) if need]
 
-    return gradients(operator, partial(_formula, options), grad, images_and_mask, (*needed, False))
+    formula = partial(_fallback.ssim_formula, options)
+    return gradients(operator, formula, grad, images_and_mask, (*needed, False))
 
 
 class SSIM(torch.autograd.Function):
@@ -223,21 +195,20 @@ class SSIM(torch.autograd.Function):
 
 
 class SSIMTotal(torch.autograd.Function):
-    """`ssim_total`, with the gradients computed in the forward pass. What GMMLoss says holds here too."""
+    """`ssim_total`, with the gradients computed in the forward pass, as by GMMLoss."""
 
     @staticmethod
     def forward(
-        ctx: Any, weights: Sequence[float], divisors: Sequence[int], *arguments: Any
+        ctx: Any, coefficients: Sequence[float], divisors: Sequence[int], *arguments: Any
     ) -> tuple[Tensor, Tensor]:
-        images_and_mask, options = arguments[:3], arguments[3:]
-        grad_of_sums = _quotients(weights, divisors)
+        grad_of_sums = _quotients(coefficients, divisors)
         total, sums, *grads = _binary.ops.ssim_forward_backward(
             grad_of_sums, *arguments, *ctx.needs_input_grad[2:4]
         )
-        ctx.save_for_backward(*images_and_mask, *grads)
-        ctx.grad_of_sums, ctx.options, ctx.grads_are_taken = grad_of_sums, options, False
+        save_for_loss(ctx, arguments[:3], grads)
+        ctx.grad_of_sums, ctx.options = grad_of_sums, arguments[3:]
         ctx.mark_non_differentiable(sums)
-        ctx.set_materialize_grads(False)  # zeros for the sums
+        ctx.set_materialize_grads(False)  # they would be zeros for the sums
         return total, sums
 
     @staticmethod
@@ -245,13 +216,11 @@ class SSIMTotal(torch.autograd.Function):
         if grad is None:
             return (None,) * (5 + len(ctx.options))
         needed = ctx.needs_input_grad[2:4]
-        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint allows no more
-        images_and_mask, grads = saved[:3], saved[3:]
-        claimed = claim_grads(ctx, grads, needed, grad)
-        if claimed is not None:
-            grads = (*where_needed(claimed, needed), None)
+        images_and_mask, saved_grads = saved_by_loss(ctx, grad, needed)
+        if saved_grads is not None:
+            grads = (*where_needed(saved_grads, needed), None)
         else:
-            grad = torch.stack([weight * grad for weight in ctx.grad_of_sums])
+            grad = torch.stack([coefficient * grad for coefficient in ctx.grad_of_sums])
             grad = grad.expand(*images_and_mask[0].shape[:2], SUMS)
             *options, errors = ctx.options
             grads = _ssim_gradients(grad, images_and_mask, (*options, False, errors), needed)

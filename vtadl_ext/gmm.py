@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtadl_ext import _binary, _gmm_ops, reference
-from vtadl_ext._autograd import kernels_serve, takes_gradients_along
+from vtadl_ext import _binary, _fallback, _gmm_ops
+from vtadl_ext._autograd import computes_grads_in_forward, kernels_serve
 from vtadl_ext._checks import (
     check_generator,
     check_number,
@@ -18,9 +18,12 @@ from vtadl_ext._checks import (
     checked_sizes,
     checked_tensors,
 )
+from vtadl_ext._gmm_ops import KernelOptions
+from vtadl_ext._masked_softmax import mixture_log_probs, responsibilities
+from vtadl_ext._options import ScaleOptions
+from vtadl_ext._reductions import reduce, reduce_weighted
+from vtadl_ext._sampling import sample_mixture
 from vtadl_ext._shapes import broadcast_shapes
-from vtadl_ext.reference._sums import reduce, reduce_weighted
-from vtadl_ext.reference.gmm import log_weights, shares
 
 _REDUCTIONS = ("mean", "sum", "none")
 _MAX_TRIL_FEATURES = 8
@@ -80,22 +83,22 @@ def gmm_nll(
         TypeError: an argument is no tensor, or has another dtype than `x`.
         ValueError: a shape, device or option does not fit; the message names it.
     """
-    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    options = ScaleOptions(scale_param, min_std)
+    tensors = _checked(options, scale, scale_tril, x=x, logits=logits, mu=mu)
     check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
     if sample_weight is not None:
-        check_sample_weight(sample_weight, _gmm_ops.gmm_samples(*_numbered(arguments)), x.device)
+        check_sample_weight(sample_weight, _batch_shape(tensors), x.device)
     if not kernels_serve(x, logits, mu, scale, scale_tril):
-        return reference.gmm_nll(
-            **arguments, mixture=mixture, sample_weight=sample_weight, reduction=reduction
+        return _fallback.gmm_nll(
+            tensors, options, mixture=mixture, sample_weight=sample_weight, reduction=reduction
         )
-    tensors, options = _for_kernels(arguments)
-    kind = _binary.MIXTURES.index(mixture)
-    if sample_weight is None and reduction != "none" and takes_gradients_along(tensors):
-        samples = _gmm_ops.gmm_samples(tensors, options[0])
-        divisor = math.prod(samples) if reduction == "mean" else 1
-        return _gmm_ops.GMMLoss.apply(divisor, *tensors, *options, kind)  # type: ignore[no-any-return]
-    nll = -_gmm_ops.gmm_log_prob(*tensors, *options, kind)
+    inputs, kernel_options = _for_kernels(tensors, options, mixture)
+    if sample_weight is None and reduction != "none" and computes_grads_in_forward(inputs):
+        batch_shape = _gmm_ops.batch_shape_of(inputs, kernel_options.scale_param)
+        divisor = math.prod(batch_shape) if reduction == "mean" else 1
+        return _gmm_ops.GMMLoss.apply(divisor, *inputs, *kernel_options)  # type: ignore[no-any-return]
+    nll = -_gmm_ops.gmm_log_prob(*inputs, *kernel_options)
     return reduce(nll, reduction) if sample_weight is None else reduce_weighted(nll, sample_weight, reduction)
 
 
@@ -114,12 +117,12 @@ def gmm_log_prob(
     The arguments and errors are those of :func:`gmm_nll`. The result is ``-inf`` where all components are
     masked.
     """
-    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    options = ScaleOptions(scale_param, min_std)
+    tensors = _checked(options, scale, scale_tril, x=x, logits=logits, mu=mu)
     if not kernels_serve(x, logits, mu, scale, scale_tril):
-        return reference.gmm_log_prob(**arguments)
-    tensors, options = _for_kernels(arguments)
-    kind = _binary.MIXTURES.index("logsumexp")
-    return _gmm_ops.gmm_log_prob(*tensors, *options, kind)
+        return _fallback.gmm_log_prob(tensors, options)
+    inputs, kernel_options = _for_kernels(tensors, options, "logsumexp")
+    return _gmm_ops.gmm_log_prob(*inputs, *kernel_options)
 
 
 def gmm_responsibilities(
@@ -137,15 +140,16 @@ def gmm_responsibilities(
     The arguments and errors are those of :func:`gmm_nll`. Responsibilities sum to 1; those of masked
     components are 0, and all are 0, with gradients 0, for a sample that is impossible under every component.
     """
-    arguments = _checked(scale, scale_tril, scale_param, min_std, x=x, logits=logits, mu=mu)
+    options = ScaleOptions(scale_param, min_std)
+    tensors = _checked(options, scale, scale_tril, x=x, logits=logits, mu=mu)
     if not kernels_serve(x, logits, mu, scale, scale_tril):
-        return reference.gmm_responsibilities(**arguments)
-    tensors, options = _for_kernels(arguments)
-    logits = tensors[1]
-    log_normal: Tensor = _gmm_ops.GMMComponentLogProb.apply(*tensors, *options)
-    # Masked components may hold anything, NaN too.
+        return _fallback.gmm_responsibilities(tensors, options)
+    inputs, (param, floor, _) = _for_kernels(tensors, options, "none")
+    logits = inputs[1]
+    log_normal: Tensor = _gmm_ops.GMMComponentLogProb.apply(*inputs, param, floor)
+    # The parameters of masked components may be NaN.
     log_normal = log_normal.masked_fill(logits == -math.inf, -math.inf)
-    return shares(log_weights(logits) + log_normal)
+    return responsibilities(mixture_log_probs(logits) + log_normal)
 
 
 def gmm_sample(
@@ -178,12 +182,13 @@ def gmm_sample(
     Raises:
         TypeError, ValueError: as :func:`gmm_nll`.
     """
-    arguments = _checked(scale, scale_tril, scale_param, min_std, logits=logits, mu=mu)
+    options = ScaleOptions(scale_param, min_std)
+    tensors = _checked(options, scale, scale_tril, logits=logits, mu=mu)
     check_number("temperature", temperature, zero_allowed=True)
     sample_shape = checked_sizes("sample_shape", sample_shape)
     check_generator(generator, logits.device)
-    return reference.gmm_sample(
-        **arguments, temperature=temperature, sample_shape=sample_shape, generator=generator
+    return sample_mixture(
+        tensors, options, temperature=temperature, sample_shape=sample_shape, generator=generator
     )
 
 
@@ -199,7 +204,7 @@ class GMMNLLLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        _check_scale_options(scale_param, min_std)
+        ScaleOptions(scale_param, min_std).check()
         check_option("mixture", mixture, _binary.MIXTURES)
         check_option("reduction", reduction, _REDUCTIONS)
         self.scale_param = scale_param
@@ -228,59 +233,68 @@ class GMMNLLLoss(nn.Module):
         return {name: getattr(self, name) for name in ("scale_param", "min_std", "mixture", "reduction")}
 
 
-def _for_kernels(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[int, float]]:
-    """x, logits, mu and scale, then the number of the parametrisation and the floor."""
-    tensors, param = _numbered(arguments)
-    options = (param, float(arguments["min_std"]))
-    samples = _gmm_ops.gmm_samples(tensors, param)
-    if len(samples) <= _MAX_BROADCAST_GROUPS:
-        return tensors, options
-    described = zip(tensors, _gmm_ops.gmm_event_dims(param), strict=True)
-    return tuple(_with_few_broadcasts(tensor, dims, samples) for tensor, dims in described), options
+def _for_kernels(
+    tensors: dict[str, Tensor], options: ScaleOptions, mixture: str
+) -> tuple[tuple[Tensor, ...], KernelOptions]:
+    """x, logits, mu and scale, and the options as the operators number them."""
+    inputs, param = _inputs(tensors), _kernel_param(tensors, options)
+    kernel_options = KernelOptions(param, float(options.min_std), _binary.MIXTURE_NAMES.index(mixture))
+    batch_shape = _gmm_ops.batch_shape_of(inputs, param)
+    if len(batch_shape) > _MAX_BROADCAST_GROUPS:
+        inputs = tuple(
+            _with_few_broadcasts(tensor, dims, batch_shape)
+            for tensor, dims in zip(inputs, _gmm_ops.event_dims_of(param), strict=True)
+        )
+    return inputs, kernel_options
 
 
-def _numbered(arguments: dict[str, Any]) -> tuple[tuple[Tensor, ...], int]:
-    """x, logits, mu and scale, and the number of the parametrisation."""
-    tril = arguments.get("scale_tril")
-    param = _binary.SCALE_PARAM_NAMES.index(arguments["scale_param"]) if tril is None else _binary.TRIL
-    spread = arguments["scale"] if tril is None else tril
-    return (*(arguments[name] for name in ("x", "logits", "mu")), spread), param
+def _inputs(tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """x, logits, mu and scale, which may be scale_tril."""
+    scale = tensors["scale_tril"] if "scale_tril" in tensors else tensors["scale"]
+    return tensors["x"], tensors["logits"], tensors["mu"], scale
 
 
-def _with_few_broadcasts(tensor: Tensor, event_dims: int, samples: torch.Size) -> Tensor:
+def _kernel_param(tensors: dict[str, Tensor], options: ScaleOptions) -> int:
+    if "scale_tril" in tensors:
+        return _binary.TRIL
+    return _binary.SCALE_PARAM_NAMES.index(options.scale_param)
+
+
+def _batch_shape(tensors: dict[str, Tensor]) -> torch.Size:
+    """The leading dimensions of all samples."""
+    param = _binary.TRIL if "scale_tril" in tensors else 0
+    return _gmm_ops.batch_shape_of(_inputs(tensors), param)
+
+
+def _with_few_broadcasts(tensor: Tensor, event_dims: int, batch_shape: torch.Size) -> Tensor:
     """The tensor, expanded where its leading dimensions alternate too often between broadcast and not."""
     leading, event = tensor.shape[:-event_dims], tensor.shape[-event_dims:]
-    aligned = (1,) * (len(samples) - len(leading)) + tuple(leading)
-    broadcast = [size == 1 for size, full in zip(aligned, samples, strict=True) if full != 1]
+    aligned = (1,) * (len(batch_shape) - len(leading)) + tuple(leading)
+    broadcast = [size == 1 for size, full in zip(aligned, batch_shape, strict=True) if full != 1]
     groups = 1 + sum(before != after for before, after in pairwise(broadcast))
-    return tensor if groups <= _MAX_BROADCAST_GROUPS else tensor.expand(*samples, *event)
+    return tensor if groups <= _MAX_BROADCAST_GROUPS else tensor.expand(*batch_shape, *event)
 
 
 def _checked(
-    scale: Tensor | None, scale_tril: Tensor | None, scale_param: str, min_std: float, **tensors: Tensor
-) -> dict[str, Any]:
-    """The arguments, once they fit together, under their names."""
+    options: ScaleOptions, scale: Tensor | None, scale_tril: Tensor | None, **tensors: Tensor
+) -> dict[str, Tensor]:
+    """The tensors and the given one of scale and scale_tril by their names, once all fit together."""
     if (scale is None) == (scale_tril is None):
         got = "neither" if scale is None else "both"
         raise ValueError(f"exactly one of scale and scale_tril must be given, got {got}")
-    _check_scale_options(scale_param, min_std)
+    options.check()
     if scale is not None:
         tensors["scale"] = scale
     elif scale_tril is not None:
         tensors["scale_tril"] = scale_tril
-        for name, value, default in (("scale_param", scale_param, "log_std"), ("min_std", min_std, 0.0)):
+        for name, value, default in zip(options._fields, options, ("log_std", 0.0), strict=True):
             if value != default:
                 raise ValueError(
                     f"{name} is for scale: with scale_tril it must be {default!r}, got {value!r}"
                 )
     tensors = dict(zip(tensors, checked_tensors(**tensors), strict=True))
     _check_shapes(tensors)
-    return {**tensors, "scale_param": scale_param, "min_std": min_std}
-
-
-def _check_scale_options(scale_param: str, min_std: float) -> None:
-    check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
-    check_number("min_std", min_std, zero_allowed=True)
+    return tensors
 
 
 def _check_shapes(tensors: dict[str, Tensor]) -> None:
@@ -301,8 +315,10 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         allowed, dims = event[name], len(event[name])
         sizes = tensor.shape[-dims:]
-        if len(sizes) < dims or any(size not in those for size, those in zip(sizes, allowed, strict=True)):
-            wanted = ", ".join(" or ".join(map(str, dict.fromkeys(those))) for those in allowed)
+        if len(sizes) < dims or any(
+            size not in choices for size, choices in zip(sizes, allowed, strict=True)
+        ):
+            wanted = ", ".join(" or ".join(map(str, dict.fromkeys(choices))) for choices in allowed)
             raise ValueError(
                 f"{name} must have shape [*, {wanted}], with K = {components} from logits and D = {features} "
                 f"from {source}, got {list(tensor.shape)}"
@@ -317,7 +333,7 @@ def _check_shapes(tensors: dict[str, Tensor]) -> None:
 
 
 def _features(tensors: dict[str, Tensor]) -> tuple[int, str]:
-    """D, and where it comes from."""
+    """D, and the name of the tensor that it comes from."""
     if "x" not in tensors:
         names = [name for name in tensors if name != "logits"]
         sizes = [tensors[name].shape[-1:].numel() for name in names]

@@ -5,21 +5,21 @@ import math
 import torch
 from torch import Tensor
 
-from vtadl_ext import _binary, reference
-from vtadl_ext._autograd import kernels_serve, takes_gradients_along
+from vtadl_ext import _binary, _fallback
+from vtadl_ext._autograd import computes_grads_in_forward, kernels_serve
 from vtadl_ext._checks import (
     check_count,
     check_flag,
-    check_number,
     check_option,
     check_sample_weight,
     check_tensors,
     checked_tensors,
     is_autocast,
 )
-from vtadl_ext._linear_gmm_ops import LinearGMMLoss, linear_gmm_log_prob
+from vtadl_ext._linear_gmm_ops import HeadOptions, LinearGMMLoss, linear_gmm_log_prob
+from vtadl_ext._options import ScaleOptions
+from vtadl_ext._reductions import reduce, reduce_weighted
 from vtadl_ext._shapes import broadcast_shapes
-from vtadl_ext.reference._sums import reduce, reduce_weighted
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -73,18 +73,17 @@ def linear_gmm_nll(
     check_count("num_components", num_components)
     num_components = int(num_components)
     check_flag("shared_scale", shared_scale)
-    samples = _check_shapes(tensors, num_components, shared_scale)
-    check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
-    check_number("min_std", min_std, zero_allowed=True)
+    batch_shape = _check_shapes(tensors, num_components, shared_scale)
+    ScaleOptions(scale_param, min_std).check()
     check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
     if memory_budget is not None:
         check_count("memory_budget", memory_budget)
         memory_budget = int(memory_budget)
     if sample_weight is not None:
-        check_sample_weight(sample_weight, samples, x.device)
+        check_sample_weight(sample_weight, batch_shape, x.device)
     if not kernels_serve(x, h, weight, bias):
-        return reference.linear_gmm_nll(
+        return _fallback.linear_gmm_nll(
             *(x, h, weight, bias),
             num_components=num_components,
             scale_param=scale_param,
@@ -94,50 +93,53 @@ def linear_gmm_nll(
             sample_weight=sample_weight,
             reduction=reduction,
         )
-    rows = tuple(_rows(tensor, samples) for tensor in (x, h))
-    likelihood = (
+    rows = tuple(_rows(tensor, batch_shape) for tensor in (x, h))
+    options = HeadOptions(
+        num_components,
+        shared_scale,
+        dtype,
+        memory_budget,
         _binary.SCALE_PARAM_NAMES.index(scale_param),
         float(min_std),
         _binary.MIXTURES.index(mixture),
     )
-    head = (weight, bias, num_components, shared_scale, dtype, memory_budget, *likelihood)
     # In float16 gradients would vanish before the factor of a loss scaler could reach them.
-    along = sample_weight is None and reduction != "none" and dtype != torch.float16
-    if along and takes_gradients_along(list(tensors.values())):
-        divisor = math.prod(samples) if reduction == "mean" else 1
-        return LinearGMMLoss.apply(divisor, *rows, *head)  # type: ignore[no-any-return]
-    nll = -linear_gmm_log_prob(*_broken_apart(*rows), *head)
-    if len(samples) != 1 and (reduction == "none" or sample_weight is not None):
-        nll = nll.reshape(samples)
+    is_loss = sample_weight is None and reduction != "none" and dtype != torch.float16
+    if is_loss and computes_grads_in_forward(list(tensors.values())):
+        divisor = math.prod(batch_shape) if reduction == "mean" else 1
+        return LinearGMMLoss.apply(divisor, *rows, weight, bias, *options)  # type: ignore[no-any-return]
+    nll = -linear_gmm_log_prob(*_move_nonfinite_to_x(*rows), weight, bias, *options)
+    if len(batch_shape) != 1 and (reduction == "none" or sample_weight is not None):
+        nll = nll.reshape(batch_shape)
     return reduce(nll, reduction) if sample_weight is None else reduce_weighted(nll, sample_weight, reduction)
 
 
-def _broken_apart(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The same rows, where NaN in x stands for what is no number in h.
+def _move_nonfinite_to_x(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """The same rows, with NaN in x and 0 in h for each row of h that is not finite.
 
-    The kernels keep what a sample holds from the gradients where its upstream gradient is 0. The products of
-    the head would not: 0 times NaN is NaN.
+    A sample whose upstream gradient is 0 must not change any gradient, whatever it holds. The kernels ensure
+    that for x. The products of the head could not for h, because 0 times NaN is NaN.
     """
     broken = ~h.isfinite().all(-1, keepdim=True)
-    nothing = torch.zeros_like(broken, dtype=x.dtype).masked_fill(broken, math.nan)
-    return x + nothing, h.masked_fill(broken, 0)
+    offset = torch.zeros_like(broken, dtype=x.dtype).masked_fill(broken, math.nan)
+    return x + offset, h.masked_fill(broken, 0)
 
 
-def _rows(tensor: Tensor, samples: torch.Size) -> Tensor:
-    """[N, *] of [*, *], without N among the sizes, which a trace would remember, where that can be."""
-    if tensor.shape[:-1] != samples:
-        tensor = tensor.expand(*samples, -1)
+def _rows(tensor: Tensor, batch_shape: torch.Size) -> Tensor:
+    """The tensor as [N, H]. N is not computed where that is possible, because a trace would remember it."""
+    if tensor.shape[:-1] != batch_shape:
+        tensor = tensor.expand(*batch_shape, -1)
     return tensor if tensor.dim() == 2 else tensor.contiguous().view(-1, tensor.shape[-1])
 
 
 def _product_dtype(tensors: dict[str, Tensor]) -> torch.dtype:
-    """What torch.nn.functional.linear multiplies in, once the tensors fit it."""
+    """The dtype in which torch.nn.functional.linear multiplies, once the tensors are checked."""
     check_tensors(**tensors)
     device = tensors["x"].device
     if not is_autocast(device):
         return checked_tensors(**tensors)[0].dtype
     if any(tensors[name].dtype == torch.float64 for name in ("h", "weight")):
-        return torch.float64  # as autocast leaves it
+        return torch.float64  # autocast leaves it as it is
     return torch.get_autocast_dtype(device.type)
 
 

@@ -1,6 +1,5 @@
 """The head of a mixture density network: from features to Gaussian mixtures."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, overload
 
@@ -9,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl_ext import _binary, _replicas
-from vtadl_ext._checks import check_count, check_flag, check_number, check_option
+from vtadl_ext._checks import check_count, check_flag, check_option
+from vtadl_ext._head_layout import HeadRows, as_mixture
+from vtadl_ext._options import ScaleOptions
+from vtadl_ext._scale_params import raw_scale
 from vtadl_ext.gmm import gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
-from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
-_STANDARD_DEVIATION = 1.0  # of a new head
+_INITIAL_STD = 1.0
 
 
 class MixtureHead(nn.Module):
@@ -71,8 +72,7 @@ class MixtureHead(nn.Module):
             check_count(name, size)
         for name, flag in {"shared_scale": shared_scale, "spherical": spherical, "bias": bias}.items():
             check_flag(name, flag)
-        check_option("scale_param", scale_param, _binary.SCALE_PARAMS)
-        check_number("min_std", min_std, zero_allowed=True)
+        ScaleOptions(scale_param, min_std).check()
         check_option("mixture", mixture, _binary.MIXTURES)
         if memory_budget is not None:
             check_count("memory_budget", memory_budget)
@@ -103,7 +103,7 @@ class MixtureHead(nn.Module):
             logits, mu, scale = self.bias.split(self._rows())
             nn.init.zeros_(logits)
             nn.init.uniform_(mu, -bound, bound)
-            nn.init.constant_(scale, _raw_scale(max(_STANDARD_DEVIATION, 2 * self.min_std), self.scale_param))
+            nn.init.constant_(scale, raw_scale(max(_INITIAL_STD, 2 * self.min_std), self.scale_param))
 
     @overload
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
@@ -151,9 +151,9 @@ class MixtureHead(nn.Module):
     def _mixtures(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = self._rows()
         biases = (None,) * 3 if self.bias is None else self.bias.split(rows)
-        # A product for each: they come out contiguous, as the likelihood takes them.
-        parameters = (F.linear(h, *some) for some in zip(self.weight.split(rows), biases, strict=True))
-        return mixture_of(tuple(parameters), self.shared_scale)
+        # Separate products have contiguous outputs, which the likelihood takes without a copy.
+        outputs = [F.linear(h, *part) for part in zip(self.weight.split(rows), biases, strict=True)]
+        return as_mixture(outputs, self.shared_scale)
 
     def nll(
         self, x: Tensor, h: Tensor, *, sample_weight: Tensor | None = None, reduction: str = "mean"
@@ -220,15 +220,3 @@ def _check_width(name: str, tensor: Tensor, width: int, source: str) -> None:
         raise ValueError(
             f"{name} must have shape [*, {width}], with {source} = {width}, got {list(tensor.shape)}"
         )
-
-
-def _raw_scale(std: float, scale_param: str) -> float:
-    """What the scale holds for a standard deviation."""
-    return {
-        "log_std": math.log(std),
-        "std": std,
-        "log_var": 2 * math.log(std),
-        "var": std * std,
-        "softplus": std + math.log(-math.expm1(-std)),
-        "precision": 1 / (std * std),
-    }[scale_param]

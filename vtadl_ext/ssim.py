@@ -1,54 +1,26 @@
 """Structural similarity of images and volumes, fused."""
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Iterable
+from typing import Literal, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl_ext import _binary, _ssim_ops, reference
+from vtadl_ext import _binary, _fallback, _ssim_ops
 from vtadl_ext._autograd import is_traced, kernels_serve
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_numbers, checked_tensors
-from vtadl_ext.reference.ssim import (
-    ReconstructionTerms,
-    halve,
-    mean_over_windows,
-    ms_ssim_of,
-    pad,
-    pad_mask,
-    window_weights,
-)
+from vtadl_ext._multi_scale import multi_scale_index
+from vtadl_ext._options import SSIMOptions
+from vtadl_ext._padding import reflect_image, reflect_mask
+from vtadl_ext._reductions import mean_over_windows
+from vtadl_ext._ssim_ops import KernelArguments
+from vtadl_ext._types import ReconstructionTerms
+from vtadl_ext._windows import window_taps
 
-_WINDOWS = ("gaussian", "uniform")
-_PADDINGS = ("valid", "same", "reflect")
 _REDUCTIONS = ("mean", "none", "map")
-_MAX_WINDOW_SIZE = 31
 
 _IMAGES = {3: "[C, H, W]", 4: "[N, C, H, W]"}
 _IMAGES_AND_VOLUMES = {**_IMAGES, 5: "[N, C, D, H, W]"}
-
-
-class _Index(NamedTuple):
-    """What all functions of this module share: the window and the constants of the index."""
-
-    data_range: float
-    window: str
-    window_size: int
-    window_sigma: float
-    k1: float
-    k2: float
-
-    def check(self) -> None:
-        check_option("window", self.window, _WINDOWS)
-        size = self.window_size
-        if isinstance(size, bool) or not isinstance(size, Integral):
-            raise TypeError(f"window_size must be an integer, got {size!r}")
-        if size % 2 == 0 or not 3 <= size <= _MAX_WINDOW_SIZE:
-            raise ValueError(f"window_size must be odd and from 3 to {_MAX_WINDOW_SIZE}, got {size}")
-        for name in ("data_range", "window_sigma", "k1", "k2"):
-            check_number(name, getattr(self, name))
 
 
 def ssim(
@@ -102,8 +74,8 @@ def ssim(
         TypeError: an argument is no tensor or number, the images differ in dtype, or `mask` is not bool.
         ValueError: a shape, device or option does not fit; the message names it.
     """
-    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
-    return _similarity(x, y, index, padding, mask, reduction)
+    options = SSIMOptions(data_range, window, window_size, window_sigma, k1, k2, padding)
+    return _similarity(x, y, options, mask, reduction)
 
 
 def ms_ssim(
@@ -144,23 +116,24 @@ def ms_ssim(
     Raises:
         TypeError, ValueError: as :func:`ssim`.
     """
-    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
-    x, y = _checked_images(x, y, _IMAGES, index)
-    weights = checked_numbers("weights", weights)
+    options = SSIMOptions(data_range, window, window_size, window_sigma, k1, k2)
+    x, y = _checked_images(x, y, _IMAGES, options)
+    exponents = checked_numbers("weights", weights)
     check_option("reduction", reduction, ("mean", "none"))
     if x.shape[-3] == 0:
         raise ValueError(f"x must have at least one channel, got {list(x.shape)}")
-    smallest = (window_size - 1) * 2 ** (len(weights) - 1) + 1
-    _check_size(x, smallest, window_size=window_size, scales=len(weights))
+    smallest = (window_size - 1) * 2 ** (len(exponents) - 1) + 1
+    _check_size(x, smallest, window_size=window_size, scales=len(exponents))
     if not kernels_serve(x, y):
-        return reference.ms_ssim(x, y, **index._asdict(), weights=weights, reduction=reduction)
+        return _fallback.ms_ssim(x, y, options, exponents, reduction)
 
     def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
-        sums = _ssim_ops.ssim_sums(*_for_kernels(x, y, index, luminance=luminance))
+        sums = _ssim_ops.ssim_sums(_for_kernels(x, y, options, luminance=luminance))
         means = sums[..., _binary.INDEX] / sums[..., _binary.WINDOWS].detach()
         return means if x.dim() == 4 else means.squeeze(0)
 
-    return ms_ssim_of(plane_means, x, y, weights, reduction, _halve_any if is_traced() else halve)
+    index = multi_scale_index(plane_means, x, y, exponents)
+    return index.mean() if reduction == "mean" else index.mean(-1)
 
 
 # fmt: off
@@ -220,28 +193,27 @@ def reconstruction_loss(
     Raises:
         TypeError, ValueError: as :func:`ssim`.
     """
-    index = _Index(data_range, window, window_size, window_sigma, k1, k2)
-    x, y = _checked_images(x, y, _IMAGES, index)
+    options = SSIMOptions(data_range, window, window_size, window_sigma, k1, k2)
+    x, y = _checked_images(x, y, _IMAGES, options)
     for name, weight in (("mse", mse), ("l1", l1), ("ssim", ssim)):
         check_number(name, weight, zero_allowed=True)
     _check_size(x, window_size, window_size=window_size)
-    # 0 times the gradient of the index may be NaN, so without it the kernels are not asked.
-    errors_alone = ssim == 0 and (mse != 0 or l1 != 0)
-    if errors_alone or not kernels_serve(x, y):
-        return reference.reconstruction_loss(
-            x, y, mse=mse, l1=l1, ssim=ssim, **index._asdict(), return_terms=return_terms
-        )
+    # The kernels would multiply the gradient of the index, which may be NaN, by a weight of 0.
+    without_index = ssim == 0 and (mse != 0 or l1 != 0)
+    if without_index or not kernels_serve(x, y):
+        weights = {"mse": mse, "l1": l1, "ssim": ssim}
+        return _fallback.reconstruction_loss(x, y, options, weights, return_terms)
 
-    arguments = _for_kernels(x, y, index)
-    weights = (-ssim, 0.0, mse, l1)  # of the sums, in their order
-    pixels = _pixels(x)
-    counts = (_windows(arguments), 1, pixels, pixels)
+    arguments = _for_kernels(x, y, options)
+    coefficients = (-ssim, 0.0, mse, l1)  # of the sums, in their order
+    pixels = _count_pixels(x)
+    counts = (_count_windows(arguments), 1, pixels, pixels)
     errors = return_terms or mse != 0 or l1 != 0
-    total, sums = _ssim_ops.ssim_total(weights, counts, *arguments, errors=errors)
+    total, sums = _ssim_ops.ssim_total(coefficients, counts, arguments, errors)
     loss = ssim + total
     if not return_terms:
         return loss
-    mean, _, squared, absolute = (total / count for total, count in zip(sums.unbind(), counts, strict=True))
+    mean, _, squared, absolute = (part / count for part, count in zip(sums.unbind(), counts, strict=True))
     return loss, ReconstructionTerms(squared, absolute, mean)
 
 
@@ -261,118 +233,113 @@ class SSIMLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        self.index = _Index(data_range, window, window_size, window_sigma, k1, k2)
-        self.index.check()
-        check_option("padding", padding, _PADDINGS)
+        self.options = SSIMOptions(data_range, window, window_size, window_sigma, k1, k2, padding)
+        self.options.check()
         check_option("reduction", reduction, _REDUCTIONS)
-        self.padding = padding
         self.reduction = reduction
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        return 1 + _similarity(x, y, self.index, self.padding, mask, self.reduction, sign=-1.0)
+        return 1 + _similarity(x, y, self.options, mask, self.reduction, sign=-1.0)
 
     def extra_repr(self) -> str:
-        options = self.index._asdict() | {"padding": self.padding, "reduction": self.reduction}
+        options = {**self.options._asdict(), "reduction": self.reduction}
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _similarity(
     x: Tensor,
     y: Tensor,
-    index: _Index,
-    padding: str,
+    options: SSIMOptions,
     mask: Tensor | None,
     reduction: str,
     *,
     sign: float = 1.0,
 ) -> Tensor:
-    """`sign` times :func:`ssim`: what a loss subtracts has its gradients ready with that sign."""
-    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, index)
-    check_option("padding", padding, _PADDINGS)
+    """`sign` times :func:`ssim`, so that the forward pass of a loss computes gradients of the right sign."""
+    x, y = _checked_images(x, y, _IMAGES_AND_VOLUMES, options)
     check_option("reduction", reduction, _REDUCTIONS)
-    window_size = index.window_size
-    # Zeros can surround any image, but a reflection is at most as wide as what it reflects.
+    window_size, padding = options.window_size, options.padding
+    # Zeros can surround any image, but a reflection is at most as wide as the image inside its border.
     smallest = {"valid": window_size, "same": 1, "reflect": window_size // 2 + 1}[padding]
     _check_size(x, smallest, window_size=window_size, padding=padding)
     check_mask(mask, x)
     if x.dim() == 5 or not kernels_serve(x, y, stacklevel=5):
-        value = reference.ssim(x, y, **index._asdict(), padding=padding, mask=mask, reduction=reduction)
-        # Not times `sign`: under torch.func.jvp the tangent of a number times a scalar is float64.
+        value = _fallback.ssim(x, y, options, mask, reduction)
+        # Not a product with `sign`: under torch.func.jvp the tangent of a number times a scalar is float64.
         return value if sign > 0 else -value
 
-    arguments = _for_kernels(x, y, index, padding, mask)
+    arguments = _for_kernels(x, y, options, mask)
     if reduction == "mean":
         return _mean(arguments, sign)
-    result = _ssim_ops.ssim_map(*arguments) if reduction == "map" else _means_of_images(*arguments)
+    result = _ssim_ops.ssim_map(arguments) if reduction == "map" else _means_of_images(arguments)
     return sign * (result.squeeze(0) if x.dim() == 3 else result)
 
 
 def _for_kernels(
     x: Tensor,
     y: Tensor,
-    index: _Index,
-    padding: str = "valid",
+    options: SSIMOptions,
     mask: Tensor | None = None,
     *,
     luminance: bool = True,
-) -> tuple[Any, ...]:
-    """What the operators take: images ``[N, C, H, W]`` and their mask, then the options."""
-    taps = int(index.window_size)
-    if padding == "reflect":
-        mask = None if mask is None else pad_mask(_mask_of_pixels(mask, x), taps, padding)
-        x, y = (pad(image, taps, padding) for image in (x, y))
-    elif mask is not None:
+) -> KernelArguments:
+    size, padding = int(options.window_size), options.padding
+    if mask is not None:
         mask = _mask_of_pixels(mask, x)
+    if padding == "reflect":
+        mask = None if mask is None else reflect_mask(mask, size // 2)
+        x, y = (reflect_image(image, size // 2) for image in (x, y))
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
-    weights = window_weights(index.window, taps, float(index.window_sigma))
-    numbers = (float(number) for number in (index.data_range, index.k1, index.k2))
-    border = taps // 2 if padding == "same" else 0
-    return x, y, mask, weights, *numbers, border, luminance
-
-
-def _halve_any(image: Tensor) -> Tensor:
-    """As :func:`halve`, without a question of whether a side is odd, which a trace would remember."""
-    halved = F.avg_pool2d(image.flip((-2, -1)), 2, ceil_mode=True, divisor_override=4)
-    return halved.flip((-2, -1))
+    return KernelArguments(
+        *(x, y, mask),
+        taps=window_taps(options.window, size, float(options.window_sigma)),
+        data_range=float(options.data_range),
+        k1=float(options.k1),
+        k2=float(options.k2),
+        border=size // 2 if padding == "same" else 0,
+        luminance=luminance,
+    )
 
 
 def _mask_of_pixels(mask: Tensor, x: Tensor) -> Tensor:
+    """The mask in the shape of x, which a trace must not remember."""
     return mask | torch.zeros_like(x, dtype=torch.bool) if is_traced() else mask.expand(x.shape)
 
 
-def _windows(arguments: Sequence[Any]) -> int | Tensor:
-    x, _, _, weights, _, _, _, border, _ = arguments
-    lost = len(weights) - 1 - 2 * border  # rows and columns
-    return _pixels(x[..., lost:, lost:])
+def _count_windows(arguments: KernelArguments) -> int | Tensor:
+    lost = len(arguments.taps) - 1 - 2 * arguments.border  # the rows and columns without a window
+    return _count_pixels(arguments.x[..., lost:, lost:])
 
 
-def _pixels(images: Tensor) -> int | Tensor:
-    """Their number; computed from the images where a trace would remember it."""
+def _count_pixels(images: Tensor) -> int | Tensor:
+    """The number of pixels, which is computed from the images where a trace would remember it."""
     dtype = _binary.accumulate_dtype(images.dtype)
     return torch.ones_like(images, dtype=dtype).sum() if is_traced() else images.numel()
 
 
-def _mean(arguments: Sequence[Any], sign: float) -> Tensor:
-    weights = (sign, 0.0, 0.0, 0.0)  # of the index, among the sums
-    if arguments[2] is None:
-        return _ssim_ops.ssim_total(weights, (_windows(arguments), 1, 1, 1), *arguments)[0]
-    total, sums = _ssim_ops.ssim_total(weights, (1, 1, 1, 1), *arguments)
+def _mean(arguments: KernelArguments, sign: float) -> Tensor:
+    coefficients = (sign, 0.0, 0.0, 0.0)  # of the sums, in their order
+    if arguments.mask is None:
+        return _ssim_ops.ssim_total(coefficients, (_count_windows(arguments), 1, 1, 1), arguments)[0]
+    total, sums = _ssim_ops.ssim_total(coefficients, (1, 1, 1, 1), arguments)
     return mean_over_windows(total, sums[_binary.WINDOWS])
 
 
-def _means_of_images(x: Tensor, y: Tensor, mask: Tensor | None, *options: Any) -> Tensor:
+def _means_of_images(arguments: KernelArguments) -> Tensor:
     """``[N]``."""
-    sums = _ssim_ops.ssim_sums(x, y, mask, *options)
+    sums = _ssim_ops.ssim_sums(arguments)
     total = sums[..., _binary.INDEX].sum(-1)
     return mean_over_windows(total, sums[..., _binary.WINDOWS].detach().sum(-1))
 
 
-def _checked_images(x: Tensor, y: Tensor, shapes: dict[int, str], index: _Index) -> tuple[Tensor, Tensor]:
-    """The images, once they and the options that all functions share fit."""
+def _checked_images(
+    x: Tensor, y: Tensor, shapes: dict[int, str], options: SSIMOptions
+) -> tuple[Tensor, Tensor]:
+    """The images, once they and the options are checked."""
     x, y = checked_tensors(x=x, y=y)
-    index.check()
+    options.check()
     if x.dim() not in shapes:
         wanted = " or ".join(sorted(shapes.values(), key=len, reverse=True))
         raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")

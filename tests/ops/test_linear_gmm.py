@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vtadl_ext import _binary, _linear_gmm_ops, gmm_nll, linear_gmm_nll, reference
-from vtadl_ext.reference.linear_gmm import HeadRows, mixture_of
 
 from .comparison import DTYPES, LAYOUTS, assert_close, check_against_reference, dtype_id, value_and_grads
 from .heads import SCALES, by_position, random_head
@@ -21,9 +20,10 @@ ALL_SCALES = pytest.mark.parametrize("scale", SCALES)
 def unchunked(x, h, weight, bias=None, *, num_components, shared_scale=False, **options):
     """What a module with a Linear and `gmm_nll` computes."""
     means = num_components * x.shape[-1]
-    rows = HeadRows(num_components, means, len(weight) - num_components - means)
-    parameters = torch.nn.functional.linear(h, weight, bias).split(rows, -1)
-    return gmm_nll(x, *mixture_of(parameters, shared_scale), **options)
+    sizes = (num_components, means, len(weight) - num_components - means)
+    logits, mu, scale = torch.nn.functional.linear(h, weight, bias).split(sizes, -1)
+    scale = scale.unflatten(-1, (1 if shared_scale else num_components, -1))
+    return gmm_nll(x, logits, mu.unflatten(-1, (num_components, -1)), scale, **options)
 
 
 def check(tensors, budget=None, tolerance=None, needs=None, **options):
@@ -122,7 +122,7 @@ def test_chunks_are_as_large_as_the_budget_allows_and_alike(monkeypatch, samples
     ],
 )
 def test_without_a_budget_chunks_are_a_sixteenth_or_192_rows(monkeypatch, samples, chunks):
-    monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", {"cpu": 0, "cuda": 0})
+    monkeypatch.setattr(_linear_gmm_ops, "_MIN_BYTES", {"cpu": 0, "cuda": 0})
     tensors, options = random_head(samples, 3, 5)
     assert rows_in_chunks(monkeypatch, tensors, **options) == chunks
 

@@ -37,7 +37,7 @@ def workspace(device):
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_mixtures_are_never_whole_in_memory(real_device, scale, reduction, monkeypatch):
     # As if the head were large.
-    monkeypatch.setattr(_linear_gmm_ops, "_LEAST_BYTES", {"cpu": MIB, "cuda": MIB})
+    monkeypatch.setattr(_linear_gmm_ops, "_MIN_BYTES", {"cpu": MIB, "cuda": MIB})
     leaves, options = leaves_of(real_device, scale)
 
     def function(*leaves):
@@ -73,7 +73,7 @@ def test_the_gradient_of_the_weight_exists_once(real_device):
 
 
 def test_a_module_needs_a_fifth_of_what_it_needs_without_chunks(real_device, monkeypatch):
-    monkeypatch.setitem(_linear_gmm_ops._LEAST_BYTES, "cuda", 16 * MIB)  # as on the CPU
+    monkeypatch.setitem(_linear_gmm_ops._MIN_BYTES, "cuda", 16 * MIB)  # as on the CPU
     head = MixtureHead(WIDTH, FEATURES, COMPONENTS, device=real_device)
     x, h = torch.randn(SAMPLES, FEATURES, device=real_device), torch.randn(SAMPLES, WIDTH, device=real_device)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vtadl_ext import ssim
-from vtadl_ext.reference.ssim import window_weights
+from vtadl_ext.reference.ssim import window_taps
 
 from .comparison import DTYPES, LAYOUTS, assert_close, dtype_id, value_and_grads
 from .images import check_ssim, random_images, random_mask
@@ -21,7 +21,7 @@ def brute_force(x, y, mask, window, window_size, padding):
     if padding != "valid":
         mode = {"mode": "constant"} if padding == "same" else {"mode": "reflect"}
         x, y, mask = (np.pad(plane, window_size // 2, **mode) for plane in (x, y, mask))
-    taps = np.array(window_weights(window, window_size, 1.5))
+    taps = np.array(window_taps(window, window_size, 1.5))
     size = [side - window_size + 1 for side in x.shape]
     index, counted = np.zeros(size), np.zeros(size, dtype=bool)
     for row, column in np.ndindex(*size):

@@ -1,14 +1,14 @@
 """The SSIM operators in plain PyTorch."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtadl_ext.reference._sums import reduce, widen
+from vtadl_ext._types import ReconstructionTerms
+from vtadl_ext.reference._reductions import widen
 
 
 def ssim(
@@ -26,16 +26,12 @@ def ssim(
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ssim`."""
-    weights = window_weights(window, window_size, window_sigma)
-    index, counted = window_index(x, y, weights, data_range, k1, k2, padding, mask)
+    taps = window_taps(window, window_size, window_sigma)
+    index, has_valid = window_index(x, y, taps, data_range, k1, k2, padding, mask)
     if reduction == "map":
         return index
-    dims = tuple(range(-1 - spatial_dims(x), 0)) if reduction == "none" else tuple(range(-x.dim(), 0))
-    return mean_over_windows(index.sum(dims), counted.sum(dims))
-
-
-def mean_over_windows(total: Tensor, windows: Tensor) -> Tensor:
-    """NaN, with gradients 0, where there are none."""
+    dims = tuple(range(-1 - _spatial_dims(x), 0)) if reduction == "none" else tuple(range(-x.dim(), 0))
+    total, windows = index.sum(dims), has_valid.sum(dims)
     return (total / windows.clamp(min=1)).masked_fill(windows == 0, math.nan)
 
 
@@ -53,47 +49,24 @@ def ms_ssim(
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ms_ssim`."""
-    taps = window_weights(window, window_size, window_sigma)
-
-    def plane_means(x: Tensor, y: Tensor, luminance: bool) -> Tensor:
-        return window_index(x, y, taps, data_range, k1, k2, luminance=luminance)[0].mean((-2, -1))
-
-    return ms_ssim_of(plane_means, x, y, tuple(map(float, weights)), reduction, halve)
-
-
-def ms_ssim_of(
-    plane_means: Callable[[Tensor, Tensor, bool], Tensor],
-    x: Tensor,
-    y: Tensor,
-    weights: Sequence[float],
-    reduction: str,
-    halve: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """MS-SSIM by the means of the index over each plane, with luminance or without, ``[*, C]``."""
+    taps = window_taps(window, window_size, window_sigma)
+    exponents = list(map(float, weights))
     x, y = widen(x), widen(y)
-    product = None
-    for scale, weight in enumerate(weights):
+    product = torch.ones_like(x[..., 0, 0])
+    for scale, exponent in enumerate(exponents):
         if scale > 0:
-            x, y = halve(x), halve(y)
-        factor = _power(plane_means(x, y, scale == len(weights) - 1), weight)
-        product = factor if product is None else product * factor
-    assert product is not None
-    return reduce(product if reduction == "mean" else product.mean(-1), reduction)
+            x, y = _halve(x), _halve(y)
+        luminance = scale == len(exponents) - 1
+        index, _ = window_index(x, y, taps, data_range, k1, k2, luminance=luminance)
+        product = product * _power(index.mean((-2, -1)), exponent)
+    return product.mean() if reduction == "mean" else product.mean(-1)
 
 
-def halve(image: Tensor) -> Tensor:
+def _halve(image: Tensor) -> Tensor:
     """Means of 2 x 2 pixels. An odd size gets a zero before the first pixel, as in pytorch-msssim."""
-    # Not by avg_pool2d's own padding, with which it takes wrong gradients of channels-last images on GPUs:
+    # The padding of avg_pool2d has wrong gradients for channels-last images on GPUs:
     # https://github.com/pytorch/pytorch/issues/188344
     return F.avg_pool2d(F.pad(image, (image.shape[-1] % 2, 0, image.shape[-2] % 2, 0)), 2)
-
-
-class ReconstructionTerms(NamedTuple):
-    """What :func:`vtadl_ext.reconstruction_loss` is made of; scalars without gradients."""
-
-    mse: Tensor
-    l1: Tensor
-    ssim: Tensor
 
 
 def reconstruction_loss(
@@ -112,35 +85,35 @@ def reconstruction_loss(
     return_terms: bool = False,
 ) -> Tensor | tuple[Tensor, ReconstructionTerms]:
     """Reference of :func:`vtadl_ext.reconstruction_loss`."""
-    weights = window_weights(window, window_size, window_sigma)
+    taps = window_taps(window, window_size, window_sigma)
     difference = widen(x) - widen(y)
     squared, absolute = difference.square().mean(), difference.abs().mean()
-    index = window_index(x, y, weights, data_range, k1, k2)[0].mean()
-    parts = [(mse, squared), (l1, absolute), (ssim, 1 - index)]
-    loss = sum((weight * term for weight, term in parts if weight != 0), index.new_zeros(()))
+    index = window_index(x, y, taps, data_range, k1, k2)[0].mean()
+    weighted = [(mse, squared), (l1, absolute), (ssim, 1 - index)]
+    loss = sum((weight * term for weight, term in weighted if weight != 0), index.new_zeros(()))
     terms = ReconstructionTerms(squared.detach(), absolute.detach(), index.detach())
     return (loss, terms) if return_terms else loss
 
 
-def spatial_dims(image: Tensor) -> int:
+def _spatial_dims(image: Tensor) -> int:
     return 3 if image.dim() == 5 else 2
 
 
-def window_weights(window: str, size: int, sigma: float) -> list[float]:
-    """Weights of a one-dimensional window, computed in double precision, with sum 1."""
+def window_taps(window: str, size: int, sigma: float) -> list[float]:
+    """The taps of a one-dimensional window, computed in double precision, with sum 1."""
     centre = (size - 1) / 2
     distances = [(i - centre) / sigma for i in range(size)]
     # Not distance**2: torch.compile, where sigma varies, cannot take powers of negative numbers.
-    weights = [1.0 if window == "uniform" else math.exp(-0.5 * distance * distance) for distance in distances]
-    return [weight / math.fsum(weights) for weight in weights]
+    taps = [1.0 if window == "uniform" else math.exp(-0.5 * distance * distance) for distance in distances]
+    return [tap / math.fsum(taps) for tap in taps]
 
 
-def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
-    """The image with the border that `padding` asks for: none, or zeros or its reflection, then widened."""
+def pad_image(image: Tensor, window_size: int, padding: str) -> Tensor:
+    """The image with the border that `padding` asks for. A border of reflections or zeros is in float32."""
     if padding == "valid":
         return image
-    image = widen(image)  # gradients of a pixel and of its reflections add up
-    dims, width = spatial_dims(image), window_size // 2
+    image = widen(image)  # the gradients of a pixel and of its reflections add up
+    dims, width = _spatial_dims(image), window_size // 2
     if padding == "same":
         return F.pad(image, [width] * (2 * dims))
     for dim in range(-dims, 0):
@@ -149,26 +122,22 @@ def pad(image: Tensor, window_size: int, padding: str) -> Tensor:
 
 
 def _reflect(image: Tensor, width: int, dim: int) -> Tensor:
-    """Not by F.pad, which on a GPU adds its gradients in any order."""
+    # F.pad would add the gradients in a varying order on a GPU.
     ends = (slice(1, width + 1), slice(-width - 1, -1))
     image = image.movedim(dim, -1)
     before, after = (image[..., end].flip(-1) for end in ends)
     return torch.cat((before, image, after), -1).movedim(-1, dim)
 
 
-def pad_mask(mask: Tensor, window_size: int, padding: str) -> Tensor:
-    """The mask of each pixel, padded as the images are; the zeros around them are not valid."""
-    return pad(mask.float(), window_size, padding) > 0
-
-
-# Windows whose valid pixels weigh less have none, as for the kernels: csrc/ssim/math.h.
-_LEAST_WEIGHT = 1e-12
+# The smallest sum of the taps over the valid pixels of a window. Below it a window counts as empty. The
+# kernels have the same limit: csrc/ssim/math.h.
+_MIN_WEIGHT = 1e-12
 
 
 def window_index(
     x: Tensor,
     y: Tensor,
-    weights: Sequence[float],
+    taps: Sequence[float],
     data_range: float,
     k1: float,
     k2: float,
@@ -177,17 +146,18 @@ def window_index(
     *,
     luminance: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The index of each window, and whether that has valid pixels: without any the index is 0."""
-    dims, taps = spatial_dims(x), len(weights)
-    valid = None if mask is None else pad_mask(mask.expand(x.shape), taps, padding)
-    x, y = (pad(widen(image) / data_range, taps, padding) for image in (x, y))
+    """The index of each window, and whether it has valid pixels. Without any its index is 0."""
+    dims, size = _spatial_dims(x), len(taps)
+    # The zeros that surround a mask under "same" are not valid.
+    valid = None if mask is None else pad_image(mask.expand(x.shape).float(), size, padding) > 0
+    x, y = (pad_image(widen(image) / data_range, size, padding) for image in (x, y))
     if valid is None:
         valid = torch.ones_like(x, dtype=torch.bool)
     (x, pivot_x), (y, pivot_y) = (_centred(image, valid, dims) for image in (x, y))
     statistics = torch.stack([valid.to(x.dtype), x, y, x * x + y * y, x * y])
-    weight, *sums = _blur(statistics, weights, dims).unbind()
-    counted = weight >= _LEAST_WEIGHT
-    dx, dy, squares, product = (total / weight.masked_fill(~counted, 1) for total in sums)
+    weight, *sums = _blur(statistics, taps, dims).unbind()
+    has_valid = weight >= _MIN_WEIGHT
+    dx, dy, squares, product = (total / weight.masked_fill(~has_valid, 1) for total in sums)
 
     c1, c2 = k1 * k1, k2 * k2
     variances = (squares - dx * dx - dy * dy).clamp(min=0)
@@ -195,34 +165,34 @@ def window_index(
     if luminance:
         mean_x, mean_y = dx + pivot_x, dy + pivot_y
         index = index * (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
-    return index.masked_fill(~counted, 0), counted
+    return index.masked_fill(~has_valid, 0), has_valid
 
 
 def _centred(image: Tensor, valid: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Each plane or volume less the mean of its valid pixels, lest variances cancel, and that mean."""
+    """Each plane or volume minus the mean of its valid pixels, lest variances cancel, and that mean."""
     axes = tuple(range(-dims, 0))
     image = image.masked_fill(~valid, 0)
     mean = image.detach().sum(axes, keepdim=True) / valid.sum(axes, keepdim=True).clamp(min=1)
-    mean = mean.nan_to_num(0, 0, 0)  # a pixel that is no number spoils only the windows that hold it
+    mean = mean.nan_to_num(0, 0, 0)  # NaN in a pixel stays in the windows that hold it
     return (image - mean).masked_fill(~valid, 0), mean
 
 
-def _blur(images: Tensor, weights: Sequence[float], dims: int) -> Tensor:
-    """Weighted sums under the window. PyTorch's convolutions might round: in TF32, or under autocast."""
+def _blur(images: Tensor, taps: Sequence[float], dims: int) -> Tensor:
+    """Weighted sums under the window. PyTorch's convolutions might round, in TF32 or under autocast."""
     for dim in range(-dims, 0):
-        size = images.shape[dim] - len(weights) + 1
-        total = weights[0] * images.narrow(dim, 0, size)
-        for i, weight in enumerate(weights[1:], 1):
-            total = torch.add(total, images.narrow(dim, i, size), alpha=weight)
+        size = images.shape[dim] - len(taps) + 1
+        total = taps[0] * images.narrow(dim, 0, size)
+        for i, tap in enumerate(taps[1:], 1):
+            total = torch.add(total, images.narrow(dim, i, size), alpha=tap)
         images = total
     return images
 
 
-# A smaller mean is rounding, or negative.
-_LEAST_BASE = 1e-7
+# Means that are smaller than this are rounding errors, or negative.
+_MIN_MEAN = 1e-7
 
 
 def _power(mean: Tensor, exponent: float) -> Tensor:
-    """The power; 0, with gradient 0, where the slope of fractional powers goes to infinity."""
-    vanishes = mean < _LEAST_BASE
-    return mean.masked_fill(vanishes, 1).pow(exponent).masked_fill(vanishes, 0)
+    """The power. It is 0, with gradient 0, where the slope of fractional powers would be infinite."""
+    is_small = mean < _MIN_MEAN
+    return mean.masked_fill(is_small, 1).pow(exponent).masked_fill(is_small, 0)
