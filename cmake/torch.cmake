@@ -1,4 +1,4 @@
-# torch_stable: LibTorch's stable ABI as of 2.10, so that one binary loads under every later release.
+# The target torch_stable is LibTorch's stable ABI as of 2.10. One binary loads under every later release.
 execute_process(
   COMMAND
     ${Python_EXECUTABLE} -c
@@ -22,6 +22,6 @@ add_library(torch_stable INTERFACE)
 target_include_directories(torch_stable SYSTEM INTERFACE ${torch_folder}/include)
 target_compile_definitions(torch_stable INTERFACE TORCH_TARGET_VERSION=0x020a000000000000)
 target_link_directories(torch_stable INTERFACE ${torch_folder}/lib)
-# The linker must name torch's libraries even where no symbol seems to need them: they are loaded privately.
+# The linker must name torch's libraries even if no symbol seems to need them, because Python loads them privately.
 target_link_options(torch_stable INTERFACE $<$<PLATFORM_ID:Linux>:LINKER:--no-as-needed>)
 target_link_libraries(torch_stable INTERFACE torch_cpu torch)

@@ -54,7 +54,7 @@ __device__ inline int cluster_rank() {
 // sees what any of them wrote before.
 __device__ inline void cluster_sync() {
 #ifdef VTADL_CUDA_EMULATOR
-  cuda_emulator::meet_cluster();
+  cuda_emulator::cluster_barrier();
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile(
       "barrier.cluster.arrive.release;\n"
@@ -68,9 +68,9 @@ __device__ inline void cluster_sync() {
 // The address, in the shared memory of block `rank` of the cluster, of what
 // lies at `here` in the shared memory of this block.
 template <typename T>
-__device__ T* in_block(T* here, [[maybe_unused]] int rank) {
+__device__ T* map_shared_rank(T* here, [[maybe_unused]] int rank) {
 #ifdef VTADL_CUDA_EMULATOR
-  return static_cast<T*>(cuda_emulator::in_block(here, rank));
+  return static_cast<T*>(cuda_emulator::map_shared_rank(here, rank));
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   T* there;
   asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(here), "r"(rank));

@@ -136,7 +136,8 @@ __device__ T block_sum(T value, bool all, T* smem) {
 template <typename T>
 __device__ T cluster_sum(T* smem, int at, int ranks) {
   T total = 0;
-  for (int rank = 0; rank < ranks; ++rank) total += in_block(smem, rank)[at];
+  for (int rank = 0; rank < ranks; ++rank)
+    total += map_shared_rank(smem, rank)[at];
   return total;
 }
 

@@ -1,4 +1,4 @@
-// The emulated CUDA kernels in the place of the CPU kernels.
+// The emulated CUDA kernels take the place of the CPU kernels in the operators.
 #include "common/cpu_dispatch.h"
 #include "gmm/gmm.h"
 #include "scale/scale.h"

@@ -1,6 +1,6 @@
-"""What ptxas said of every CUDA kernel: registers, shared memory, spills. Fails where a kernel spills.
+"""Prints what ptxas reports of every CUDA kernel: registers, shared memory, spills. Fails if a kernel spills.
 
-python kernel_resources.py OBJECT...     objects beside which cmake/record_ptxas.py has kept it
+python kernel_resources.py OBJECT...     object files beside which cmake/record_ptxas.py has kept the reports
 """
 
 import re
@@ -32,14 +32,15 @@ class Kernel(NamedTuple):
 
 def kernels_of(text: str) -> Iterator[Kernel]:
     _, *blocks = ENTRY.split(text)
-    for name, architecture, said in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
-        shared = SHARED.search(said)
-        spills = map(int, SPILLS.search(said).groups())
-        yield Kernel(name, architecture, int(USED.search(said)[1]), int(shared[1]) if shared else 0, *spills)
+    for name, architecture, report in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
+        shared = SHARED.search(report)
+        spills = map(int, SPILLS.search(report).groups())
+        registers, static_shared = int(USED.search(report)[1]), int(shared[1]) if shared else 0
+        yield Kernel(name, architecture, registers, static_shared, *spills)
 
 
 def demangled(names: list[str]) -> list[str]:
-    """Without the arguments."""
+    """The names as C++ spells them, without the arguments."""
     done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
     found = [re.search(r"\w+<[^(]*>(?=\()", line) or line for line in done.stdout.splitlines()]
     return [match if isinstance(match, str) else match[0] for match in found]

@@ -1,4 +1,4 @@
-# Fails when an object file defines a weak function or variable (nm's W, V and u).
+# This script fails if an object file defines a weak function or variable (nm's W, V and u).
 foreach(object IN LISTS OBJECTS)
   execute_process(COMMAND ${NM} --defined-only ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCHALL "[^\n]* [WVu] [^\n]*" weak "${symbols}")

@@ -1,4 +1,4 @@
-"""clang-tidy for every source in csrc, once: the build compiles some several times.
+"""Runs clang-tidy on every source in csrc, once each: the build compiles some of them several times.
 
 python tidy.py BUILD_FOLDER      with a compile_commands.json
 """
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def first_commands(commands: list[dict[str, str]]) -> list[dict[str, str]]:
-    """One of each source in csrc: that of the library, which comes first."""
+    """The first command of each source in csrc, which is that of the library."""
     first: dict[str, dict[str, str]] = {}
     for command in commands:
         if (ROOT / "csrc") in Path(command["file"]).parents:
@@ -37,8 +37,8 @@ def main() -> None:
     (database / "compile_commands.json").write_text(json.dumps(commands))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda command: tidy(command["file"], database), commands))
-    for _, said in results:
-        print(said, end="")
+    for _, output in results:
+        print(output, end="")
     sys.exit(any(status for status, _ in results))
 
 

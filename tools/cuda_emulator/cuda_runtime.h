@@ -1,4 +1,5 @@
-// Stands in for CUDA's header of this name: kernels run on the CPU, at once.
+// Replaces CUDA's header of this name: a launch runs its kernel on the CPU, and
+// returns when it has finished.
 #pragma once
 
 #define VTADL_CUDA_EMULATOR 1
@@ -17,7 +18,8 @@
 #define __device__
 #define __host__
 #define __constant__
-// For blocks that run in turn, not those of one cluster. Keeps what was in it.
+// Static shared memory suits blocks that run in turn, but not those of one
+// cluster. It keeps what an earlier block left in it.
 #define __shared__ static
 #define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
@@ -58,7 +60,7 @@ enum cudaDeviceAttr {
 
 using cudaStream_t = struct CUstream_st*;
 
-// Clusters lie along x.
+// The blocks of a cluster lie along x.
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
 
 struct cudaLaunchAttribute {
@@ -81,8 +83,8 @@ struct cudaLaunchConfig_t {
 
 namespace cuda_emulator {
 
-// Draws the order of threads and blocks; before, the environment's
-// VTADL_EMULATOR_SEED does.
+// Sets the seed from which the order of threads and blocks is drawn. The first
+// seed is the environment variable VTADL_EMULATOR_SEED, or 0.
 void set_seed(unsigned seed);
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
@@ -94,7 +96,8 @@ cudaError_t count_clusters(int* clusters, const cudaLaunchConfig_t& config,
 
 }  // namespace cuda_emulator
 
-// For a launch that failed, says which thread of the kernel erred and where.
+// For a launch that failed, the text says which thread of the kernel erred, and
+// where.
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDevice(int* device);

@@ -1,4 +1,4 @@
-// What a kernel may call.
+// The functions and variables of CUDA that kernels may use.
 #pragma once
 
 #include <math.h>
@@ -16,7 +16,8 @@ constexpr int warpSize = 32;
 
 namespace cuda_emulator {
 
-// Where a kernel calls a collective; the threads that meet must agree on it.
+// The place in a kernel that calls a collective. The threads that take part
+// must agree on it.
 struct Site {
   const char* function;
   const char* file;
@@ -36,27 +37,27 @@ int own_lane();
 unsigned live_lanes();
 void trap(Site site);
 
-// Of the running block.
+// The rank of the running block.
 int rank_in_cluster();
 
-// Waits for the blocks of the cluster.
-void meet_cluster(Site site = Site::here());
+// Waits for all threads of the cluster.
+void cluster_barrier(Site site = Site::here());
 
-// Where in another block's dynamic shared memory is what lies there in the
-// running one's.
-void* in_block(void* here, int rank, Site site = Site::here());
+// The address, in the dynamic shared memory of block `rank` of the cluster, of
+// what lies at `here` in that of the running block.
+void* map_shared_rank(void* here, int rank, Site site = Site::here());
 
-// Waits for the block; the number of threads with the predicate.
-int meet_block(bool predicate, Site site);
+// Waits for all threads of the block. Returns how many have the predicate.
+int block_barrier(bool predicate, Site site);
 
-// Waits for the lanes of the mask. A ballot tells which brought other than 0; a
-// shuffle tells what the source brought.
-std::uint64_t meet_warp(Collective collective, unsigned mask,
-                        std::uint64_t value, int source_lane, Site site);
+// Waits for the lanes of the mask. A ballot returns which lanes gave a value
+// other than 0; a shuffle returns the value of the source lane.
+std::uint64_t warp_collective(Collective collective, unsigned mask,
+                              std::uint64_t value, int source_lane, Site site);
 
 inline unsigned ballot(unsigned mask, bool predicate, Site site) {
   return static_cast<unsigned>(
-      meet_warp(Collective::kBallot, mask, predicate, own_lane(), site));
+      warp_collective(Collective::kBallot, mask, predicate, own_lane(), site));
 }
 
 template <typename To, typename From>
@@ -76,9 +77,9 @@ T shuffle(unsigned mask, T value, int width, SourceLane source_lane,
   const int own = own_lane();
   const int first = own & -width;
   const int source = source_lane(own, first, first + width - 1);
-  return copy_bits<T>(meet_warp(Collective::kShuffle, mask,
-                                copy_bits<std::uint64_t>(value),
-                                valid_width ? source : -1, site));
+  return copy_bits<T>(warp_collective(Collective::kShuffle, mask,
+                                      copy_bits<std::uint64_t>(value),
+                                      valid_width ? source : -1, site));
 }
 
 template <typename T, typename Update>
@@ -94,27 +95,29 @@ T update_atomically(T* address, Update update) {
 }
 
 template <typename T>
-using Same = std::common_type_t<T>;  // takes no part in deduction
+using Same = std::common_type_t<T>;  // T is not deduced from it
 
 }  // namespace cuda_emulator
 
-// Barriers and votes
+// ---------------------------------------------------------- barriers, votes
 
 #define VTADL_SITE cuda_emulator::Site site = cuda_emulator::Site::here()
 
-inline void __syncthreads(VTADL_SITE) { cuda_emulator::meet_block(true, site); }
+inline void __syncthreads(VTADL_SITE) {
+  cuda_emulator::block_barrier(true, site);
+}
 inline int __syncthreads_count(int predicate, VTADL_SITE) {
-  return cuda_emulator::meet_block(predicate != 0, site);
+  return cuda_emulator::block_barrier(predicate != 0, site);
 }
 inline int __syncthreads_or(int predicate, VTADL_SITE) {
-  return cuda_emulator::meet_block(predicate != 0, site) != 0;
+  return cuda_emulator::block_barrier(predicate != 0, site) != 0;
 }
 inline int __syncthreads_and(int predicate, VTADL_SITE) {
-  return cuda_emulator::meet_block(predicate == 0, site) == 0;
+  return cuda_emulator::block_barrier(predicate == 0, site) == 0;
 }
 inline void __syncwarp(unsigned mask = 0xffffffff, VTADL_SITE) {
   using namespace cuda_emulator;
-  meet_warp(Collective::kBarrier, mask, 0, own_lane(), site);
+  warp_collective(Collective::kBarrier, mask, 0, own_lane(), site);
 }
 inline unsigned __activemask() { return cuda_emulator::live_lanes(); }
 inline unsigned __ballot_sync(unsigned mask, int predicate, VTADL_SITE) {
@@ -130,7 +133,7 @@ inline void __threadfence_block() { asm volatile("" ::: "memory"); }
 inline void __threadfence() { asm volatile("" ::: "memory"); }
 inline void __trap(VTADL_SITE) { cuda_emulator::trap(site); }
 
-// Shuffles
+// ------------------------------------------------------------------ shuffles
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, VTADL_SITE) {
@@ -168,7 +171,7 @@ T __shfl_xor_sync(unsigned mask, T value, int flipped, int width = 32,
 }
 #undef VTADL_SITE
 
-// Atomics
+// ------------------------------------------------------------------- atomics
 
 #define VTADL_ATOMIC(name, result)                                    \
   template <typename T>                                               \
@@ -193,7 +196,7 @@ T atomicCAS(T* address, cuda_emulator::Same<T> expected,
       address, [=](T old) { return old == expected ? desired : old; });
 }
 
-// Loads and stores with a hint for the caches
+// ---------------------------- loads and stores with a hint for the caches
 
 #define VTADL_LOAD(name)     \
   template <typename T>      \
@@ -214,7 +217,9 @@ VTADL_STORE(__stcs)
 #undef VTADL_LOAD
 #undef VTADL_STORE
 
-// Numbers. The approximate functions are exact here.
+// ------------------------------------------------------------------- numbers
+
+// The functions that are approximate on a GPU are exact here.
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }

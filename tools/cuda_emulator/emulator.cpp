@@ -1,5 +1,6 @@
-// Runs a grid: clusters in turn, the threads of a cluster's blocks as fibers. A
-// thread runs until it exits or waits; who runs next is drawn at random.
+// The emulator runs the clusters of a grid in turn, and the threads of a
+// cluster's blocks as fibers. A thread runs until it exits or waits; the next
+// one is drawn at random.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -36,8 +37,8 @@ constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
 constexpr int kSharedBytesOfBlock = 227 * 1024;
 constexpr int kSharedBytesOfMultiprocessor = 228 * 1024;
 constexpr int kSharedBytesReserved = 1024;  // of each block
-constexpr int kMultiprocessors = 4;     // few, so that grid-stride loops loop
-constexpr int kCacheBytes = 16 * 1024;  // little, so that it soon overflows
+constexpr int kMultiprocessors = 4;     // so few that grid-stride loops loop
+constexpr int kCacheBytes = 16 * 1024;  // so small that tests overflow it
 
 constexpr int kUnwritten = 0xff;  // NaN in every floating type
 
@@ -46,12 +47,12 @@ enum class State { kReady, kInWarp, kInBlock, kInCluster, kTrapped, kExited };
 struct Block;
 struct Thread;
 
-// Those that a barrier is for.
-struct Party {
-  int live = 0;
+// A barrier of a block or a cluster, and the threads that it is for.
+struct Barrier {
+  int live = 0;  // threads that have not exited
   std::vector<Thread*> waiting;
 
-  void assemble(int threads) {
+  void reset(int threads) {
     live = threads;
     waiting.clear();
   }
@@ -66,24 +67,25 @@ struct Thread {
   uint3 index{};
   State state = State::kReady;
   Fiber fiber;
-  // What it waits for:
+  // What the thread waits for:
   Site site{};
   Collective collective{};
   unsigned mask = 0;
   int source_lane = 0;
-  std::uint64_t value = 0;  // brought, and then received
+  std::uint64_t value = 0;  // what it gives, and then what it receives
 };
 
 struct Block {
   uint3 index{};
   std::deque<Thread> threads;  // kept for later blocks
-  Party party;
-  // As long as the block lives; a sanitizer knows the heap's bounds.
+  Barrier barrier;
+  // The memory lives as long as the block, and on the heap, whose bounds a
+  // sanitizer knows.
   std::unique_ptr<std::byte[]> shared;
 };
 
 struct Machine {
-  std::mutex mutex;  // one grid at a time
+  std::mutex mutex;  // lets one grid run at a time
   std::mt19937 random;
   std::map<const void*, int> allowed_shared_bytes;
   const std::function<void()>* kernel = nullptr;
@@ -91,7 +93,7 @@ struct Machine {
   int cluster_blocks = 0;
   int block_threads = 0;
   std::size_t shared_bytes = 0;  // of a block
-  Party cluster;
+  Barrier cluster_barrier;
   std::vector<Thread*> ready;
   std::vector<Thread*> met;  // in a collective; kept, for allocations are slow
   Thread* running = nullptr;
@@ -105,11 +107,11 @@ struct Machine {
 
 Machine machine;
 
-// Of the calling thread of the host:
+// The last error of the calling thread of the host:
 thread_local std::string error_message;
 thread_local cudaError_t last_error = cudaSuccess;
 
-// Words
+// --------------------------------------------------------------- messages
 
 std::ostream& operator<<(std::ostream& out, uint3 index) {
   return out << '(' << index.x << ',' << index.y << ',' << index.z << ')';
@@ -141,7 +143,7 @@ std::string whereabouts(const Thread* thread) {
   return sentence("waits in ", thread->site, " for ", whom);
 }
 
-// Collectives
+// ------------------------------------------------------------- collectives
 
 bool same(const Site& a, const Site& b) {
   return a.line == b.line &&
@@ -159,9 +161,10 @@ void order_memory(const std::vector<Thread*>& threads) {
   Fiber::order(fibers);
 }
 
-void open_barrier_if_all_wait(Party& party) {
-  std::vector<Thread*>& threads = party.waiting;
-  if (party.live == 0 || static_cast<int>(threads.size()) != party.live) return;
+void open_if_all_wait(Barrier& barrier) {
+  std::vector<Thread*>& threads = barrier.waiting;
+  if (barrier.live == 0 || static_cast<int>(threads.size()) != barrier.live)
+    return;
   std::uint64_t count = 0;
   for (const Thread* thread : threads) {
     if (!same(thread->site, threads.front()->site)) {
@@ -191,7 +194,7 @@ bool meets(const Thread& thread, const Thread* other) {
          other->mask == thread.mask && same(other->site, thread.site);
 }
 
-// The lane of the mask that others still wait for, or -1.
+// A lane of the mask for which the others still wait, or -1.
 int missing_lane(const Thread& thread) {
   for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
     const int lane = __builtin_ctz(rest);
@@ -235,7 +238,7 @@ void join_collective(const Thread& thread) {
   if (missing_lane(thread) < 0) complete_collective(thread);
 }
 
-// A cluster
+// --------------------------------------------------------------- a cluster
 
 void run_thread() {
   (*machine.kernel)();
@@ -253,7 +256,7 @@ void start_block(Block& block, uint3 index) {
   block.index = index;
   block.shared.reset(new std::byte[machine.shared_bytes]);
   std::memset(block.shared.get(), kUnwritten, machine.shared_bytes);
-  block.party.assemble(machine.block_threads);
+  block.barrier.reset(machine.block_threads);
   for (int rank = 0; rank < machine.block_threads; ++rank) {
     Thread& thread = block.threads[rank];
     const unsigned row = rank / blockDim.x;
@@ -273,14 +276,14 @@ Thread& draw_ready_thread() {
   return thread;
 }
 
-void leave(Party& party) {
-  --party.live;
-  open_barrier_if_all_wait(party);
+void leave(Barrier& barrier) {
+  --barrier.live;
+  open_if_all_wait(barrier);
 }
 
-void wait_for(Party& party, Thread& thread) {
-  party.waiting.push_back(&thread);
-  open_barrier_if_all_wait(party);
+void wait_at(Barrier& barrier, Thread& thread) {
+  barrier.waiting.push_back(&thread);
+  open_if_all_wait(barrier);
 }
 
 void run_until_it_waits(Thread& thread) {
@@ -290,15 +293,15 @@ void run_until_it_waits(Thread& thread) {
   thread.fiber.resume();
   switch (thread.state) {
     case State::kExited:
-      leave(thread.block.party);
-      leave(machine.cluster);
-      if (thread.block.party.live == 0) thread.block.shared.reset();
+      leave(thread.block.barrier);
+      leave(machine.cluster_barrier);
+      if (thread.block.barrier.live == 0) thread.block.shared.reset();
       break;
     case State::kInBlock:
-      wait_for(thread.block.party, thread);
+      wait_at(thread.block.barrier, thread);
       break;
     case State::kInCluster:
-      wait_for(machine.cluster, thread);
+      wait_at(machine.cluster_barrier, thread);
       break;
     case State::kInWarp:
       join_collective(thread);
@@ -324,10 +327,10 @@ std::string explain_deadlock_of_block(const Block& block) {
     }
     waiting = &thread;
   }
-  return "";  // waits for other blocks
+  return "";  // the block waits for other blocks
 }
 
-// Threads remain that wait for others that will not come.
+// Says why threads remain that wait for others which will not come.
 void explain_deadlock() {
   for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
     const std::string reason = explain_deadlock_of_block(machine.blocks[rank]);
@@ -339,7 +342,7 @@ void explain_deadlock() {
 
 void run_cluster(std::uint64_t cluster) {
   machine.ready.clear();
-  machine.cluster.assemble(machine.cluster_blocks * machine.block_threads);
+  machine.cluster_barrier.reset(machine.cluster_blocks * machine.block_threads);
   for (int rank = 0; rank < machine.cluster_blocks; ++rank) {
     start_block(machine.blocks[rank],
                 block_index(cluster * machine.cluster_blocks + rank));
@@ -347,10 +350,10 @@ void run_cluster(std::uint64_t cluster) {
   while (!machine.failure && !machine.ready.empty()) {
     run_until_it_waits(draw_ready_thread());
   }
-  if (!machine.failure && machine.cluster.live > 0) explain_deadlock();
+  if (!machine.failure && machine.cluster_barrier.live > 0) explain_deadlock();
 }
 
-// A grid
+// ------------------------------------------------------------------ a grid
 
 cudaError_t fail(cudaError_t error, const std::string& message) {
   error_message = message;
@@ -426,7 +429,7 @@ std::vector<std::uint64_t> draw_cluster_order() {
 
 }  // namespace
 
-// For kernels
+// ------------------------------------------------------------- for kernels
 
 uint4* dynamic_shared_memory() {
   return reinterpret_cast<uint4*>(machine.running->block.shared.get());
@@ -438,7 +441,7 @@ int rank_in_cluster() {
   return static_cast<int>(blockIdx.x % machine.cluster_blocks);
 }
 
-void* in_block(void* here, int rank, Site site) {
+void* map_shared_rank(void* here, int rank, Site site) {
   const auto offset = static_cast<std::size_t>(
       static_cast<std::byte*>(here) - machine.running->block.shared.get());
   const bool exists = rank >= 0 && rank < machine.cluster_blocks &&
@@ -464,14 +467,14 @@ void trap(Site site) {
   machine.running->fiber.suspend();
 }
 
-void meet_cluster(Site site) {
+void cluster_barrier(Site site) {
   Thread& thread = *machine.running;
   thread.state = State::kInCluster;
   thread.site = site;
   thread.fiber.suspend();
 }
 
-int meet_block(bool predicate, Site site) {
+int block_barrier(bool predicate, Site site) {
   Thread& thread = *machine.running;
   thread.state = State::kInBlock;
   thread.site = site;
@@ -480,8 +483,8 @@ int meet_block(bool predicate, Site site) {
   return static_cast<int>(thread.value);
 }
 
-std::uint64_t meet_warp(Collective collective, unsigned mask,
-                        std::uint64_t value, int source_lane, Site site) {
+std::uint64_t warp_collective(Collective collective, unsigned mask,
+                              std::uint64_t value, int source_lane, Site site) {
   Thread& thread = *machine.running;
   thread.state = State::kInWarp;
   thread.site = site;
@@ -493,7 +496,7 @@ std::uint64_t meet_warp(Collective collective, unsigned mask,
   return thread.value;
 }
 
-// For the host
+// ------------------------------------------------------------ for the host
 
 void set_seed(unsigned seed) {
   const std::lock_guard<std::mutex> lock(machine.mutex);
@@ -538,7 +541,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
   for (const std::uint64_t cluster : draw_cluster_order()) {
     run_cluster(cluster);
     if (machine.failure) {
-      machine.blocks.clear();  // some threads are in the middle of the kernel
+      machine.blocks.clear();  // their threads are in the middle of the kernel
       return fail(cudaErrorLaunchFailure,
                   *std::exchange(machine.failure, std::nullopt));
     }

@@ -6,7 +6,7 @@
 
 #include <new>
 
-// Null unless the program contains the sanitizer.
+// These functions are null unless the program contains the sanitizer.
 #pragma weak __sanitizer_start_switch_fiber
 #pragma weak __sanitizer_finish_switch_fiber
 #pragma weak __asan_unpoison_memory_region
@@ -37,7 +37,7 @@ Fiber* Fiber::running_ = nullptr;
 
 #ifdef __x86_64__
 
-// swapcontext() would make a system call.
+// swapcontext() would make a system call, which takes longer.
 __attribute__((naked, noinline)) static void switch_stack(
     void** /*rdi: saves*/, void* /*rsi: loads*/) {
   asm(R"(
@@ -80,7 +80,7 @@ void Fiber::prepare_registers(char* top) {
 #endif
 
 Fiber::Fiber() {
-  // The lowest page stays inaccessible, so that an overflow shows.
+  // The lowest page stays inaccessible, so that an overflow is an error.
   void* pages = mmap(nullptr, kPageBytes + kStackBytes, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) throw std::bad_alloc();

@@ -1,4 +1,4 @@
-// Fibers: call stacks that hand the processor to each other by name.
+// Fibers: call stacks, each of which hands the processor to another explicitly.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,10 @@
 
 namespace cuda_emulator {
 
-// Runs from resume(), which the host calls, until suspend() or finish(), which
-// the fiber itself calls. The address and the thread sanitizer follow; to the
-// latter, fibers are as unordered as the threads of a card.
+// A fiber runs from resume(), which the host calls, until suspend() or
+// finish(), which the fiber itself calls. The address sanitizer and the thread
+// sanitizer know of the switches; for the thread sanitizer fibers are as
+// unordered as the threads of a GPU.
 class Fiber {
  public:
   using Entry = void (*)();
@@ -22,12 +23,16 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  void rewind(Entry entry);  // resume() will call entry, after the host's past
+  // Makes the next resume() call `entry`. What the host has done so far comes
+  // before it.
+  void rewind(Entry entry);
   void resume();
   void suspend() { switch_context(context_, host_); }
-  void finish();  // before the host's future
+  // Ends the fiber. What it has done comes before what the host does next.
+  void finish();
 
-  // What each fiber has done comes before what any of them will do.
+  // Orders memory: what each fiber has done comes before what any of them will
+  // do.
   static void order(const std::vector<Fiber*>& fibers);
 
  private:

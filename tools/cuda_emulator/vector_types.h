@@ -1,4 +1,4 @@
-// CUDA's short vectors, with CUDA's alignment.
+// The short vectors of CUDA, with the alignment that CUDA gives them.
 #pragma once
 
 #define VTADL_VECTOR_TYPES(name, T, align2, align4)                     \

@@ -1,4 +1,4 @@
-// Comparison of what a kernel wrote with what it should have written.
+// Random inputs, and the comparison of results with the values wanted.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@
 
 using Values = std::vector<double>;
 
-// Numbers from a normal distribution, the same on every run.
+// Draws numbers from a normal distribution, the same on every run.
 class Random {
  public:
   explicit Random(unsigned seed) : engine_(seed) {}
@@ -36,13 +36,14 @@ std::vector<T> convert(const Values& values) {
   return result;
 }
 
-// Room for results, filled with NaN so that what a kernel forgets shows.
+// Memory for results, filled with NaN so that a test sees what a kernel does
+// not write.
 template <typename T>
 std::vector<T> unwritten(std::int64_t count) {
   return std::vector<T>(count, static_cast<T>(NAN));
 }
 
-// What rounding the inputs' products and the results may cost.
+// The relative error that rounding of products and results may cause.
 template <typename T>
 double tolerance_of() {
   if (std::is_same_v<T, c10::BFloat16>) return 4e-3;
@@ -59,7 +60,7 @@ void expect_close(const std::string& name, const std::vector<T>& got,
     error += std::pow(static_cast<double>(got[i]) - wanted[i], 2);
     norm += std::pow(wanted[i], 2);
   }
-  // Written so that NaN fails.
+  // The condition is written so that NaN fails.
   if (got.size() == wanted.size() && error <= tolerance * tolerance * norm) {
     return;
   }

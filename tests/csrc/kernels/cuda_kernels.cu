@@ -1,5 +1,5 @@
-// The CUDA kernels in the place of the CPU kernels: on copies of the arrays in
-// the memory of the device.
+// The CUDA kernels take the place of the CPU kernels in the tests. They run on
+// copies of the arrays in the memory of the device.
 #include <vector>
 
 #include "common/cpu_dispatch.h"
@@ -14,7 +14,7 @@ CpuCapability cpu_capability() { return CpuCapability::kBaseline; }
 
 namespace {
 
-// Copies of host arrays; take_back() fetches what the kernels wrote.
+// Copies of host arrays on the device. take_back() fetches the results.
 class DeviceMemory {
  public:
   explicit DeviceMemory(DType dtype) {
@@ -27,7 +27,8 @@ class DeviceMemory {
     for (const Copy& copy : copies_) cudaFree(copy.device);
   }
 
-  // Points at the copy instead. A null pointer stays one.
+  // Copies an array, and makes the pointer point at the copy. A null pointer
+  // stays null.
   void copy(const void*& array, std::int64_t count) {
     array = add(const_cast<void*>(array), count * value_bytes_, false);
   }
@@ -40,7 +41,7 @@ class DeviceMemory {
         add(const_cast<bool*>(array), count * sizeof(bool), false));
   }
 
-  // The same for arrays of the type in which sums are kept.
+  // These do the same for arrays of the type in which sums are kept.
   void copy_given_sums(const void*& array, std::int64_t count) {
     array = add(const_cast<void*>(array), count * sum_bytes_, false);
   }
@@ -144,7 +145,7 @@ void scale(const ScaleProblem& problem) {
   memory.take_back();
 }
 
-// Elements from the first to the last that the strides reach.
+// The number of elements from the first to the last that the strides reach.
 std::int64_t extent(const SsimProblem& p, const ImageStrides& strides) {
   return (p.batch - 1) * strides.batch + (p.channels - 1) * strides.channel +
          (p.height - 1) * strides.row + (p.width - 1) * strides.column + 1;

@@ -1,4 +1,4 @@
-// The mixture kernels against the formulas written out in double precision.
+// The mixture kernels agree with the formulas written out in double precision.
 #include "gmm/gmm.h"
 
 #include <algorithm>
@@ -14,9 +14,9 @@ namespace {
 
 using std::int64_t;
 
-constexpr int64_t kAll = -1;  // as many as there are
+constexpr int64_t kAll = -1;  // a row, component or feature of its own for each
 
-// Sample n reads row n % rows of a tensor.
+// The number of rows of each tensor; sample n reads row n % rows.
 struct Rows {
   int64_t x = kAll, logits = kAll, mu = kAll, scale = kAll;
 };
@@ -72,7 +72,8 @@ Shape scale_shape(const Case& c) {
 int64_t x_rows(const Case& c) { return count(c.rows.x, c.samples); }
 int64_t logits_rows(const Case& c) { return count(c.rows.logits, c.samples); }
 
-// `grad`: of log_prob, or of component_log_prob if that is all there is.
+// The inputs. `grad` is the upstream gradient of log_prob, or of
+// component_log_prob if the operator returns nothing else.
 struct Data {
   Values x, logits, mu, scale, grad;
 };
@@ -103,13 +104,13 @@ double log_std_of(const Case& c, double raw) {
       std = 1 / std::sqrt(raw);
       break;
     case ScaleParam::kTril:
-      break;  // has no scale for each feature
+      break;  // tril has no scale for each feature
   }
   return std::log(std::max(std, c.min_std));
 }
 
-// By central differences of fourth order: what no formula of the kernels has
-// touched.
+// The slope by central differences of fourth order, which use no formula of the
+// kernels.
 double slope_of(const Case& c, double raw) {
   const double step = 1e-3;
   const auto rise = [&](double by) {
@@ -118,8 +119,8 @@ double slope_of(const Case& c, double raw) {
   return (8 * rise(step) - rise(2 * step)) / (12 * step);
 }
 
-// log N_k and its derivatives with respect to mu and scale; that with respect
-// to x is the negative of the former.
+// log N_k and its derivatives with respect to mu and scale. The derivative with
+// respect to x is the negative of that with respect to mu.
 struct Component {
   double log_normal;
   Values by_mu, by_scale;
@@ -127,7 +128,7 @@ struct Component {
 
 const double kHalfLog2Pi = 0.5 * std::log(2 * 3.14159265358979323846);
 
-// Of the distances x - mu.
+// A component with a scale for each feature, given the distances x - mu.
 Component diagonal_component(const Case& c, const Values& distance,
                              const double* scale) {
   const int64_t size = scale_shape(c).size;
@@ -142,7 +143,7 @@ Component diagonal_component(const Case& c, const Values& distance,
   return out;
 }
 
-// y = T⁻¹ (x - mu) and u = T⁻ᵀ y.
+// A component with a triangular factor T: y = T⁻¹ (x - mu) and u = T⁻ᵀ y.
 Component tril_component(const Case& c, const Values& distance,
                          const double* scale) {
   const int64_t size = c.features;
@@ -186,16 +187,17 @@ double log_sum_exp(const Values& values) {
   return maximum + std::log(sum);
 }
 
-// What a sample adds to the gradients, given the weight of each component.
+// Adds to the gradients what a sample contributes, given the weight of each
+// component.
 void add_gradients(const Case& c, const std::vector<Component>& components,
                    const Values& weight, int64_t n, Expected& out) {
   for (int64_t k = 0; k < c.components; ++k) {
     if (weight[k] == 0) continue;
     const Component& component = components[k];
     for (int64_t d = 0; d < c.features; ++d) {
-      const double pull = weight[k] * component.by_mu[d];
-      out.grad_x[n * c.features + d] -= pull;
-      out.grad_mu[mu_shape(c).at(n, k) + d % mu_shape(c).size] += pull;
+      const double grad_mean = weight[k] * component.by_mu[d];
+      out.grad_x[n * c.features + d] -= grad_mean;
+      out.grad_mu[mu_shape(c).at(n, k) + d % mu_shape(c).size] += grad_mean;
     }
     for (int64_t i = 0; i < scale_shape(c).size; ++i) {
       out.grad_scale[scale_shape(c).at(n, k) + i] +=
@@ -204,8 +206,8 @@ void add_gradients(const Case& c, const std::vector<Component>& components,
   }
 }
 
-// The weights of the components in the gradients, and what else there is to
-// say of sample n, given log π and log N.
+// Fills in the results of sample n, given log π and log N. Returns the weights
+// of the components in the gradients.
 Values mix_sample(const Case& c, const Data& data, int64_t n,
                   const Values& log_pi, const Values& log_normal,
                   Expected& out) {
@@ -262,7 +264,7 @@ Expected formulas(const Case& c, const Data& data) {
   return out;
 }
 
-// Sample n reads row n % rows.
+// The map by which sample n reads row n % rows.
 RowMap row_map(int64_t samples, int64_t rows) {
   RowMap map;
   map.add_outer(rows, false);
@@ -277,7 +279,7 @@ DType dtype_of() {
   return std::is_same_v<Scalar, c10::Half> ? DType::kFloat16 : DType::kBFloat16;
 }
 
-// The arrays of a problem as the kernels want them.
+// The arrays of a problem, in the types that the kernels take.
 template <typename Scalar>
 struct Arrays {
   using T = Accumulate<Scalar>;
@@ -322,7 +324,7 @@ struct Arrays {
     return {problem(), mixed ? log_prob.data() : nullptr, component.data()};
   }
 
-  // With gradients for those of the bits 0 to 3 that are set in `wanted`.
+  // A backward problem whose wanted gradients are the bits 0 to 3 of `wanted`.
   GmmBackward backward(int wanted) {
     const bool mixed = c.mixture != Mixture::kNone;
     return {problem(),
@@ -368,7 +370,7 @@ struct Arrays {
   }
 };
 
-// As the type would store them.
+// The values as the type stores them.
 template <typename Scalar>
 Values rounded(const Values& values) {
   Values result;
@@ -418,7 +420,8 @@ void run(const Case& c, const Data& exact) {
   }
 }
 
-// Well-conditioned factors, with numbers above the diagonal that nobody reads.
+// Well-conditioned factors. Above the diagonal are numbers that no kernel may
+// read.
 Values tril_factors(const Case& c, Random& random) {
   const Shape shape = scale_shape(c);
   Values factors = random.normal(shape.numel(), 0, 0.3);
@@ -430,7 +433,7 @@ Values tril_factors(const Case& c, Random& random) {
   return factors;
 }
 
-// Fills what belongs to component 1.
+// Fills the elements that belong to component 1.
 void fill_component(Values& values, int64_t rows, int64_t components,
                     int64_t size, double value) {
   if (components == 1) return;
@@ -443,7 +446,7 @@ void fill_component(Values& values, int64_t rows, int64_t components,
 void test(const Case& c) {
   Random random(1);
   const Shape mu = mu_shape(c), scale = scale_shape(c);
-  // Standard deviations near 1, whatever the parametrisation.
+  // The standard deviations are near 1, whatever the parametrisation.
   const bool positive = c.scale_param == ScaleParam::kStd ||
                         c.scale_param == ScaleParam::kVar ||
                         c.scale_param == ScaleParam::kPrecision;
@@ -472,7 +475,7 @@ void test(const Case& c) {
 using S = ScaleParam;
 using M = Mixture;
 
-// Each sample with a mixture of its own.
+// Cases in which each sample has a mixture of its own.
 const Case kSamples[] = {
     {"one of everything", 1, 1, 1, S::kLogStd, M::kLogSumExp},
     {"one feature", 37, 5, 1, S::kStd, M::kLogSumExp},

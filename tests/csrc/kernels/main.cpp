@@ -1,4 +1,4 @@
-// The kernels of the operators that the arguments name, or of all.
+// Tests the kernels of the operators that the arguments name, or of all.
 #include <cstdio>
 #include <cstring>
 

@@ -1,4 +1,4 @@
-// scale_ against the multiplication written out.
+// The kernel of scale_ agrees with the multiplication written out.
 #include "scale/scale.h"
 
 #include "check.h"

@@ -1,5 +1,6 @@
-// The emulator draws the order in which threads run from a seed, and a result
-// that depends on it is a missing barrier: every kernel, under several seeds.
+// The emulator draws the order in which threads run from a seed. A result that
+// depends on the seed reveals a missing barrier, so every kernel runs under
+// several seeds.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -43,7 +44,8 @@ struct GmmCase {
   ScaleParam scale_param;
 };
 
-// Both passes one after the other, and at once, which keeps log N_k or not.
+// Runs both passes one after the other, and at once, where log N_k is kept or
+// not.
 Results run_gmm(const GmmCase& c) {
   const bool is_tril = c.scale_param == ScaleParam::kTril;
   const std::int64_t parameters = c.rows * c.components;
@@ -122,7 +124,7 @@ const GmmCase kGmmCases[] = {
     {"gmm, tril, shared", 200, 5, 8, 2, ScaleParam::kTril},
 };
 
-// Each pass, and both at once; 11 taps are for strips, others for tiles.
+// Runs each pass, and both at once. 11 taps run in strips, others in tiles.
 Results run_ssim(int taps) {
   SsimProblem p{};
   p.dtype = DType::kFloat32;

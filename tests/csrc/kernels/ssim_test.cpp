@@ -1,4 +1,4 @@
-// The SSIM kernels against the formulas written out in double precision.
+// The SSIM kernels agree with the formulas written out in double precision.
 #include "ssim/ssim.h"
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct Case {
 
 // ------------------------------------------------------------------- formulas
 
-// In the order of [batch, channels, height, width].
+// Pixels in the order of [batch, channels, height, width].
 struct Images {
   Values x, y;
   std::vector<bool> valid;
@@ -165,7 +165,7 @@ class Test {
  public:
   Test(const Case& c, DType dtype) : case_(c), random_(2) {
     const double range = c.data_range;
-    // One mask for all channels; none of its pixels on the left is valid.
+    // All channels have one mask, and none of its pixels on the left is valid.
     const int64_t plane = c.height * c.width;
     for (const double value : random_.normal(c.batch * plane, 0, 1)) {
       const auto column = static_cast<int64_t>(mask_.size()) % c.width;
@@ -187,7 +187,7 @@ class Test {
     forward();
     backward_of_map();
     backward_of_sums();
-    both();
+    forward_backward();
     if (case_.masked) masked_pixels_take_no_part();
   }
 
@@ -222,7 +222,7 @@ class Test {
 
   int64_t parts() const { return ssim_cpu_kernels_in_use().parts(problem_); }
 
-  std::vector<Sum> room_for_sums() const {
+  std::vector<Sum> unwritten_sums() const {
     return unwritten<Sum>(problem_.planes() * parts() * SsimSums::kCount);
   }
 
@@ -247,7 +247,7 @@ class Test {
 
   void forward() const {
     auto map = unwritten<Sum>(wanted_.map.size());
-    auto sums = room_for_sums();
+    auto sums = unwritten_sums();
     const auto& kernels = ssim_cpu_kernels_in_use();
     kernels.forward({problem_, map.data(), nullptr, false});
     expect_close(name("map"), map, wanted_.map);
@@ -264,7 +264,7 @@ class Test {
     return p;
   }
 
-  // The gradients against differences of Σ grad·map + Σ grad·sums.
+  // The gradients agree with differences of Σ grad·map + Σ grad·sums.
   void expect_slopes(const std::string& what, const Values& grad_map,
                      const Values& grad_sums, const Values& grad_x,
                      const Values& grad_y) {
@@ -281,7 +281,7 @@ class Test {
                             loss_at(images_.moved(-step, along))) /
                            (2 * step);
       const double got = dot(grad_x, along.x) + dot(grad_y, along.y);
-      // Central differences: good to some 1e-8 of the loss's terms.
+      // Central differences are accurate to some 1e-8 of the loss's terms.
       const double scale = std::sqrt(dot(grad_x, grad_x) + dot(grad_y, grad_y));
       const double tolerance = 2e-6 + 10 * tolerance_of<T>();
       if (!(std::abs(got - slope) <= tolerance * scale)) {
@@ -321,8 +321,8 @@ class Test {
                   in_order(case_, grad_y));
   }
 
-  // With gradients for both images, for x, and for y.
-  void both() {
+  // Both passes at once, with gradients of both images, of x, and of y.
+  void forward_backward() {
     const double grads[SsimSums::kCount] = {-0.7, 0, 0.02, 0.3};
     Values grad_sums;
     for (int64_t plane = 0; plane < problem_.planes(); ++plane) {
@@ -331,7 +331,7 @@ class Test {
     auto grad_x = unwritten<T>(case_.count()), grad_y = grad_x;
     auto only_x = grad_x, only_y = grad_x;
     for (int images = 0; images < 3; ++images) {
-      auto sums = room_for_sums();
+      auto sums = unwritten_sums();
       SsimBackward p = backward();
       std::copy(grads, grads + SsimSums::kCount, p.constant_grad);
       p.errors = true;
@@ -353,7 +353,7 @@ class Test {
                  Values(grad_y.begin(), grad_y.end()));
   }
 
-  // Whatever they hold.
+  // Masked pixels take no part, whatever they hold.
   void masked_pixels_take_no_part() {
     for_each_pixel(case_, [&](int64_t i, int64_t offset) {
       if (!images_.valid[i]) x_[offset] = y_[offset] = static_cast<T>(NAN);
@@ -361,7 +361,7 @@ class Test {
     auto map = unwritten<Sum>(wanted_.map.size());
     ssim_cpu_kernels_in_use().forward({problem_, map.data(), nullptr, false});
     expect_close(name("map beside masked NaN"), map, wanted_.map);
-    auto sums = room_for_sums();
+    auto sums = unwritten_sums();
     auto grad_x = unwritten<T>(case_.count()), grad_y = grad_x;
     SsimBackward p = backward();
     p.constant_grad[SsimSums::kIndex] = 1;
@@ -396,7 +396,8 @@ class Test {
   Forward wanted_;
 };
 
-// Parts around the number of threads; a sum without weight may be anything.
+// The numbers of parts lie around the number of threads. A sum of weight 0 may
+// be anything.
 template <typename T>
 void test_total(DType dtype) {
   for (const int parts : {0, 1, 511, 513, 1500}) {

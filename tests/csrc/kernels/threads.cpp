@@ -1,4 +1,4 @@
-// parallel_for without PyTorch: two threads, whose races a sanitizer can see.
+// parallel_for() without PyTorch, on two threads, whose races a sanitizer sees.
 #include <thread>
 
 #include "common/parallel.h"

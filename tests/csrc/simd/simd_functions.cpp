@@ -1,4 +1,4 @@
-// Compiled once per instruction set, as the kernels are.
+// This source is compiled once per instruction set, as the kernels are.
 #include "simd_functions.h"
 
 #include "common/simd_memory.h"
@@ -28,7 +28,7 @@ Vector<T> log1p_of(Vector<T> x) {
   return vector_log1p(x);
 }
 
-// As gmm/math.h composes it.
+// softplus as gmm/scale_param.h composes it.
 template <typename T>
 Vector<T> softplus_of(Vector<T> x) {
   const Vector<T> decay = vector_exp(select(x > 0, -x, x));

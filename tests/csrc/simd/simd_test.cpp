@@ -1,5 +1,5 @@
-// The vector functions against the C library's, in double or long double
-// precision: a dense grid over all floats, and special values.
+// The vector functions agree with those of the C library in double or long
+// double precision, on a dense grid over all floats and on special values.
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
@@ -22,7 +22,7 @@ namespace {
 
 constexpr double kMaxUlp = 2;
 
-// Distance of two results in units of the last place of the expected one.
+// The distance of two results in units of the last place of the expected one.
 template <typename T, typename Wide>
 double ulp_distance(T got, Wide wanted) {
   const T rounded = static_cast<T>(wanted);
@@ -56,7 +56,7 @@ void check(const char* name, ArrayFunction<T> function, Wide (*reference)(Wide),
   if (worst > kMaxUlp) std::exit(1);
 }
 
-// Floats whose bits lie in [first, last), `step` apart; and the special ones.
+// 0, -0, 1 and the floats whose bits lie in [first, last), `step` apart.
 std::vector<float> floats(std::uint32_t first, std::uint32_t last,
                           std::uint32_t step) {
   std::vector<float> result = {0.0f, -0.0f, 1.0f};
@@ -98,7 +98,7 @@ void check_conversions(bool bfloat) {
   std::vector<float> values(count);
   for (int i = 0; i < count; ++i) bits[i] = static_cast<unsigned short>(i);
   simd_tables_in_use().convert(bfloat, bits.data(), values.data(), back.data(),
-                               count - 3);  // not a whole vector at the end
+                               count - 3);  // the last vector is not whole
   for (int i = 0; i < count - 3; ++i) {
     const float wanted =
         bfloat ? static_cast<float>(

@@ -1,3 +1,4 @@
+// Assertions for the tests of the emulator.
 #pragma once
 
 #include <cstdio>
@@ -14,7 +15,7 @@
     }                                                                     \
   } while (false)
 
-// What the error says that `action` throws; empty if it throws none.
+// The message of the error that `action` throws, or nothing if it throws none.
 template <typename Action>
 std::string error_of(Action action) {
   try {

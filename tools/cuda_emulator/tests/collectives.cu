@@ -1,4 +1,4 @@
-// Correct kernels compute what they would on a card, whatever the seed.
+// Correct kernels compute what they compute on a GPU, whatever the seed.
 #include <array>
 #include <cmath>
 #include <thread>
@@ -120,7 +120,7 @@ struct BlockVotes {
 
 __global__ void vote_in_block(BlockVotes* votes) {
   const int index = threadIdx.x;
-  if (index >= 90) return;  // the barriers do without them
+  if (index >= 90) return;  // the barriers do not wait for threads that exited
   votes[index].count = __syncthreads_count(index < 40);
   votes[index].last = __syncthreads_or(index == 89);
   votes[index].beyond = __syncthreads_or(index == 90);
@@ -138,18 +138,19 @@ void barriers_count_the_threads_that_live() {
   }
 }
 
-// Each block's sum, found in the shared memory of all.
+// The sum over a cluster: each block reads the sums of all from their shared
+// memory.
 __global__ void sum_of_cluster(const float* values, float* sums, int blocks) {
   float* own = vtadl::shared_memory<float>();
   const float sum = sum_of_warp(values[blockIdx.x * 32 + threadIdx.x]);
   if (threadIdx.x == 0) *own = sum;
   vtadl::cluster_sync();
   float total = 0;
-  for (int i = 0; i < blocks; ++i) total += *vtadl::in_block(own, i);
+  for (int i = 0; i < blocks; ++i) total += *vtadl::map_shared_rank(own, i);
   if (threadIdx.x == 0) {
     sums[blockIdx.x] = total + float(vtadl::cluster_rank());
   }
-  vtadl::cluster_sync();  // no block leaves whose memory another reads
+  vtadl::cluster_sync();  // no block exits while another reads its memory
 }
 
 void blocks_of_a_cluster_see_each_other() {
@@ -243,7 +244,7 @@ void any_host_thread_may_launch() {
 
 __global__ void empty() {}
 
-void the_limits_of_a_card_hold() {
+void the_limits_of_a_gpu_hold() {
   const auto error = [](dim3 grid, dim3 block, std::size_t shared_bytes) {
     return error_of([=] {
       vtadl::launch("empty", empty, {grid, block, shared_bytes}, nullptr);
@@ -286,7 +287,7 @@ void a_cluster_fits_or_not() {
   CHECK(fits(4, 200 << 10));
   CHECK(fits(8, 100 << 10));
   CHECK(!fits(8, 200 << 10));
-  CHECK(!fits(16, 0));  // not a size that there is
+  CHECK(!fits(16, 0));  // no cluster has this size
   CHECK(cudaGetLastError() == cudaSuccess);
 }
 
@@ -305,6 +306,6 @@ int main() {
     shared_memory_is_nan_in_each_new_block();
   }
   any_host_thread_may_launch();
-  the_limits_of_a_card_hold();
+  the_limits_of_a_gpu_hold();
   a_cluster_fits_or_not();
 }

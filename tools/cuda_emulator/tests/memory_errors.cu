@@ -1,4 +1,4 @@
-// One memory error, named on the command line, for a sanitizer to find.
+// Makes the memory error that the command line names, for a sanitizer to find.
 #include <cstring>
 #include <vector>
 
@@ -39,23 +39,24 @@ __global__ void beyond_static(float* values) {
   values[threadIdx.x] = fixed[threadIdx.x + 1];
 }
 
-// Block 0 may have left.
+// Block 0 may have exited when block 1 reads its memory.
 __global__ void block_that_left(float* values) {
   float* shared = vtadl::shared_memory<float>();
   shared[threadIdx.x] = values[threadIdx.x];
   vtadl::cluster_sync();
-  float* of_first = vtadl::in_block(shared, 0);
+  float* of_first = vtadl::map_shared_rank(shared, 0);
   if (blockIdx.x == 0) return;
   vtadl::cluster_sync();
   values[threadIdx.x] = of_first[threadIdx.x];
 }
 
-// Blocks of a cluster, without a barrier.
+// Two blocks of a cluster read each other's memory without a barrier.
 __global__ void unordered_blocks(float* values) {
   float* shared = vtadl::shared_memory<float>();
   shared[threadIdx.x] = values[threadIdx.x];
   __syncthreads();
-  const float read = *vtadl::in_block(shared + threadIdx.x, 1 - blockIdx.x);
+  const float read =
+      *vtadl::map_shared_rank(shared + threadIdx.x, 1 - blockIdx.x);
   vtadl::cluster_sync();
   if (blockIdx.x == 0) values[threadIdx.x] = read;
 }
@@ -65,10 +66,10 @@ __global__ void misaligned(float* values) {
   values[threadIdx.x] = vectors[threadIdx.x / 8].x;
 }
 
-// The sum is right in any order of whole threads, yet wrong on a card.
+// The sum is right if whole threads run in any order, yet wrong on a GPU.
 __global__ void lost_update(float* values) { values[0] += 1; }
 
-// The shuffle makes the lanes wait for each other, but orders no memory.
+// A shuffle makes the lanes wait for each other, but does not order memory.
 __global__ void shuffle_for_barrier(float* values) {
   float* shared = vtadl::shared_memory<float>();
   shared[threadIdx.x] = values[threadIdx.x];

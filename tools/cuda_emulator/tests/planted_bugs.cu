@@ -1,4 +1,4 @@
-// Kernels with a bug, and what the emulator makes of each.
+// The emulator finds the bug of each of these kernels, and says where it is.
 #include <set>
 
 #include "check.h"
@@ -36,7 +36,7 @@ __global__ void read_other_block(float* sum) {
   float* shared = vtadl::shared_memory<float>();
   shared[threadIdx.x] = static_cast<float>(threadIdx.x);
   if (kWithBarrier) vtadl::cluster_sync();
-  const float read = *vtadl::in_block(shared + 3, 0);
+  const float read = *vtadl::map_shared_rank(shared + 3, 0);
   if (blockIdx.x == 1 && threadIdx.x == 0) *sum = read - 3;
   vtadl::cluster_sync();
 }
@@ -127,11 +127,11 @@ __global__ void part_at_cluster_barrier() {
 __global__ void read_block_that_left() {
   if (blockIdx.x == 0) return;
   vtadl::cluster_sync();
-  vtadl::in_block(vtadl::shared_memory<float>(), 0);
+  vtadl::map_shared_rank(vtadl::shared_memory<float>(), 0);
 }
 
 __global__ void read_block_of_other_cluster() {
-  vtadl::in_block(vtadl::shared_memory<float>(), 4);
+  vtadl::map_shared_rank(vtadl::shared_memory<float>(), 4);
 }
 
 __global__ void trap_at_last() {
@@ -158,9 +158,9 @@ void divergence_is_an_error_that_says_who_and_where() {
   CHECK(contains(error_in_cluster(part_at_cluster_barrier), "for its cluster"));
   CHECK(contains(error_in_cluster(part_at_cluster_barrier), "for its block"));
   CHECK(contains(error_in_cluster(read_block_that_left),
-                 "trapped in in_block<float> (cluster.h:"));
+                 "trapped in map_shared_rank<float> (cluster.h:"));
   CHECK(contains(error_in_cluster(read_block_of_other_cluster),
-                 "trapped in in_block<float> (cluster.h:"));
+                 "trapped in map_shared_rank<float> (cluster.h:"));
   CHECK(contains(error_in(trap_at_last, 32),
                  "kernel: thread (9,0,0) of block (0,0,0) trapped in"));
 }
