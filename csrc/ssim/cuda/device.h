@@ -26,10 +26,6 @@ struct SumsOfTiles {
   bool errors = false;   // whether the sums of errors are wanted
   int64_t parts = 0;     // of a plane; a tiling may have fewer
 
-  SumsOfTiles() = default;
-  explicit SumsOfTiles(const SsimForward& p)
-      : sums(p.sums), errors(p.errors), parts(parts_of_plane(p)) {}
-
   // Writes the sums of a tile. The last tile of a plane also writes zeros for
   // the parts that the tiling does not have.
   template <typename T>

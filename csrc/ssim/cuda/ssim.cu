@@ -53,7 +53,8 @@ void ssim_forward_backward_cuda(const SsimForwardBackward& p, void* stream) {
     ssim_backward_cuda(p.backward, stream);
     return;
   }
-  const ssim::SumsOfTiles sums(p.forward);
+  const ssim::SumsOfTiles sums{p.forward.sums, p.forward.errors,
+                               ssim::parts_of_plane(p.forward)};
   run(
       ssim::Regime::kStrips, p.forward.dtype,
       [&](auto zero) {

@@ -73,7 +73,7 @@ void strip_forward(const SsimForward& p, void* stream) {
   launch("ssim strip_forward_kernel", strip_forward_kernel<Scalar>,
          {grid_size(tiling), threads, 2 * row_size(threads) * sizeof(float4)},
          stream, p, Window<float>(p), Constants<float>(p), tiling,
-         SumsOfTiles(p));
+         SumsOfTiles{p.sums, p.errors, parts_of_plane(p)});
 }
 
 }  // namespace vtadl::ssim

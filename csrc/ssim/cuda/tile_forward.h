@@ -28,8 +28,9 @@ template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
     tile_forward_kernel(SsimForward p, const __grid_constant__ Window<T> window,
                         const __grid_constant__ Constants<T> constants,
-                        Tiling tiling, SumsOfTiles sums_of_tiles) {
+                        Tiling tiling) {
   const int halo = window.taps - 1;
+  const SumsOfTiles sums_of_tiles{p.sums, p.errors, tiling.parts()};
   T* smem = shared_memory<T>();  // [kTileHeight, kTileWidth + halo]
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
@@ -68,7 +69,7 @@ void tile_forward(const SsimForward& p, void* stream) {
   const Tiling tiling = tile_forward_tiling(p);
   launch("ssim tile_forward_kernel", tile_forward_kernel<Scalar>,
          {grid_size(tiling), kTileThreads, tile_forward_smem<T>(p)}, stream, p,
-         Window<T>(p), Constants<T>(p), tiling, SumsOfTiles(p));
+         Window<T>(p), Constants<T>(p), tiling);
 }
 
 }  // namespace vtadl::ssim
