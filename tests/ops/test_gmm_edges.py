@@ -20,6 +20,8 @@ def edges(scale_param: str, dtype: torch.dtype) -> list[float]:
     if scale_param in ("std", "var"):
         small = [info.smallest_normal * 2.0**power for power in (-24, -23, -8, -1, 0, 1, 10)]
         return [0.0, -0.0, *small, info.max]
+    if scale_param == "precision":
+        return [math.inf, *(info.max * 2.0**power for power in (-10, -1, 0)), info.smallest_normal, 0.0]
     widest = torch.finfo(torch.promote_types(dtype, torch.float32))
     lowest = math.log(widest.smallest_normal) * (2 if scale_param == "log_var" else 1)
     return [

@@ -123,12 +123,14 @@ template <typename T, int kCount>
 VTADL_HOST_INLINE void chain_grads(ScaleParam param,
                                    const Component<Lanes<T>>& c, int64_t size,
                                    Lanes<T>* grads) {
-  for (int64_t i = 0; i < size; ++i) {
-    for (int v = 0; v < kCount; ++v) {
-      auto& grad = grads[i].v[v];
-      grad = gmm::chain(param, grad, scale_of<T>(c, i, v));
+  gmm::with_scale_param(param, [&](auto known) {
+    for (int64_t i = 0; i < size; ++i) {
+      for (int v = 0; v < kCount; ++v) {
+        auto& grad = grads[i].v[v];
+        grad = gmm::chain<decltype(known)::value>(grad, scale_of<T>(c, i, v));
+      }
     }
-  }
+  });
 }
 
 // y = factor⁻¹·(x - mean) for one vector of samples.

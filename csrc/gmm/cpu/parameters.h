@@ -79,25 +79,34 @@ class OwnParameters {
                       cached_components(p_.mu) * p_.mu.size, mean_);
     gather<T, Scalar>(p_.scale.data, scale_rows_, p_.scale.offset(0, k),
                       cached_components(p_.scale) * p_.scale.size, raw_);
-    for (int64_t i = 0; i < cached_components(p_.scale); ++i) activate(i);
+    if (tril_) {
+      activate(p_.features + 1,
+               [](Vector<T> raw) { return gmm::activate_tril_diagonal(raw); });
+    } else {
+      gmm::with_scale_param(p_.scale_param, [&](auto param) {
+        activate(1, [&](Vector<T> raw) {
+          return gmm::activate<decltype(param)::value>(raw, floor_);
+        });
+      });
+    }
   }
 
-  void activate(int64_t k) {
-    const Lanes<T>* raw = raw_ + k * p_.scale.size;
-    Lanes<T>* inverse_std = inverse_std_ + k * scales_;
-    Lanes<T>* slope = slope_ + k * scales_;
+  // Activates the elements of scale that lie `step` apart.
+  template <typename Activate>
+  void activate(int64_t step, const Activate& activate_raw) {
     const T repeats = static_cast<T>(p_.features / scales_);
-    for (int v = 0; v < scale_rows_.vectors; ++v) {
-      Vector<T> log_det{};
-      for (int64_t i = 0; i < scales_; ++i) {
-        const auto scale =
-            tril_ ? gmm::activate_tril_diagonal(raw[i * (p_.features + 1)].v[v])
-                  : gmm::activate(p_.scale_param, raw[i].v[v], floor_);
-        inverse_std[i].v[v] = scale.inverse_std;
-        slope[i].v[v] = scale.slope;
-        log_det += scale.log_std;
+    for (int64_t k = 0; k < cached_components(p_.scale); ++k) {
+      const Lanes<T>* raw = raw_ + k * p_.scale.size;
+      for (int v = 0; v < scale_rows_.vectors; ++v) {
+        Vector<T> log_det{};
+        for (int64_t i = 0; i < scales_; ++i) {
+          const auto scale = activate_raw(raw[i * step].v[v]);
+          inverse_std_[k * scales_ + i].v[v] = scale.inverse_std;
+          slope_[k * scales_ + i].v[v] = scale.slope;
+          log_det += scale.log_std;
+        }
+        log_det_[k].v[v] = log_det * repeats;
       }
-      log_det_[k].v[v] = log_det * repeats;
     }
   }
 
@@ -224,12 +233,14 @@ class SharedParameters {
   T activate(int64_t k) {
     const int64_t first = k * scales_;
     Vector<T> log_det{};
-    for_each_vector<T>(scales_, [&](int64_t i, int count) {
-      const auto scale = gmm::activate(
-          p_.scale_param, load<T>(raw_ + first + i, count), floor_);
-      store<T>(inverse_std_ + first + i, scale.inverse_std, count);
-      store<T>(slope_ + first + i, scale.slope, count);
-      log_det += keep<T>(scale.log_std, count);
+    gmm::with_scale_param(p_.scale_param, [&](auto param) {
+      for_each_vector<T>(scales_, [&](int64_t i, int count) {
+        const auto raw = load<T>(raw_ + first + i, count);
+        const auto scale = gmm::activate<decltype(param)::value>(raw, floor_);
+        store<T>(inverse_std_ + first + i, scale.inverse_std, count);
+        store<T>(slope_ + first + i, scale.slope, count);
+        log_det += keep<T>(scale.log_std, count);
+      });
     });
     return sum<T>(log_det);
   }
