@@ -30,7 +30,7 @@ struct GmmParameter {
     return rows.rows * components * size;
   }
 
-  // Where component k of `row` begins.
+  // Returns the index of the first element of component k of `row`.
   VTADL_INLINE std::int64_t offset(std::int64_t row, std::int64_t k) const {
     return (components == 1 ? row : row * components + k) * size;
   }
@@ -50,14 +50,14 @@ struct GmmProblem {
   GmmParameter mu, scale;
 };
 
-// Results of type Accumulate.
+// The forward pass; its results are of type Accumulate.
 struct GmmForward : GmmProblem {
   void* log_prob;                // [N]; null under kNone
   void* component_log_prob;      // [N, K]: log N_k, under kLogSumExp + log π_k
   bool keeps_components = true;  // false: they are scratch
 };
 
-// Null pointers for the gradients that nobody asked for.
+// The backward pass. Gradients that nobody asked for are null pointers.
 struct GmmBackward : GmmProblem {
   // The gradient of log_prob, or under kNone that of component_log_prob.
   const void* grad;      // [N] or [N, K], Accumulate; null for constant_grad
@@ -71,8 +71,8 @@ struct GmmBackward : GmmProblem {
   void* grad_scale;                // as scale
 };
 
-// Both passes at once, while what the first has read is near. The
-// backward pass reads what the forward pass writes.
+// Both passes at once, so that the second finds in the cache what the first has
+// read. The backward pass reads what the forward pass writes.
 struct GmmForwardBackward {
   GmmForward forward;
   GmmBackward backward;

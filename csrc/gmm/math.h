@@ -13,7 +13,7 @@ namespace vtadl::gmm {
 
 constexpr double kLog2Pi = 1.8378770664093454835607;
 
-// In the functions below T is a float or a double, on the host also a vector.
+// In this file T is a float or a double, on the host also a vector.
 
 // -------------------------------------------------------------- one component
 
@@ -50,13 +50,13 @@ VTADL_INLINE FeatureGrad<T> feature_grad(T grad, T z) {
 }
 
 // Under a Cholesky factor T the residuals are y = T⁻¹ (x - mean), found one
-// after the other: `rest` is (x - mean)_i - Σ_j<i T_ij y_j. Bounded, so that
-// multiples of y are numbers; the square of the bound is not.
+// after the other: `residual` is (x - mean)_i - Σ_j<i T_ij y_j. Bounded, so
+// that multiples of y are numbers; the square of the bound is not.
 template <typename T>
-VTADL_INLINE T solve_row(T rest, T inverse_std) {
+VTADL_INLINE T solve_row(T residual, T inverse_std) {
   using S = ScalarOf<T>;
   const T most = broadcast<T>(S(sizeof(S) == 4 ? 0x1p65 : 0x1p513));
-  return maximum(minimum(rest * inverse_std, most), -most);
+  return maximum(minimum(residual * inverse_std, most), -most);
 }
 
 template <typename T>

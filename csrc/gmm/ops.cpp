@@ -18,7 +18,7 @@ std::int64_t numel(const Shape& shape) {
   return product;
 }
 
-// Sizes of all dimensions but the last `count`.
+// Returns the sizes of all dimensions but the last `count`.
 Shape leading(const Tensor& tensor, std::int64_t count) {
   STD_TORCH_CHECK(tensor.dim() >= count, "too few dimensions");
   const auto sizes = tensor.sizes();
@@ -51,7 +51,8 @@ RowMap row_map(const Shape& sizes, const Shape& all) {
   return map;
 }
 
-// [rows, K or 1, size]; `event_dims` dimensions belong to one component.
+// Describes a tensor as [rows, K or 1, size], where one component has
+// `event_dims` dimensions.
 GmmParameter parameter(const Tensor& tensor, std::int64_t event_dims,
                        const Shape& samples) {
   GmmParameter result{tensor.const_data_ptr(),
@@ -63,7 +64,7 @@ GmmParameter parameter(const Tensor& tensor, std::int64_t event_dims,
   return result;
 }
 
-// The options of all operators of the family, as their schemas pass them.
+// The options of all operators of this file, as their schemas pass them.
 struct Options {
   std::int64_t scale_param;
   double min_std;
@@ -148,12 +149,13 @@ Shape with(Shape shape, std::int64_t size) {
   return shape;
 }
 
-// Which gradients are wanted.
+// The gradients that are wanted.
 struct Needs {
   bool x, logits, mu, scale;
 };
 
-// The gradients; that of log N_k is scratch of the kernels.
+// The results of the backward pass; the gradient with respect to log N_k is
+// scratch.
 struct Grads {
   Tensor log_normal, x, logits, mu, scale;
 
@@ -193,7 +195,7 @@ Tensor accumulated(const Tensor& tensor, const Tensor& x, std::int64_t numel) {
   return torch::stable::contiguous(tensor);
 }
 
-// log_prob and component_log_prob; the former without elements under kNone.
+// Returns log_prob, which has no elements under kNone, and component_log_prob.
 std::tuple<Tensor, Tensor> empty_results(const Inputs& in) {
   const bool mixed = in.problem.mixture != Mixture::kNone;
   const ScalarType dtype = accumulate_type(in.x);
@@ -246,7 +248,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gmm_backward(
   return {grads.x, grads.logits, grads.mu, grads.scale};
 }
 
-// log_prob, and the gradients of grad · Σ log_prob.
+// Returns log_prob and the gradients of grad · Σ log_prob.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gmm_forward_backward(
     double grad, Tensor x, Tensor logits, Tensor mu, Tensor scale,
     std::int64_t scale_param, double min_std, std::int64_t mixture,
@@ -267,9 +269,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gmm_forward_backward(
   return {log_prob, grads.x, grads.logits, grads.mu, grads.scale};
 }
 
-// Whether the gradient of a parameter may replace it: where nothing is shared,
-// kernels write an element of the gradients of mu and scale only after they
-// have read the same element of both for the last time.
+// Checks that the gradient of a parameter may replace it. Where nothing is
+// shared, kernels write an element of the gradients of mu and scale only after
+// they have read the same element of both for the last time.
 void check_own(const Tensor& tensor, const GmmParameter& parameter,
                const GmmProblem& p, const char* name) {
   STD_TORCH_CHECK(
@@ -280,8 +282,8 @@ void check_own(const Tensor& tensor, const GmmParameter& parameter,
       "feature, for its gradient to replace it");
 }
 
-// log_prob, and the gradients of Σ grad · log_prob: those of x and the logits,
-// and over mu and scale theirs.
+// Returns log_prob and the gradients of Σ grad · log_prob with respect to x and
+// the logits; overwrites mu and scale with theirs.
 std::tuple<Tensor, Tensor, Tensor> gmm_forward_backward_in_place(
     Tensor grad, Tensor x, Tensor logits, Tensor mu, Tensor scale,
     std::int64_t scale_param, double min_std, std::int64_t mixture,

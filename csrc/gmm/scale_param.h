@@ -60,7 +60,7 @@ VTADL_INLINE auto with_scale_param(ScaleParam param, const Body& body) {
   __builtin_unreachable();  // ops.cpp checks the number
 }
 
-// In the functions below T is a float or a double, on the host also a vector.
+// In what follows T is a float or a double, on the host also a vector.
 
 // Residuals are divided by no smaller std than the least normal number, whose
 // inverse is a normal number, too. A smaller std counts as this one there.
@@ -124,9 +124,10 @@ struct LogActivation {
   }
 };
 
-// Two functions for each parametrisation. activate(raw, floor). chain(grad,
-// scale): from the gradient with respect to log_std to that with respect to
-// raw, one factor after the other, for both together may be too large a number.
+// Each parametrisation has two functions. activate(raw, floor) returns the
+// ActivatedScale. chain(grad, scale) turns the gradient with respect to log_std
+// into that with respect to raw, by one factor after the other: both together
+// may be too large a number.
 template <ScaleParam kParam>
 struct Activation;
 
@@ -180,7 +181,7 @@ struct Activation<ScaleParam::kVar> {
   }
 };
 
-// The slope is std here.
+// The slope holds std here.
 template <>
 struct Activation<ScaleParam::kPrecision> {
   template <typename T>
@@ -241,7 +242,7 @@ VTADL_INLINE T chain(T grad, const ActivatedScale<T>& scale) {
   return select(grad == 0, T{}, Activation<kParam>::chain(grad, scale));
 }
 
-// The same two where the parametrisation is known at run time only.
+// activate() and chain() where the parametrisation is known at run time only.
 template <typename T>
 VTADL_INLINE ActivatedScale<T> activate(ScaleParam param, T raw,
                                         const Floor<ScalarOf<T>>& floor) {

@@ -138,11 +138,11 @@ template <typename T, typename Value>
 VTADL_HOST_INLINE void solve_tril(const Lanes<T>* x, const Component<Value>& c,
                                   int64_t features, int v, Vector<T>* y) {
   for (int64_t i = 0; i < features; ++i) {
-    Vector<T> rest = x[i].v[v] - vector_of<T>(c.mean[i * c.mean_step], v);
+    Vector<T> residual = x[i].v[v] - vector_of<T>(c.mean[i * c.mean_step], v);
     for (int64_t j = 0; j < i; ++j) {
-      rest -= vector_of<T>(c.factor[i * features + j], v) * y[j];
+      residual -= vector_of<T>(c.factor[i * features + j], v) * y[j];
     }
-    y[i] = gmm::solve_row(rest, scale_of<T>(c, i, v).inverse_std);
+    y[i] = gmm::solve_row(residual, scale_of<T>(c, i, v).inverse_std);
   }
 }
 
@@ -152,11 +152,11 @@ VTADL_HOST_INLINE void solve_tril_transposed(const Component<Value>& c,
                                              int64_t features, int v,
                                              const Vector<T>* y, Vector<T>* u) {
   for (int64_t i = features - 1; i >= 0; --i) {
-    Vector<T> rest = y[i];
+    Vector<T> residual = y[i];
     for (int64_t j = i + 1; j < features; ++j) {
-      rest -= vector_of<T>(c.factor[j * features + i], v) * u[j];
+      residual -= vector_of<T>(c.factor[j * features + i], v) * u[j];
     }
-    u[i] = rest * vector_of<T>(c.inverse_std[i], v);
+    u[i] = residual * vector_of<T>(c.inverse_std[i], v);
   }
 }
 
