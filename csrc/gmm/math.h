@@ -65,15 +65,20 @@ VTADL_INLINE ActivatedScale<T> activate_tril_diagonal(T raw) {
 }
 
 // The gradient with respect to T_ij, j <= i, where u = T⁻ᵀ y and `grad_mean` is
-// grad·u_i, the gradient of mean i. On the diagonal log det adds its own.
+// grad·u_i, the gradient of mean i. On the diagonal that of log det is
+// subtracted.
 template <typename T>
 VTADL_INLINE T tril_grad(T grad_mean, T y) {
   return grad_mean * y;
 }
 template <typename T>
+VTADL_INLINE T tril_log_det_grad(T grad, const ActivatedScale<T>& diagonal) {
+  return chain<ScaleParam::kStd>(grad, diagonal);
+}
+template <typename T>
 VTADL_INLINE T tril_diagonal_grad(T grad, T grad_mean, T y,
                                   const ActivatedScale<T>& diagonal) {
-  return tril_grad(grad_mean, y) - chain<ScaleParam::kStd>(grad, diagonal);
+  return tril_grad(grad_mean, y) - tril_log_det_grad(grad, diagonal);
 }
 
 // ---------------------------------------------------------------- the mixture
@@ -114,6 +119,13 @@ VTADL_INLINE T joint_log_prob(T log_pi, T log_normal) {
 template <typename T>
 VTADL_INLINE T weighted_log_prob(T pi, T log_normal) {
   return select(pi == 0, T{}, pi * log_normal);
+}
+
+// Σ_k π_k log N_k, from the sum of the addends: -inf where all components are
+// masked.
+template <typename T>
+VTADL_INLINE T expected_log_normal(const LogSumExp<T>& logits_lse, T sum) {
+  return select(logits_lse.log_sum == -INFINITY, logits_lse.log_sum, sum);
 }
 
 // Gradients of one sample with respect to log N_k and logits_k.

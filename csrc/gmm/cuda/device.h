@@ -1,16 +1,14 @@
 // What the mixture kernels for the GPU have in common.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
-#include <utility>
+#include <type_traits>
 
 #include "common/integers.h"
 #include "common/launch.h"
 #include "common/reduce.h"
+#include "gmm/cuda/plan.h"
 #include "gmm/gmm.h"
 #include "gmm/math.h"
 
@@ -18,70 +16,36 @@ namespace vtadl::gmm {
 
 using std::int64_t;
 
-constexpr int kBlock = 256;
+// ------------------------------------------------------------------- threads
 
-// Blocks that the registers of a multiprocessor have to suffice for: half of
-// its threads; 3/8 where a thread works on 8 elements, 1/4 with doubles.
-template <typename Scalar>
-constexpr int kResidentBlocks = sizeof(Scalar) == 4   ? 4
-                                : sizeof(Scalar) == 8 ? 2
-                                                      : 3;
-
-// ------------------------------------------------------------ for the launch
-
-inline unsigned grid_size(int64_t blocks) {
-  return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, kMaxBlocks));
+// The thread's number in a block of any shape.
+__device__ inline int thread_of_block() {
+  return threadIdx.y * blockDim.x + threadIdx.x;
 }
 
-// The smallest power of two that is at least `wanted`, but at most `limit`,
-// which is one too.
-inline int power_of_two(int64_t wanted, int limit) {
-  int result = 1;
-  while (result < wanted && result < limit) result *= 2;
-  return result;
-}
-
-// Each component of each sample has parameters of its own.
-inline bool is_per_component(const GmmProblem& p,
-                             const GmmParameter& parameter) {
-  return parameter.rows.repeats == 1 && parameter.components == p.components;
-}
-
-// And each of its features: the gradient is no sum.
-inline bool is_private(const GmmProblem& p, const GmmParameter& parameter) {
-  return is_per_component(p, parameter) && parameter.size >= p.features;
-}
-
-// ---------------------------------------------------------- sums and indices
-
-// Of the calling thread in its group of `width` lanes, a power of two.
+// The thread's number in its group of `width` lanes, a power of two.
 __device__ inline int lane_of(int width) {
-  return (threadIdx.y * blockDim.x + threadIdx.x) & (width - 1);
+  return thread_of_block() & (width - 1);
 }
 
-// The first item of this group of `width` threads, of which blocks are made,
-// and the stride to its next. Divisions of 64 bits take many instructions.
-struct GroupStride {
-  int64_t first, step;
-
-  __device__ explicit GroupStride(unsigned width)
-      : first(int64_t(blockIdx.x) * (blockDim.x / width) + threadIdx.x / width),
-        step(int64_t(gridDim.x) * (blockDim.x / width)) {}
-
-  // The first item of the warp's first group: lanes that loop until this one
-  // is done make the same number of rounds, so that all take part in shuffles.
-  __device__ int64_t warp_first(unsigned width) const {
-    return first - threadIdx.x % kWarp / width;
+// Calls body(item, in_use) for the items of this thread's group of `width`
+// lanes. Lanes of a warp loop until its first group is done, with items that
+// are not in use beyond the last: all of them take part in shuffles. Additions
+// replace divisions of 64 bits, which take many instructions.
+template <typename Body>
+__device__ void for_each_item(int64_t items, unsigned width, const Body& body) {
+  const unsigned groups = blockDim.x / width;
+  const int64_t first = int64_t(blockIdx.x) * groups + threadIdx.x / width;
+  const int64_t warp_first = first - threadIdx.x % kWarp / width;
+  for (int64_t offset = 0; warp_first + offset < items;
+       offset += int64_t(gridDim.x) * groups) {
+    body(first + offset, first + offset < items);
   }
-};
+}
 
 // ---------------------------------------------------------- loads and stores
 
-// Elements that 16 bytes hold.
-template <typename Scalar>
-constexpr int kPackSize = 16 / int(sizeof(Scalar));
-
-// Unsigned integers of so many bytes, the most that one instruction moves.
+// The unsigned integer of so many bytes that one instruction moves.
 template <int kBytes>
 struct BitsOf;
 template <>
@@ -101,7 +65,8 @@ struct BitsOf<16> {
   using type = uint4;
 };
 
-// kCount elements in the largest equal pieces, to which they must be aligned.
+// How kCount elements are moved: in the largest equal pieces, to which they
+// must be aligned.
 template <int kCount, typename Scalar>
 struct Pieces {
   static constexpr int kBytes = kCount * int(sizeof(Scalar));
@@ -124,8 +89,8 @@ __device__ void load(const Scalar* from, T (&values)[kCount]) {
   }
 }
 
-// Nobody on the device will read soon what is streamed: it is the first to
-// leave the cache.
+// What is streamed is the first to leave the cache, because nobody on the
+// device will read it soon.
 enum class Store { kPlain, kStreamed };
 
 template <Store kStore = Store::kPlain, int kCount, typename T, typename Scalar>
@@ -149,11 +114,14 @@ __device__ void store(Scalar* to, const T (&values)[kCount]) {
   }
 }
 
-inline bool aligned(std::initializer_list<const void*> pointers) {
-  for (const void* pointer : pointers) {
-    if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0) return false;
+// Calls body with the number of elements in a pack, as a constant: 1 for
+// doubles, whose kernels take nvcc longest.
+template <typename Scalar, typename Body>
+void dispatch_packs(bool packed, const Body& body) {
+  if constexpr (sizeof(Scalar) < sizeof(double)) {
+    if (packed) return body(std::integral_constant<int, kPackSize<Scalar>>());
   }
-  return true;
+  body(std::integral_constant<int, 1>());
 }
 
 // ------------------------------------------------------------------ operands
@@ -169,7 +137,7 @@ __device__ const Scalar* sample_logits(const GmmProblem& p, int64_t sample) {
          p.logits_rows.row(sample) * p.components;
 }
 
-// Of one component of a row, where `parameter` is mu or scale.
+// The elements of mu or scale that belong to component k of a row.
 template <typename Scalar>
 struct ComponentParameter {
   const Scalar* data;
@@ -181,7 +149,7 @@ struct ComponentParameter {
              parameter.offset(row, k)),
         is_one(parameter.size == 1) {}
 
-  // Of features d, d + 1, …
+  // The elements of features d, d + 1, …
   template <int kCount, typename T>
   __device__ void load(int64_t d, T (&values)[kCount]) const {
     if (is_one) {
@@ -194,24 +162,47 @@ struct ComponentParameter {
   }
 };
 
-// The gradient with respect to log N_k of component k of sample n at
+// The gradients with respect to log N_k: that of component k of sample n is at
 // [n * K + k].
 template <typename T>
-__device__ const T* component_weights(const GmmBackward& p) {
+__device__ const T* log_normal_grads(const GmmBackward& p) {
   const bool given = p.mixture == Mixture::kNone && p.grad != nullptr;
   return static_cast<const T*>(given ? p.grad : p.grad_log_normal);
 }
 
-template <int kCount, typename T>
-__device__ void activate(ScaleParam param, const T (&raw)[kCount],
-                         const Floor<T>& floor,
-                         ActivatedScale<T> (&scale)[kCount]) {
-  with_scale_param(param, [&](auto known) {
+// The gradient with respect to log_prob of a sample.
+template <typename T>
+__device__ T log_prob_grad(const GmmBackward& p, int64_t n) {
+  return p.grad ? static_cast<const T*>(p.grad)[n]
+                : static_cast<T>(p.constant_grad);
+}
+
+// ----------------------------------------------------------------- arithmetic
+
+// The sums over features from which log N_k follows.
+template <typename T>
+struct LogNormalSums {
+  T log_det = 0, distance = 0;
+
+  // Adds features whose scale is raw.
+  template <ScaleParam kParam, int kCount>
+  __device__ void add(const T (&x)[kCount], const T (&mean)[kCount],
+                      const T (&raw)[kCount], const Floor<T>& floor) {
     VTADL_UNROLL
     for (int j = 0; j < kCount; ++j) {
-      scale[j] = activate<decltype(known)::value>(raw[j], floor);
+      const auto scale = activate<kParam>(raw[j], floor);
+      const T z = standardize(x[j], mean[j], scale.inverse_std);
+      distance += z * z;
+      log_det += scale.log_std;
     }
-  });
-}
+  }
+
+  // log N_k from the sums of a group of `width` lanes; all lanes of the warp
+  // have to take part.
+  __device__ T log_normal(int64_t features, int width) const {
+    return gmm::log_normal(features, warp_sum(log_det, width),
+                           warp_sum(distance, width));
+  }
+};
 
 }  // namespace vtadl::gmm
