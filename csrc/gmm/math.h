@@ -34,12 +34,16 @@ VTADL_INLINE T log_normal(std::int64_t features, T log_det, T distance) {
   return select(is_apart, log_det, value);
 }
 
-// Gradients of one feature of one component: with respect to mean / std, which
-// is that of the mean, and the negative of that of x, but for a factor 1/std;
-// and with respect to log_std.
+// Gradients of one feature of one component: with respect to mean / std, and to
+// log_std. That of the mean follows from the former, and is the negative of
+// that of x.
 template <typename T>
 struct FeatureGrad {
   T standardized_mean, log_std;
+
+  VTADL_INLINE T mean(T inverse_std) const {
+    return standardized_mean * inverse_std;
+  }
 };
 
 // `grad`: that with respect to log N_k.

@@ -1,4 +1,5 @@
-// What the mixture kernels for the GPU have in common.
+// Indices, loads and stores, and operands, which the mixture kernels for the
+// GPU have in common.
 #pragma once
 
 #include <cstdint>

@@ -7,8 +7,8 @@
 
 namespace vtadl::gmm {
 
-// What a lane holds of a sample: components lane, lane + width, … of it. Where
-// there are no more, log N_k and logits_k are -inf.
+// A lane holds components lane, lane + width, … of a sample. Where there are no
+// more, log N_k and logits_k are -inf.
 template <typename Scalar, int kFeatures, typename T = Accumulate<Scalar>>
 struct LaneOfSample {
   T logit[kComponentsPerLane], component_log_prob[kComponentsPerLane];
@@ -88,8 +88,8 @@ __device__ T mix_lanes(Mixture mixture, const LogSumExp<T>& logits_lse,
   return expected_log_normal(logits_lse, warp_sum(sum, width));
 }
 
-// The gradient of a parameter of one component, which may be the same for all
-// features. finish(d, sum) makes the gradient of a sum for feature d.
+// Stores the gradient of a parameter of one component, which may be the same
+// for all features. finish(d, sum) makes the gradient of a sum for feature d.
 template <typename Scalar, int kFeatures, typename T, typename Finish>
 __device__ void store_grad(Scalar* grad, const GmmParameter& parameter,
                            int64_t at, T (&values)[kFeatures],
@@ -105,8 +105,8 @@ __device__ void store_grad(Scalar* grad, const GmmParameter& parameter,
   grad[at] = static_cast<Scalar>(finish(0, sum));
 }
 
-// All gradients that belong to one sample; all lanes of the warp have to take
-// part.
+// Writes all gradients that belong to one sample; all lanes of the warp have to
+// take part.
 template <typename Scalar, int kFeatures, typename T>
 __device__ void backward_of_lanes(const GmmBackward& p,
                                   const OwnGrads<Scalar>& own, int64_t n,
@@ -130,7 +130,7 @@ __device__ void backward_of_lanes(const GmmBackward& p,
       VTADL_UNROLL
       for (int d = 0; d < kFeatures; ++d) {
         const auto part = feature_grad(grad, lane.z[i][d]);
-        grad_mean[d] = part.standardized_mean * lane.scale[i][d].inverse_std;
+        grad_mean[d] = part.mean(lane.scale[i][d].inverse_std);
         grad_log_std[d] = part.log_std;
         grad_x[d] -= grad_mean[d];
       }
@@ -151,10 +151,11 @@ __device__ void backward_of_lanes(const GmmBackward& p,
   }
 }
 
-// What is asked for of log_prob and component_log_prob, and with kGradients the
-// gradients. Reads logits, mu, scale and x once, 2 U + N·K + N·D elements, and
-// writes what is asked for once. A quarter of the threads that a multiprocessor
-// holds are resident with the gradients of 4 features, half with those of 1.
+// The kernel writes log_prob and component_log_prob where they are asked for,
+// and with kGradients the gradients. It reads logits, mu, scale and x once, 2 U
+// + N·K + N·D elements, and writes each result once. A quarter of the threads
+// that a multiprocessor holds are resident with the gradients of 4 features,
+// half with those of 1.
 template <typename Scalar, int kFeatures, bool kGradients,
           typename T = Accumulate<Scalar>>
 __global__ void few_features_kernel(GmmForwardBackward p, OwnGrads<Scalar> own,
@@ -234,7 +235,8 @@ void few_features_forward_backward(GmmForwardBackward p, const GradPlan& grads,
   launch_few_features<Scalar, true>(p, grads.own<Scalar>(), stream);
 }
 
-// What the forward pass found is found again.
+// The kernel repeats the forward pass, in registers, instead of reading its
+// results.
 template <typename Scalar>
 void few_features_backward(const GmmBackward& p, const GradPlan& grads,
                            void* stream) {

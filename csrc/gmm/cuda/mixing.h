@@ -80,9 +80,9 @@ __device__ void for_each_mixture(const GmmProblem& p, int width,
   });
 }
 
-// log_prob. Moves 3 N·K elements, and finds again what it has just read in the
-// cache. Few registers: at least half of the threads that a multiprocessor
-// holds are resident.
+// The kernel writes log_prob. It moves 3 N·K elements, and finds in the cache
+// what it has just read. It needs few registers: at least half of the threads
+// that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void mixing_forward_kernel(GmmForward p, int width) {
   for_each_mixture<Scalar>(
@@ -99,7 +99,7 @@ __global__ void mixing_forward_kernel(GmmForward p, int width) {
       });
 }
 
-// The gradients of a sample with respect to log N_k and logits_k.
+// Writes the gradients of a sample with respect to log N_k and logits_k.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void differentiate_mixture(const GmmBackward& p, int64_t n,
                                       int64_t count, int width,
@@ -119,9 +119,9 @@ __device__ void differentiate_mixture(const GmmBackward& p, int64_t n,
   }
 }
 
-// The gradients with respect to log N_k and the logits. Moves at most 4 N·K
-// elements. Few registers: at least half of the threads that a multiprocessor
-// holds are resident.
+// The kernel writes the gradients with respect to log N_k and the logits. It
+// moves at most 4 N·K elements, and needs few registers: at least half of the
+// threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void mixing_backward_kernel(GmmBackward p, int width) {
   for_each_mixture<Scalar>(
@@ -133,7 +133,7 @@ __global__ void mixing_backward_kernel(GmmBackward p, int width) {
       });
 }
 
-// Both of a sample, by one warp.
+// Does both for a sample, by one warp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void mix_and_differentiate(const GmmForwardBackward& p, int64_t n) {
   const GmmForward& f = p.forward;

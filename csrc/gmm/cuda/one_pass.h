@@ -7,7 +7,7 @@
 
 namespace vtadl::gmm {
 
-// log N_k of a sample, by groups of `width` lanes.
+// Writes log N_k of a sample, by groups of `width` lanes.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __device__ void log_normals_of_block(const GmmForward& p, int64_t n, int width,
                                      const Floor<T>& floor) {

@@ -9,7 +9,8 @@
 
 namespace vtadl::gmm {
 
-// What a block holds in shared memory: see ClusterShape::bytes().
+// A block holds this in shared memory; ClusterShape::bytes() says how much it
+// is.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 struct ClusterSmem {
   Scalar* mean;
@@ -26,8 +27,8 @@ struct ClusterSmem {
         grads(grad_x + (shape.ranks == 1 ? 0 : shape.features)) {}
 };
 
-// log N_k of components first to first + count, a warp each, whose parameters
-// stay in shared memory.
+// Writes log N_k of components first to first + count, by a warp each, and
+// leaves their parameters in shared memory.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void load_components(const GmmForward& p, int64_t n, int first,
                                 int count, const Floor<T>& floor,
@@ -62,9 +63,9 @@ __device__ void load_components(const GmmForward& p, int64_t n, int first,
   }
 }
 
-// log_prob of the sample, and the gradients with respect to log N_k and
-// logits_k of components first to first + count; by one warp, which reads the
-// log N_k of all components. `logits_lse` is log Σ exp of the logits.
+// Writes log_prob of the sample, and the gradients with respect to log N_k and
+// logits_k of components first to first + count. One warp calls it, which reads
+// the log N_k of all components. `logits_lse` is log Σ exp of the logits.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void mix_components(const GmmForwardBackward& p, int64_t n,
                                int first, int count,
@@ -101,8 +102,9 @@ __device__ void mix_components(const GmmForwardBackward& p, int64_t n,
   }
 }
 
-// The gradients of the block's components, and for threads with threadIdx.y ==
-// 0 its part of that of x: store_sums(d, sums of features d, d + 1, …).
+// Writes the gradients of the block's components. Threads with threadIdx.y == 0
+// call store_sums(d, sums of features d, d + 1, …) for its part of the gradient
+// of x.
 template <typename Scalar, typename T = Accumulate<Scalar>, typename StoreSums>
 __device__ void backward_of_components(const GmmBackward& p,
                                        const OwnGrads<Scalar>& own, int64_t n,

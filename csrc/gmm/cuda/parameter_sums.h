@@ -15,7 +15,7 @@ struct ParameterSums {
   __device__ void add(T grad, T x, T own_mean, const ActivatedScale<T>& scale) {
     const auto part =
         feature_grad(grad, standardize(x, own_mean, scale.inverse_std));
-    mean += part.standardized_mean * scale.inverse_std;
+    mean += part.mean(scale.inverse_std);
     log_std += part.log_std;
   }
 };
@@ -43,10 +43,10 @@ __device__ T scale_grad(const GmmProblem& p, int64_t row, int64_t k, int64_t d,
   return chain(p.scale_param, grad, activate(p.scale_param, raw[0], floor));
 }
 
-// Gradient of parameters of each component of each sample that all its features
-// share. A group of `width` lanes per (sample, component): reads what the
-// forward pass reads, at most 2 U, and writes N·K elements for each gradient.
-// Half of the threads that a multiprocessor holds are resident.
+// The kernel writes the gradients of parameters that all features of a
+// component of a sample share. A group of `width` lanes per (sample, component)
+// reads what the forward pass reads, at most 2 U, and writes N·K elements for
+// each gradient. Half of the threads that a multiprocessor holds are resident.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerSm<Scalar>)
     feature_sums_kernel(GmmBackward p, int width, Scalar* grad_mu,
@@ -148,12 +148,13 @@ __device__ ParameterSums<T> sum_over_samples(const GmmBackward& p,
   return sums;
 }
 
-// Gradients of shared parameters. A block per (row, component) of the
-// parameter: x walks over the features, y over the samples. Reads the gradients
-// with respect to log N_k once for every 128 features and x once for every
-// component, U elements, and the parameters from the cache. Half of the threads
-// that a multiprocessor holds are resident. No atomics, so that the result is
-// the same on every run.
+// The kernel writes the gradients of shared parameters. A block serves one
+// (row, component) of the parameter: x walks over the features, y over the
+// samples. The kernel reads the gradients with respect to log N_k once for
+// every 128 features and x once for every component, U elements, and the
+// parameters from the cache. Half of the threads that a multiprocessor holds
+// are resident. There are no atomics, so that the result is the same on every
+// run.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void sample_sums_kernel(GmmBackward p, SharedParameter shared,
                                    Scalar* grad_mu, Scalar* grad_scale,

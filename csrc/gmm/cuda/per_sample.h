@@ -31,10 +31,11 @@ __device__ T group_log_normal(const GmmProblem& p, int64_t n, int64_t k,
   return sums.log_normal(p.features, width);
 }
 
-// log N_k. A group of `width` lanes for `components` of a sample, kPack
-// features per lane and round. Reads mu and scale once, 2 U, and x from the
-// cache for every component; writes N·K elements. Half of the threads that a
-// multiprocessor holds are resident, and each has 32 to 64 bytes in flight.
+// The kernel writes log N_k. A group of `width` lanes serves `components` of a
+// sample, kPack features per lane and round. The kernel reads mu and scale
+// once, 2 U, and x from the cache for every component, and writes N·K elements.
+// Half of the threads that a multiprocessor holds are resident, and each has 32
+// to 64 bytes in flight.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerSm<Scalar>)
     per_sample_forward_kernel(GmmForward p, int components, int width,
@@ -68,15 +69,15 @@ __device__ void differentiate_pack(const T (&x)[kPack], const T (&mean)[kPack],
     const auto scale = activate<kParam>(raw[j], floor);
     const auto part =
         feature_grad(grad, standardize(x[j], mean[j], scale.inverse_std));
-    grad_mean[j] = part.standardized_mean * scale.inverse_std;
+    grad_mean[j] = part.mean(scale.inverse_std);
     grad_scale[j] = chain<kParam>(part.log_std, scale);
     grad_x[j] -= grad_mean[j];
   }
 }
 
-// Gradients of features d, d + 1, … of x and of the sample's own parameters: a
-// thread takes one component in blockDim.y. All threads of the block have to
-// take part.
+// Writes the gradients of features d, d + 1, … of x and of the sample's own
+// parameters; a thread takes one component in blockDim.y. All threads of the
+// block have to take part.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __device__ void backward_of_features(const GmmBackward& p,
                                      const OwnGrads<Scalar>& own, int64_t n,
@@ -113,11 +114,12 @@ __device__ void backward_of_features(const GmmBackward& p,
   }
 }
 
-// Gradients of x and of the samples' own parameters. A block works on some
-// features of z samples at a time: x walks over the features, kPack at a time,
-// y over the components. Reads mu and scale, 2 U, and writes their gradients,
-// 2 U; x and its gradient stay in registers. Components whose gradient is 0 are
-// not read. Half of the threads that a multiprocessor holds are resident.
+// The kernel writes the gradients of x and of the samples' own parameters. A
+// block works on some features of z samples at a time: x walks over the
+// features, kPack at a time, y over the components. The kernel reads mu and
+// scale, 2 U, and writes their gradients, 2 U; x and its gradient stay in
+// registers. Components whose gradient is 0 are not read. Half of the threads
+// that a multiprocessor holds are resident.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlockThreads, kBlocksPerSm<Scalar>)
     per_sample_backward_kernel(GmmBackward p, int64_t tiles,

@@ -40,7 +40,7 @@ __device__ inline void load_samples(const RowMap& rows, int64_t row,
   }
 }
 
-// What a block holds of a tile, some features at a time.
+// A block holds this of a tile, some features at a time.
 template <typename T, int kSamples>
 struct SharedForwardSmem {
   static constexpr int kFeatures = kTileFeatureBytes / int(sizeof(T));
@@ -116,10 +116,11 @@ struct SharedForwardSums {
   }
 };
 
-// log N_k. A block per tile of 16 components and 32·kSamples samples of one
-// row. Reads x once for every 16 components, 1/16 U, and writes N·K elements; 3
-// operations per element of U. 128 registers at most: a quarter of the threads
-// that a multiprocessor holds are resident.
+// The kernel writes log N_k. A block serves a tile of 16 components and
+// 32·kSamples samples of one row. The kernel reads x once for every 16
+// components, 1/16 U, and writes N·K elements; 3 operations per element of U. A
+// thread has 128 registers at most: a quarter of the threads that a
+// multiprocessor holds are resident.
 template <typename Scalar, int kSamples, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
     shared_forward_kernel(GmmForward p, Floor<T> floor) {

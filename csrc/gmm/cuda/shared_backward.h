@@ -8,7 +8,7 @@ namespace vtadl::gmm {
 
 // ------------------------------------------------------------- gradient of x
 
-// What a block holds of a tile, some components at a time.
+// A block holds this of a tile, some components at a time.
 template <typename T>
 struct SharedXSmem {
   static constexpr int kComponents = kTileComponentsOfX;
@@ -74,18 +74,17 @@ struct SharedXSums {
       for (int s = 0; s < kQuad; ++s) {
         const auto part =
             feature_grad(grad[s], standardize(x[s][j], mean, inverse_std));
-        grad_x[s][j] -=
-            grad[s] == 0 ? T(0) : part.standardized_mean * inverse_std;
+        grad_x[s][j] -= grad[s] == 0 ? T(0) : part.mean(inverse_std);
       }
     }
   }
 };
 
-// Gradient of x. A block per tile of samples of one row and of 2·columns
-// features. Reads x once, the gradients with respect to log N_k once for every
-// 64 features, and writes N·D elements; 4 operations per element of U. 128
-// registers at most: a quarter of the threads that a multiprocessor holds are
-// resident.
+// The kernel writes the gradient of x. A block serves a tile of samples of one
+// row and of 2·columns features. The kernel reads x once, the gradients with
+// respect to log N_k once for every 64 features, and writes N·D elements; 4
+// operations per element of U. A thread has 128 registers at most: a quarter of
+// the threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
     shared_x_backward_kernel(GmmBackward p, int columns, Floor<T> floor) {
@@ -132,11 +131,11 @@ __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
 
 // ------------------------------------- gradients of the parameters, in slabs
 
-// Which of the two sums over a slab: that of the gradients with respect to
-// mean / std, or to log_std.
+// A slab has two sums: of the gradients with respect to mean / std, and to
+// log_std.
 enum class SlabSum { kStandardizedMean, kLogStd };
 
-// Where a slab keeps its sums for feature d of component k.
+// The place where a slab keeps a sum for feature d of component k.
 template <typename T>
 __device__ T& slab_sum(const GmmBackward& p, const SlabShape& slabs,
                        int64_t row, int64_t slab, int64_t k, SlabSum which,
@@ -148,7 +147,7 @@ __device__ T& slab_sum(const GmmBackward& p, const SlabShape& slabs,
   return static_cast<T*>(p.grad_log_normal)[n * p.components + k];
 }
 
-// What a block holds of 4 components and a slab.
+// A block holds this of 4 components and a slab.
 template <typename T>
 struct SlabSmem {
   T* sums;          // a number for each thread
@@ -244,12 +243,12 @@ __device__ void sum_slab(const GmmBackward& p, const SlabShape& slabs,
   }
 }
 
-// Sums over slabs of samples. A block per slab and 4 components, whose
-// gradients with respect to log N_k it keeps; a thread has 2 features, and
-// threads beyond `columns` have other samples. Reads these gradients once, and
-// x once for every 4 components, 1/4 U from the cache; 5 operations per element
-// of U. 128 registers at most: a quarter of the threads that a multiprocessor
-// holds are resident.
+// The kernel sums over slabs of samples. A block serves a slab and 4
+// components, whose gradients with respect to log N_k it keeps; a thread has 2
+// features, and threads beyond `columns` have other samples. The kernel reads
+// these gradients once, and x once for every 4 components, 1/4 U from the
+// cache; 5 operations per element of U. A thread has 128 registers at most: a
+// quarter of the threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
     slab_sums_kernel(GmmBackward p, SlabShape slabs, int columns,
@@ -274,10 +273,10 @@ __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
   }
 }
 
-// Gradient of mu or scale, from one of the sums of the slabs. A group of
-// `width` lanes per element, which always add in the same order. Reads the sums
-// once, K·D elements for each slab. Half of the threads that a multiprocessor
-// holds are resident.
+// The kernel writes the gradient of mu or scale, from one of the sums of the
+// slabs. A group of `width` lanes per element always adds in the same order.
+// The kernel reads the sums once, K·D elements for each slab. Half of the
+// threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void slab_total_kernel(GmmBackward p, SlabShape slabs,
                                   GmmParameter parameter, SlabSum which,
@@ -323,7 +322,7 @@ void shared_x_backward(const GmmBackward& p, void* stream) {
          Floor<T>(p.min_std));
 }
 
-// The gradients with respect to log N_k are lost.
+// The sums overwrite the gradients with respect to log N_k.
 template <typename Scalar>
 void slab_sums(const GmmBackward& p, const SlabShape& slabs,
                const SummedGrads& grads, void* stream) {

@@ -8,8 +8,8 @@ namespace vtadl::gmm {
 
 constexpr int kMaxTril = int(kMaxTrilFeatures);
 
-// What a lane has of one component for one sample, which a group of `width`
-// lanes, at least D, solves: lane i has row and column i.
+// A group of `width` lanes, at least D, solves one component for one sample.
+// Lane i has row and column i, and this of the solution.
 template <typename T>
 struct TrilSolution {
   T y, u;                      // of the lane's own feature
@@ -63,9 +63,9 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
   return solution;
 }
 
-// log N_k. A group of lanes per (sample, component): reads mu and T once, which
-// are N·K·(D + D²) elements, and writes N·K. Half of the threads that a
-// multiprocessor holds are resident.
+// The kernel writes log N_k. A group of lanes per (sample, component) reads mu
+// and T once, which are N·K·(D + D²) elements, and writes N·K. Half of the
+// threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void tril_forward_kernel(GmmForward p, int width) {
   const int i = lane_of(width);
@@ -112,10 +112,11 @@ __device__ void store_tril_grad(Scalar* grad, int64_t features, int i,
   }
 }
 
-// Gradients of x and of the samples' own parameters. A warp per sample, a group
-// of its lanes per component: reads mu and T and writes their gradients once,
-// which are 2·N·K·(D + D²) elements; the gradient of x stays in registers. Half
-// of the threads that a multiprocessor holds are resident.
+// The kernel writes the gradients of x and of the samples' own parameters. A
+// warp serves a sample, a group of its lanes a component: it reads mu and T and
+// writes their gradients once, which are 2·N·K·(D + D²) elements; the gradient
+// of x stays in registers. Half of the threads that a multiprocessor holds are
+// resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void tril_backward_kernel(GmmBackward p, int width,
                                      OwnGrads<Scalar> own) {
@@ -144,11 +145,11 @@ __global__ void tril_backward_kernel(GmmBackward p, int width,
   });
 }
 
-// Gradients of shared parameters: a block per (row, component) of the
-// parameter, its groups of lanes side by side on the samples. Reads the
-// gradients with respect to log N_k once, N·K elements, x once for every
-// component and T from the cache. 3/8 of the threads that a multiprocessor
-// holds are resident.
+// The kernel writes the gradients of shared parameters. A block serves one
+// (row, component) of the parameter, its groups of lanes side by side on the
+// samples. The kernel reads the gradients with respect to log N_k once, N·K
+// elements, x once for every component and T from the cache. 3/8 of the threads
+// that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void tril_sums_kernel(GmmBackward p, RowMap rows, int64_t owners,
                                  int width, Scalar* grad_mu,
