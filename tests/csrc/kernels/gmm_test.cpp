@@ -528,6 +528,7 @@ const Case kBroadcast[] = {
 };
 
 const Case kShared[] = {
+    {"no samples", 0, 3, 8, S::kLogStd, M::kLogSumExp, kOneMixture},
     {"shared", 300, 6, 7, S::kLogStd, M::kLogSumExp, kOneMixture},
     {"shared, two features", 1000, 5, 2, S::kSoftplus, M::kLogSumExp,
      kOneMixture},
@@ -582,6 +583,7 @@ const Case kTril[] = {
      kOneMixture},
     {"tril per position", 60, 3, 2, S::kTril, M::kLogSumExp, positions(6)},
     {"tril for all samples", 50, 3, 4, S::kTril, M::kLogSumExp, kOneScale},
+    {"tril, no samples", 0, 3, 4, S::kTril, M::kLogSumExp, kOneMixture},
     {"tied tril", 9, 4, 3, S::kTril, M::kLogSumExp, kOwn, kAll, kAll, 1},
     {"tril, one mean", 9, 4, 3, S::kTril, M::kLogSumExp, kOwn, kAll, 1},
     {"tril, tied mean", 9, 4, 3, S::kTril, M::kLogSumExp, kOwn, 1, 1},
