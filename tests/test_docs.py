@@ -1,4 +1,4 @@
-"""The documentation: its site builds; its Python blocks run, each alone, and assert that they work."""
+"""The documentation: its site builds, its Python blocks run and assert their results, its paths exist."""
 
 import re
 import shlex
@@ -11,12 +11,17 @@ import torch
 
 from vtadl import cli
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 HEADING_OR_BLOCK = re.compile(r"^#+ ([^\n]+)$|^```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-
 
 TUTORIAL = DOCS / "tutorial.md"
 TUTORIAL_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+# A file or folder of the repository in a code span, and maybe the name of something in it.
+PLACE = re.compile(r"`((?:csrc|vtadl_ext|python|tests|benchmarks|docs|tools)/[\w./-]*)(?:::? ?(\w+))?`")
+# Two lines of a box in the drawing: a folder and a file in it, or two paths.
+BOX = re.compile(r">((?:csrc|vtadl_ext|python)/[^<]*)</text>\n<text[^>]*>([^<]*)<")
 
 
 def recipes():
@@ -49,6 +54,25 @@ def test_the_tutorial_works(tmp_path, monkeypatch):
             assert program == "vtadl"
             assert cli.main(arguments) == 0
     assert (tmp_path / "runs" / "brick" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(path.name for path in DOCS.glob("*.md")), "../README.md", "../CONTRIBUTING.md"]
+)
+def test_the_files_that_a_page_names_exist_and_hold_the_names(page):
+    for path, name in PLACE.findall((DOCS / page).read_text()):
+        if "NAME" in path or path.startswith("benchmarks/results/MACHINE"):
+            continue
+        assert (ROOT / path).exists(), path
+        assert not name or re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
+def test_the_files_in_the_drawing_of_the_architecture_exist():
+    boxes = BOX.findall((DOCS / "drawings" / "architecture.svg").read_text())
+    assert len(boxes) == 12
+    for first, second in boxes:
+        paths = [first, second] if "/" in second else [first + second]
+        assert all((ROOT / path).exists() for path in paths), paths
 
 
 def test_the_site_builds_without_warnings(tmp_path):
