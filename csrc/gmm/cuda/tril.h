@@ -23,13 +23,13 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
                                       bool in_use, int width) {
   const int size = int(p.features), i = lane_of(width);
   const bool has_row = in_use && i < size;
-  T rest = 0, diagonal = 1, row[kMaxTril], column[kMaxTril];
+  T residual = 0, diagonal = 1, row[kMaxTril], column[kMaxTril];
   VTADL_UNROLL
   for (int j = 0; j < kMaxTril; ++j) row[j] = column[j] = 0;
   if (has_row) {
     T mean[1];
     ComponentParameter<Scalar>(p.mu, p.mu.rows.row(n), k).load(i, mean);
-    rest = static_cast<T>(sample_features<Scalar>(p, n)[i]) - mean[0];
+    residual = static_cast<T>(sample_features<Scalar>(p, n)[i]) - mean[0];
     const Scalar* factor =
         ComponentParameter<Scalar>(p.scale, p.scale.rows.row(n), k).data;
     diagonal = static_cast<T>(factor[i * size + i]);
@@ -46,19 +46,19 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
   const T inverse = solution.diagonal.inverse_std;
   VTADL_UNROLL
   for (int j = 0; j < kMaxTril; ++j) {
-    const T y = __shfl_sync(kFullMask, solve_row(rest, inverse), j, width);
-    if (j < i && j < size) rest -= row[j] * y;
+    const T y = __shfl_sync(kFullMask, solve_row(residual, inverse), j, width);
+    if (j < i && j < size) residual -= row[j] * y;
   }
-  solution.y = solution.u = solve_row(rest, inverse);
+  solution.y = solution.u = solve_row(residual, inverse);
   if constexpr (kBackward) {
-    rest = solution.y;
+    residual = solution.y;
     VTADL_UNROLL
     for (int j = kMaxTril - 1; j >= 0; --j) {
       if (j >= size) continue;
-      const T u = __shfl_sync(kFullMask, rest * inverse, j, width);
-      if (j > i) rest -= column[j] * u;
+      const T u = __shfl_sync(kFullMask, residual * inverse, j, width);
+      if (j > i) residual -= column[j] * u;
     }
-    solution.u = rest * inverse;
+    solution.u = residual * inverse;
   }
   return solution;
 }
