@@ -15,9 +15,9 @@ from vtadl.checkpoints import load_detector
 from vtadl.common.precision import full_precision
 from vtadl.common.ranges import require_positive
 from vtadl.data.images import MAX_PIXELS
-from vtadl.data.inputs import Picture, prepare
+from vtadl.data.inputs import PreparedImage, prepare_images
 from vtadl.errors import InputError
-from vtadl.images.pixels import lay_over
+from vtadl.images.pixels import restore_map_size
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.scorer import Scores
 from vtadl.scoring.thresholds import decide
@@ -100,11 +100,11 @@ class Detector:
             InputError: If a file cannot be read, an image has another form, or a number is not positive.
         """
         require_positive(batch_size=batch_size, max_pixels=max_pixels)
-        pictures, single = prepare(images, self.image_size, self.module.resize_mode, max_pixels)
+        pictures, single = prepare_images(images, self.image_size, self.module.resize_mode, max_pixels)
         detections = list(self.detect(pictures, batch_size))
         return detections[0] if single else detections
 
-    def detect(self, pictures: Sequence[Picture], batch_size: int = 16) -> Iterator[Detection]:
+    def detect(self, pictures: Sequence[PreparedImage], batch_size: int = 16) -> Iterator[Detection]:
         """A Detection for each picture that `vtadl.data.inputs` has prepared."""
         batch_size = 1 if self.module.resize_mode == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
@@ -112,7 +112,7 @@ class Detector:
 
     @torch.inference_mode()
     @full_precision()
-    def _detect_batch(self, batch: Sequence[Picture]) -> list[Detection]:
+    def _detect_batch(self, batch: Sequence[PreparedImage]) -> list[Detection]:
         scores = self.module(torch.stack([picture.pixels for picture in batch]).to(self.device))
         return [
             self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
@@ -121,7 +121,7 @@ class Detector:
 
     def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
         calibration = self.module.calibration
-        maps = lay_over(scores.map, size, self.module.resize_mode, calibration.pixel.median.item())
+        maps = restore_map_size(scores.map, size, self.module.resize_mode, calibration.pixel.median.item())
         decisions = decide(calibration, Scores(scores.image, maps), size)
         score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)
         map_, normalised_map, mask = laid_over

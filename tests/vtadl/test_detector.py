@@ -12,7 +12,7 @@ from PIL import Image
 import vtadl
 from vtadl.detector import Detector
 from vtadl.errors import InputError
-from vtadl.images.pixels import seen
+from vtadl.images.pixels import crop_slices
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.settings import GROUPS
 
@@ -121,7 +121,7 @@ def test_a_detector_of_cropped_images_sees_the_middle_alone(trained, path):
 
 @pytest.mark.parametrize("whole", [(40, 100), (100, 40), (64, 64), (7, 900)])
 def test_a_crop_has_the_ratio_of_the_network_and_lies_in_the_middle(whole):
-    rows, columns = seen(whole, (64, 32), "crop")
+    rows, columns = crop_slices(whole, (64, 32), "crop")
     height, width = rows.stop - rows.start, columns.stop - columns.start
     assert height == whole[0] or width == whole[1]
     assert abs(height - 2 * width) <= 2

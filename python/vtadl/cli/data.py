@@ -1,4 +1,4 @@
-"""`vtadl data`: what is in a data set."""
+"""`vtadl data`: counts and checks of a data set."""
 
 from collections.abc import Sequence
 
@@ -11,29 +11,34 @@ from vtadl.errors import InputError
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Counts the images of a data set, and checks its files if asked to.
+    """Runs the command, and prints its report.
 
     Raises:
-        InputError: If there is a problem, after all of them are printed.
+        InputError: If there is a problem; it is raised after all problems are printed.
     """
-    parser = Parser("vtadl data", description="Counts the images of a data set, and checks its files.")
-    parser.add_argument("--config", action="config", help="YAML file with the same options.")
+    parser = Parser(
+        "vtadl data",
+        usage="vtadl data --data NAME --data.root FOLDER [--check] [--run RUN] [options]",
+        description="Counts the images of a data set and, with --check, reads and checks every file. "
+        "`--data.help NAME` lists the options of a data set.",
+    )
+    parser.add_argument("--config", action="config", help="YAML file with these options.")
     parser.add_subclass_arguments(
         ImageDataModule,
         "data",
         required=True,
-        help="The data, as for `vtadl fit`: MVTecAD, BTAD, Folder, MNISTDigit or TextureDefects.",
+        help="Data set, as in `vtadl fit`: Folder, MVTecAD, BTAD, MNISTDigit or TextureDefects.",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="Read every file: sizes, unreadable and unused ones, wrong or doubtful masks, copies.",
+        help="Read every file, and report sizes, unreadable and unused files, wrong masks and copies.",
     )
     parser.add_argument(
         "--run",
         type=str | None,
         default=None,
-        help="Folder of a run: name the images that have changed since it was trained, too.",
+        help="Folder of a run; also report the images that have changed since it was trained.",
     )
     options = parser.instantiate_classes(parser.parse_args(list(arguments)))
     report = check(options.data, read=options.check)
@@ -41,5 +46,5 @@ def run(arguments: Sequence[str]) -> None:
         report.problems += changes_since(options.run, options.data)
     Console().print(report)
     if report.problems:
-        where = getattr(options.data, "root", type(options.data).__name__)
-        raise InputError(f"{report.verdict} in {where}")
+        location = getattr(options.data, "root", type(options.data).__name__)
+        raise InputError(f"{report.verdict} in {location}")

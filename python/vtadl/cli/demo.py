@@ -1,4 +1,4 @@
-"""`vtadl demo`: trains on the embedded textures and writes a report."""
+"""`vtadl demo`: detectors of the embedded textures, and a report about them."""
 
 import json
 import logging
@@ -16,8 +16,9 @@ from vtadl.report.page import DetectorResult, record_test, write_report
 from vtadl.training.trainer import make_trainer
 
 INTRODUCTION = (
-    "One detector per texture, trained on normal crops of one part of a photograph and tested on crops of "
-    "another part, half of them with a defect painted in. {seconds:.0f} seconds in all."
+    "There is one detector for each texture. It was trained with normal crops of one part of a photograph, "
+    "and tested with crops of another part, half of which have a synthetic defect. Training and testing took "
+    "{seconds:.0f} seconds."
 )
 
 
@@ -29,14 +30,14 @@ def demo(
     test_count: int = 120,
     seed: int = 0,
 ) -> None:
-    """Trains one detector per texture, tests it, and writes a page with figures and pictures.
+    """Trains and tests one detector per texture, and writes an HTML page with metrics and pictures.
 
     Args:
         output: Folder to write to.
         textures: Photographs to train on: brick, grass, gravel.
-        epochs: Passes over the training crops.
-        train_count: Training crops of a texture.
-        test_count: Test crops of a texture; every second one has a defect.
+        epochs: Number of passes over the training crops.
+        train_count: Number of training crops of each texture.
+        test_count: Number of test crops of each texture; every second one has a defect.
         seed: Seed of the crops, the defects and the training.
     """
     require_positive(epochs=epochs)
@@ -53,9 +54,9 @@ def demo(
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
     page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
-    figures = {result.name: result.evaluation.metrics for result in results}
+    metrics = {result.name: result.evaluation.metrics for result in results}
     with atomic_path(folder / "metrics.json") as path:
-        path.write_text(json.dumps(figures | {"seconds": round(seconds, 1)}, indent=2) + "\n")
+        path.write_text(json.dumps(metrics | {"seconds": round(seconds, 1)}, indent=2) + "\n")
     for result in results:
         print(
             f"{result.name}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.evaluation.metrics.items())
@@ -64,7 +65,7 @@ def demo(
 
 
 def train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
-    """Trains a detector, with its checkpoints in the folder, and tests the best one."""
+    """Trains a detector, writes its checkpoints to a folder, and tests the best one."""
     trainer = make_trainer(
         folder,
         accelerator="cpu",

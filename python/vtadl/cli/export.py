@@ -1,4 +1,4 @@
-"""`vtadl export`: the detector as one program, from the bytes of an image to the decision."""
+"""`vtadl export`: the detector as one program, from the pixels of an image to the decision."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from vtadl.common.files import atomic_path
 from vtadl.common.precision import full_precision
 from vtadl.common.ranges import require_positive
 from vtadl.errors import InputError
-from vtadl.images.pixels import lay_over, resize, resized_size, seen
+from vtadl.images.pixels import crop_slices, resize, resized_size, restore_map_size
 from vtadl.images.tiles import Size
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.scorer import Scores
@@ -25,26 +25,25 @@ Format = Literal["onnx", "torch"]
 
 
 class Program(nn.Module):
-    """Images as bytes [B, H, W, 3], RGB and of any size, to the fields of Decisions by name."""
+    """Maps RGB images of any size, as bytes [B, H, W, 3], to the fields of Decisions by name."""
 
     def __init__(self, module: AnomalyDetector) -> None:
         super().__init__()
         self.module = module
-        self.outside = module.calibration.pixel.median.item()
+        self.fill_value = module.calibration.pixel.median.item()  # of pixels that are cropped off
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """What Detector.predict does with them, and in the same functions."""
+        """Computes what `Detector.predict` computes, by the same functions."""
         mode, network_size = self.module.resize_mode, self.module.network.image_size
         size = (images.shape[1], images.shape[2])
-        rows, columns = seen(size, network_size, mode)
-        images = images.index_select(1, _range(rows)).index_select(
-            2, _range(columns)
-        )  # slices are not traced
+        rows, columns = crop_slices(size, network_size, mode)
+        # Slices with symbolic bounds cannot be traced.
+        images = images.index_select(1, _range(rows)).index_select(2, _range(columns))
         planes = images.permute(0, 3, 1, 2).float()
         pixels = resize(planes, resized_size(size, network_size, mode)) / 255
         score = self.module.score_tiles if mode == "tiles" else self.module
         scores = score(pixels)
-        maps = lay_over(scores.map, size, mode, self.outside)
+        maps = restore_map_size(scores.map, size, mode, self.fill_value)
         return decide(self.module.calibration, Scores(scores.image, maps), size)._asdict()
 
 
@@ -55,32 +54,32 @@ def export(
     output: str | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Path:
-    """Writes a trained detector as a program that needs neither vtadl nor vtadl_ext.
+    """Exports a trained detector as a program that needs neither vtadl nor vtadl_ext.
 
-    The program takes `images`, upright, as bytes [B, H, W, 3] in RGB with any B, H and W, fits them to the
-    network as `vtadl predict` does, and gives score [B], normalised_score [B], anomalous [B], map [B, H, W],
-    normalised_map [B, H, W] and mask [B, H, W]. It is for torch.export.load(path).module()(images), or for
-    onnxruntime.
+    The input of the program is `images`: upright RGB images as bytes [B, H, W, 3], with any B, H and W. The
+    program resizes them as `vtadl predict` does. Its outputs are score [B], normalised_score [B],
+    anomalous [B], map [B, H, W], normalised_map [B, H, W] and mask [B, H, W]. Run it with onnxruntime, or as
+    torch.export.load(path).module()(images).
 
     Args:
-        ckpt: Checkpoint of a trained detector, or the folder of a run.
-        format: onnx, for ONNX Runtime and others; or torch, for torch.export.load.
+        ckpt: Checkpoint of a trained detector, or the folder of a run, whose best checkpoint is used.
+        format: onnx, for ONNX Runtime and other runtimes; or torch, for torch.export.load.
         output: File to write; by default detector.onnx or detector.pt2.
-        image_size: Height and width of the images, if they all have the same; a detector that sees its images
-            as tiles is only exported for one size.
+        image_size: Height and width of the images, such as '[480, 640]', if all have the same size. A
+            detector that was trained with resize_mode=tiles can only be exported for one size.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        InputError: If there is no detector, or it sees tiles and no size is given.
+        InputError: If there is no detector, or it was trained with tiles and no size is given.
     """
     program = Program(load_detector(ckpt)).eval()
     mode = program.module.resize_mode
     if mode == "tiles" and image_size is None:
         raise InputError(
-            "a detector that was trained with resize_mode=tiles is exported for images of one size: give it "
-            "by --image_size '[HEIGHT, WIDTH]'"
+            "a detector that was trained with resize_mode=tiles can only be exported for images of one size: "
+            "give the size by --image_size '[HEIGHT, WIDTH]'"
         )
     if image_size is not None:
         require_positive(image_size=min(image_size))
@@ -88,7 +87,7 @@ def export(
         parameter.requires_grad_(False)
     path = Path(output or f"detector.{'onnx' if format == 'onnx' else 'pt2'}").expanduser()
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         {"onnx": _save_onnx, "torch": _save_torch}[format](program, temporary, image_size)
     print(f"{format}: {path}")
     if mode != "stretch":
@@ -97,17 +96,17 @@ def export(
 
 
 def _example(program: Program, size: Size | None) -> tuple[tuple[Tensor], dict[str, Any]]:
-    """Images of a size, or unlike the detector's, and which of their dimensions are free."""
+    """Makes the images that the program is traced with, and their dynamic dimensions."""
     height, width = program.module.network.image_size
-    free = {0: torch.export.Dim("batch", min=1)}
+    dynamic = {0: torch.export.Dim("batch", min=1)}
     if size is None:
-        free |= {1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)}
-        size = (height + 8, width + 16)
-    return (torch.zeros(2, *size, 3, dtype=torch.uint8),), {"images": free}
+        dynamic |= {1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)}
+        size = (height + 8, width + 16)  # a size that needs resizing
+    return (torch.zeros(2, *size, 3, dtype=torch.uint8),), {"images": dynamic}
 
 
-def _range(part: slice) -> Tensor:
-    return torch.arange(part.start, part.stop)
+def _range(bounds: slice) -> Tensor:
+    return torch.arange(bounds.start, bounds.stop)
 
 
 def _save_torch(program: Program, path: Path, size: Size | None) -> None:
@@ -119,7 +118,7 @@ def _save_torch(program: Program, path: Path, size: Size | None) -> None:
 
 def _save_onnx(program: Program, path: Path, size: Size | None) -> None:
     import onnx
-    import onnxscript  # noqa: F401  # PyTorch would only say later that it is missing
+    import onnxscript  # noqa: F401  # fails here if it is missing, before the model is traced
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     example, shapes = _example(program, size)

@@ -1,4 +1,4 @@
-"""Settings of earlier versions, in the names of this one."""
+"""Translation of settings of earlier versions to the names of this version."""
 
 import json
 from collections.abc import Sequence
@@ -8,26 +8,27 @@ from jsonargparse import get_loader
 
 from vtadl.settings import GROUP_OF, group_settings
 
-_OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}  # now always there
+# Plugins that earlier versions saved in the settings of a run; every trainer has them now.
+_OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}
 
 
 def translate_options(arguments: Sequence[str]) -> list[str]:
-    """Options of the command line, in the names of this version."""
+    """Translates command-line options."""
     return [_translate_option(argument) for argument in arguments]
 
 
 def translate_file(text: str) -> str:
-    """The text of a file of settings, unchanged unless it holds old names."""
+    """Translates the text of a settings file; a text without old names is returned unchanged."""
     try:
         settings = get_loader("yaml")(text)
-    except Exception:  # the parser says what is wrong with the text
+    except Exception:  # the parser reports the error
         return text
     translated = translate_settings(settings) if isinstance(settings, dict) else settings
     return text if translated == settings else json.dumps(translated)
 
 
 def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a command."""
+    """Translates the settings of a command."""
     translated = dict(settings)
     translations = {"data": _translate_data, "model": group_settings, "trainer": _translate_trainer}
     for name, translate in translations.items():

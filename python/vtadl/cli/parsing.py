@@ -1,4 +1,4 @@
-"""Parsers of the command line, which say in one sentence what is wrong with it."""
+"""Command-line parsers whose errors are one sentence."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from vtadl.cli.old_settings import translate_file, translate_options, translate_settings
 
-# Of what the library says: the types of Python behind an option, and all that was given if that is long.
+# The beginnings of lines in jsonargparse's messages that only concern Python types.
 _DETAILS = (
     "Does not validate against",
     "Subtypes: ",
@@ -18,29 +18,29 @@ _DETAILS = (
     "Expected a path but",
     "Given value type: ",
 )
-_LONG = 80
-_LONGEST = 400  # of a sentence
-# What is left of them, in other words.
-_WORDS = (
+_MAX_VALUE_LENGTH = 80  # a longer line about a given value is left out
+_MAX_LENGTH = 400  # of a sentence
+# Phrases of jsonargparse, and plainer ones.
+_PHRASES = (
     (r"Expected a typing\.Literal\[(.*?)\]\.?", r"Choose from \1."),
     (r"Expected a dot import path string: (\S+)", r"There is no \1 to choose."),
 )
 
 
 def one_sentence(message: str) -> str:
-    """The library's message about an option, without details of Python."""
+    """Shortens a message of jsonargparse about an option to one sentence without Python types."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = [line for line in lines if not line.startswith(_DETAILS)]
     sentence = " ".join(
-        line for line in kept if line and not (line.startswith("Given") and len(line) > _LONG)
+        line for line in kept if line and not (line.startswith("Given") and len(line) > _MAX_VALUE_LENGTH)
     )
-    for pattern, words in _WORDS:
-        sentence = re.sub(pattern, words, sentence)
-    return sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]} ..."
+    for pattern, phrase in _PHRASES:
+        sentence = re.sub(pattern, phrase, sentence)
+    return sentence if len(sentence) <= _MAX_LENGTH else f"{sentence[:_MAX_LENGTH]} ..."
 
 
 class Parser(ArgumentParser):
-    """The library's own, with shorter errors; settings may have the names of earlier versions."""
+    """jsonargparse's parser with shorter errors; it accepts settings with the names of earlier versions."""
 
     def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
         return super().parse_args(None if args is None else translate_options(args), **options)
@@ -53,7 +53,7 @@ class Parser(ArgumentParser):
 
 
 class LightningParser(Parser, LightningArgumentParser):
-    """Lightning's, with shorter errors."""
+    """Lightning's parser with shorter errors; it accepts settings with the names of earlier versions."""
 
     def parse_object(self, obj: Any, *arguments: Any, **options: Any) -> Namespace:
         """Parses the settings of a command by its name; those of the model come from a checkpoint."""

@@ -1,11 +1,9 @@
 """`vtadl predict`: scores, anomaly maps and masks of image files."""
 
 import csv
-import glob
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,47 +12,40 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from vtadl.common.files import absolute_path, atomic_path
+from vtadl.cli.find_images import describe, find_images
+from vtadl.cli.parsing import Parser
+from vtadl.common.files import atomic_path
 from vtadl.common.progress import progress
 from vtadl.common.ranges import require_not_negative, require_positive
-from vtadl.data.images import MAX_PIXELS, eight_bit_rgb, open_image
-from vtadl.data.inputs import Picture, from_pil
-from vtadl.data.listing import (
-    WRITTEN,
-    files_below,
-    first_few,
-    is_predicted,
-    matches,
-    split_glob,
-    why_left_out,
-    written_pictures,
-)
+from vtadl.data.images import MAX_PIXELS, open_image, to_uint8_rgb
+from vtadl.data.inputs import PreparedImage, from_pil
+from vtadl.data.predictions import listed_pictures
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
 from vtadl.report.rendering import RGBImage, map_to_uint16, render_overlay
 
 
-class Loaded(NamedTuple):
-    """An image file: its picture, or why there is none."""
+class LoadedImage(NamedTuple):
+    """An image file that has been read, or the error that prevents reading it."""
 
     name: str
-    picture: Picture | None
+    image: PreparedImage | None
     pixels: RGBImage | None  # in the size of the file
     error: str = ""
 
 
-class PredictionFiles(Dataset[Loaded]):
-    """Reads image files; one that cannot be read is an entry too."""
+class PredictionFiles(Dataset[LoadedImage]):
+    """Reads image files; a file that cannot be read gives an entry with an error."""
 
     def __init__(
         self,
-        names: dict[str, Path],
+        paths: dict[str, Path],
         size: tuple[int, int],
         resize_mode: ResizeMode,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.entries = list(names.items())
+        self.entries = list(paths.items())
         self.size = size
         self.resize_mode: ResizeMode = resize_mode
         self.max_pixels = max_pixels
@@ -62,13 +53,56 @@ class PredictionFiles(Dataset[Loaded]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> Loaded:
+    def __getitem__(self, index: int) -> LoadedImage:
         name, path = self.entries[index]
         try:
             image = open_image(path, self.max_pixels)
-            return Loaded(name, from_pil(image, self.size, self.resize_mode, str(path)), eight_bit_rgb(image))
+            prepared = from_pil(image, self.size, self.resize_mode, str(path))
+            return LoadedImage(name, prepared, to_uint8_rgb(image))
         except InputError as error:
-            return Loaded(name, None, None, str(error))
+            return LoadedImage(name, None, None, str(error))
+
+
+def run(arguments: Sequence[str]) -> list[str]:
+    """Runs the command, and returns the names of the images that could not be read."""
+    parser = Parser(
+        prog="vtadl predict",
+        usage="vtadl predict --ckpt RUN_OR_FILE IMAGE... [-o FOLDER] [options]",
+        description="Scores images with a trained detector. Writes scores.csv, scores.json and, for each "
+        "image, an anomaly map, a mask and an overlay.",
+    )
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=str,
+        help="Image files, folders of them, or patterns such as 'new/**/*.png'.",
+    )
+    parser.add_argument(
+        "--images",
+        dest="more_images",
+        nargs="*",
+        type=str,
+        default=[],
+        help="Further images, given likewise.",
+    )
+    parser.add_argument(
+        *("--ckpt", "--checkpoint"),
+        required=True,
+        type=str,
+        help="Checkpoint of a trained detector, or the folder of a run, whose best checkpoint is used.",
+    )
+    parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
+    parser.add_argument("--batch_size", type=int, default=16, help="Number of images scored at once.")
+    parser.add_argument("--workers", type=int, default=0, help="Number of processes that read images.")
+    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--max_pixels", type=int, default=MAX_PIXELS, help="Files with more pixels are not read."
+    )
+    options = vars(parser.parse_args(list(arguments)))
+    images = [*options.pop("images"), *options.pop("more_images")]
+    if not images:
+        parser.error("no images are given")
+    return predict(images, **options)
 
 
 def predict(
@@ -80,39 +114,40 @@ def predict(
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> list[str]:
-    """Scores images and shows where they are unusual.
+    """Scores images, and writes the results to a folder.
 
-    Writes scores.csv and scores.json, and for each image a 16-bit map, a mask and an overlay, below `output`.
-    An image that cannot be read is named on standard error and in scores.json, and left out of the others.
-    Pictures that an earlier call wrote are never taken for images.
+    The results are scores.csv, scores.json and, for each image, a 16-bit map, a mask and an overlay. An image
+    that cannot be read is named on standard error and in scores.json, and does not affect the others.
+    Pictures that an earlier call wrote are never scored.
 
     Args:
         images: Image files, folders of them, or patterns such as `new/**/*.png`.
         ckpt: Checkpoint of a trained detector, or the folder of a run.
         output: Folder to write to.
-        batch_size: Images scored at once.
-        workers: Processes that read images.
-        device: Where to run: auto, cpu, cuda.
-        max_pixels: A file with more is not read.
+        batch_size: Number of images scored at once.
+        workers: Number of processes that read images.
+        device: Device: auto, cpu, cuda, cuda:1, ...
+        max_pixels: Files with more pixels are not read.
 
     Returns:
         The names of the images that could not be read.
 
     Raises:
-        InputError: If there are no images or none that can be read, no detector or no such device, or the
-            output cannot be written.
+        InputError: If no image is found or can be read, there is no such detector or device, or the output
+            cannot be written.
     """
     require_positive(batch_size=batch_size, max_pixels=max_pixels)
     require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
-    names, left_out = survey(images)
-    if left_out:
-        print(f"vtadl: {_summary(left_out)}", file=sys.stderr)
-    dataset = PredictionFiles(names, detector.image_size, detector.module.resize_mode, max_pixels)
+    paths, excluded = find_images(images)
+    if excluded:
+        print(f"vtadl: {describe(excluded)}", file=sys.stderr)
+    dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, folder = [], [], Path(os.path.expanduser(output))
-    if written_pictures(folder / "scores.json") is None:
-        write_scores(folder, detector, [], [])  # even an interrupted run is to be known by it
+    if listed_pictures(folder / "scores.json") is None:
+        # This file identifies the pictures of the run as predictions, even if the run is interrupted.
+        write_scores(folder, detector, [], [])
     for batch in progress(loader, "scoring"):
         for loaded, detection in detect(detector, batch):
             if detection is None:
@@ -128,91 +163,18 @@ def predict(
     return [entry["image"] for entry in unreadable]
 
 
-def find_images(arguments: Sequence[str]) -> dict[str, Path]:
-    """The image files that files, folders and patterns stand for, by their path below what they share.
-
-    Raises:
-        InputError: If an argument stands for no image.
-    """
-    return survey(arguments)[0]
-
-
-def survey(arguments: Sequence[str]) -> tuple[dict[str, Path], dict[Path, str]]:
-    """The same, and why each of the other files that the arguments stand for is left out."""
-    if not arguments:
-        raise InputError("no images are given")
-    folder_of: dict[Path, Path] = {}  # below which the name of an image begins
-    left_out: dict[Path, str] = {}
-    for argument in arguments:
-        reason_of = {_absolute(path): (folder, reason) for path, folder, reason in _stands_for(argument)}
-        images = {
-            path: _absolute(folder) for path, (folder, reason) in sorted(reason_of.items()) if not reason
-        }
-        others = {path: reason for path, (_, reason) in sorted(reason_of.items()) if reason}
-        if not images and set(others.values()) != {WRITTEN}:  # which a shell may give one by one
-            raise InputError(f"there is no image {argument}" + (f"; {_summary(others)}" if others else ""))
-        folder_of |= {path: folder for path, folder in images.items() if path not in folder_of}
-        left_out |= others
-    if not folder_of:
-        raise InputError(f"there is no image {first_few(arguments)}; {_summary(left_out)}")
-    root = os.path.commonpath(list(folder_of.values()))
-    return {path.relative_to(root).as_posix(): path for path in folder_of}, left_out
-
-
-def _stands_for(argument: str) -> Iterator[tuple[Path, Path, str]]:
-    """The files that an argument stands for, with the folder given or matched, and why they are left out."""
-    given = Path(os.path.expanduser(argument))
-    if given.is_dir():
-        yield from ((path, given, why_left_out(path, given)) for path in files_below(given))
-    elif os.path.lexists(given):  # is read, whatever it is called
-        yield given, given.parent, WRITTEN if is_predicted(given) else ""
-    else:
-        for path, folder in _matching(argument):
-            yield path, folder, why_left_out(path, folder)
-
-
-def _matching(pattern: str) -> Iterator[tuple[Path, Path]]:
-    """The files that a pattern matches, or whose folder it matches, each with the folder."""
-    try:
-        base, parts = split_glob(Path(), pattern)
-    except ValueError as error:
-        raise InputError(f"{pattern} is no pattern: {error}") from error
-    if "**" not in parts:  # all that is below the base may be much
-        for match in sorted(map(Path, glob.glob(os.path.join(glob.escape(str(base)), *parts)))):
-            yield from ((path, match) for path in files_below(match))
-            if not match.is_dir():
-                yield match, match.parent
-        return
-    for path in files_below(base):
-        names = path.relative_to(base).parts
-        matched = [names[:end] for end in range(len(names) + 1) if matches(names[:end], parts)]
-        if matched:
-            yield path, path.parent if matched[0] == names else base.joinpath(*matched[0])
-
-
-def _summary(left_out: dict[Path, str]) -> str:
-    """How many files are left out, and why."""
-    counts = Counter(left_out.values())
-    return "left out are " + ", ".join(
-        f"{count} {reason} ({first_few(path for path, why in left_out.items() if why == reason)})"
-        for reason, count in counts.items()
-    )
-
-
-def _absolute(path: Path) -> Path:
-    return Path(absolute_path(path))
-
-
-def detect(detector: Detector, batch: Sequence[Loaded]) -> Iterator[tuple[Loaded, Detection | None]]:
-    """Each file with its detection, None where it could not be read."""
-    pictures = [loaded.picture for loaded in batch if loaded.picture is not None]
-    detections = detector.detect(pictures, len(batch))
+def detect(
+    detector: Detector, batch: Sequence[LoadedImage]
+) -> Iterator[tuple[LoadedImage, Detection | None]]:
+    """Yields each image with its detection, which is None if the image could not be read."""
+    images = [loaded.image for loaded in batch if loaded.image is not None]
+    detections = detector.detect(images, len(batch))
     for loaded in batch:
-        yield loaded, None if loaded.picture is None else next(detections)
+        yield loaded, None if loaded.image is None else next(detections)
 
 
-def write_pictures(folder: Path, loaded: Loaded, detection: Detection) -> dict[str, Any]:
-    """Writes the map, the mask and the overlay; returns the image's row of the tables."""
+def write_pictures(folder: Path, loaded: LoadedImage, detection: Detection) -> dict[str, Any]:
+    """Writes the map, the mask and the overlay of an image; returns its row of the tables."""
     assert loaded.pixels is not None
     pictures = {
         "map": map_to_uint16(detection.normalised_map),
@@ -236,7 +198,7 @@ def write_pictures(folder: Path, loaded: Loaded, detection: Detection) -> dict[s
 def write_scores(
     folder: Path, detector: Detector, rows: Sequence[dict[str, Any]], unreadable: Sequence[dict[str, str]]
 ) -> None:
-    """Writes scores.csv, a row per image, and scores.json with the thresholds and what could not be read."""
+    """Writes scores.csv with a row per image, and scores.json, which adds thresholds and unreadable files."""
     with atomic_path(folder / "scores.json") as path:
         report = {
             "thresholds": detector.module.calibration.summary(),
@@ -245,7 +207,7 @@ def write_scores(
         }
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     columns = ("image", "score", "normalised_score", "anomalous", "anomalous_area")
-    # A name that is not UTF-8 keeps its bytes.
+    # surrogateescape keeps the bytes of names that are not UTF-8.
     write = partial(open, mode="w", newline="", encoding="utf-8", errors="surrogateescape")
     with atomic_path(folder / "scores.csv") as path, write(path) as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")

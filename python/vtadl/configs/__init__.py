@@ -1,1 +1,1 @@
-"""Settings by name, for `--config NAME` of the command line."""
+"""Packaged settings for `--config NAME`."""

@@ -1,7 +1,8 @@
-"""Data modules: published data, a user's own folders, and the embedded textures."""
+"""Data modules: published data sets, folders of the user, and the embedded textures."""
 
 from vtadl.data.augmentation import Augmentation
-from vtadl.data.check import DataReport, check
+from vtadl.data.check import check
+from vtadl.data.data_report import DataReport
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.files import ImageFiles
 from vtadl.data.folder import Folder

@@ -1,4 +1,4 @@
-"""Random changes of training images after which a normal image is still normal."""
+"""Random augmentation of training images."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,16 @@ from vtadl.common.ranges import require_less_than_all, require_not_negative
 
 @dataclass
 class Augmentation:
-    """What may change in a training image, drawn anew each time; nothing does unless it is asked for.
+    """Random changes of training images, drawn anew each time; by default there are none.
 
-    Ask only for what happens to normal images: a flipped transistor is a defect, a turned screw is not.
+    Choose only changes that occur among normal images: a flipped transistor is a defect, but a rotated screw
+    is not.
 
     Args:
-        horizontal_flip: Exchange left and right for every second image.
-        vertical_flip: Exchange top and bottom for every second image.
-        rotation: Largest angle of a turn in either direction, in degrees.
-        shift: Largest shift along each side, as a fraction of it.
+        horizontal_flip: Flip images left to right with a probability of one half.
+        vertical_flip: Flip images upside down with a probability of one half.
+        rotation: Largest angle of rotation in either direction, in degrees.
+        shift: Largest shift along each side, as a fraction of that side.
         zoom: Largest change of size, as a fraction.
         brightness: Largest change of brightness, as a fraction.
         contrast: Largest change of contrast, as a fraction.
@@ -40,8 +41,8 @@ class Augmentation:
         require_less_than_all(brightness=self.brightness, contrast=self.contrast)
 
     def build(self) -> nn.Module:
-        """Turns batches [B, 3, H, W] in [0, 1] into changed ones, each image by itself."""
-        from kornia import augmentation as kornia  # takes a second to import
+        """Makes the module that changes each image of a batch [B, 3, H, W] in [0, 1] independently."""
+        from kornia import augmentation as kornia  # the import takes a second
 
         steps: list[nn.Module] = []
         if self.horizontal_flip:
@@ -58,7 +59,7 @@ class Augmentation:
 
 
 class Clamp(nn.Module):
-    """Keeps images in [0, 1]."""
+    """Clamps images to [0, 1]."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.clamp(0, 1)

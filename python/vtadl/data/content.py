@@ -1,4 +1,4 @@
-"""What image files hold: digests by which a file, or a picture, is known again."""
+"""The contents of image files, and digests by which equal files and equal images are recognised."""
 
 import os
 from collections.abc import Iterable
@@ -10,84 +10,85 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from vtadl.data.images import MAX_PIXELS, count_frames, numbers_of, open_image
+from vtadl.data.images import MAX_PIXELS, count_frames, open_image, pixel_array
 from vtadl.errors import InputError
 from vtadl.images.pixels import Pixels
 
 
-class Picture(NamedTuple):
-    """What a file decodes to."""
+class DecodedImage(NamedTuple):
+    """The decoded content of an image file."""
 
-    pixels: str  # digest of them, upright and without transparency
+    digest: str  # of the pixels, upright and without transparency
     description: str  # size and mode
     is_two_valued: bool
     frames: int
 
 
-class Content(NamedTuple):
-    """An image file, or why it cannot be read."""
+class FileContent(NamedTuple):
+    """The content of an image file, or the error that prevents its decoding."""
 
-    file: str  # digest of its bytes
-    picture: Picture | None
+    digest: str  # of the bytes of the file
+    image: DecodedImage | None
     error: str = ""
 
     @property
     def identity(self) -> str:
-        """The same for all files of one picture."""
-        return self.file if self.picture is None else self.picture.pixels
+        """A digest that is the same for all files of one image."""
+        return self.digest if self.image is None else self.image.digest
 
 
-_DECODED: dict[str, Picture] = {}  # by the digest of the file's bytes: decoding takes longer than reading
+# Decoded images by the digest of their files; decoding takes longer than reading.
+_CACHE: dict[str, DecodedImage] = {}
 
 
-def read_contents(paths: Iterable[Path], max_pixels: int = MAX_PIXELS) -> dict[Path, Content]:
-    """What image files hold, read by as many threads as there are cores."""
+def read_contents(paths: Iterable[Path], max_pixels: int = MAX_PIXELS) -> dict[Path, FileContent]:
+    """Reads and decodes image files, in as many threads as there are cores."""
     paths = list(paths)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return dict(zip(paths, threads.map(partial(_read, max_pixels=max_pixels), paths), strict=True))
 
 
-def draw(contents: Iterable[Content], count: int, seed: int, purpose: str) -> set[str]:
-    """So many random pictures, by their identity.
+def random_images(contents: Iterable[FileContent], count: int, seed: int, purpose: str) -> set[str]:
+    """Draws `count` different images, and returns their identities.
 
-    They depend on the seed and on what the files hold: without a picture, or with one more, at most one other
-    is drawn.
+    The result depends only on the seed, the purpose and the contents of the files. If an image is added or
+    removed, at most one of the drawn images changes.
     """
     files: dict[str, str] = {}
     for content in contents:
-        files[content.identity] = min(content.file, files.get(content.identity, content.file))
+        files[content.identity] = min(content.digest, files.get(content.identity, content.digest))
     ranks = {identity: digest(f"{seed} {purpose} {file}".encode()) for identity, file in files.items()}
     return set(sorted(ranks, key=ranks.__getitem__)[:count])
 
 
 def digest(content: bytes) -> str:
-    """32 hexadecimal digits."""
+    """Computes a digest of 32 hexadecimal digits."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _read(path: Path, max_pixels: int) -> Content:
+def _read(path: Path, max_pixels: int) -> FileContent:
     try:
-        file = digest(path.read_bytes())
-    except OSError as error:  # a link that leads nowhere, maybe
-        return Content(digest(os.fsencode(path)), None, f"cannot read image {path}: {error.strerror}")
+        file_digest = digest(path.read_bytes())
+    except OSError as error:  # for example a broken link
+        return FileContent(digest(os.fsencode(path)), None, f"cannot read image {path}: {error.strerror}")
     try:
-        if file not in _DECODED:
-            _DECODED[file] = _describe(open_image(path, max_pixels), str(path), count_frames(path))
-        return Content(file, _DECODED[file])
+        if file_digest not in _CACHE:
+            _CACHE[file_digest] = _describe(open_image(path, max_pixels), str(path), count_frames(path))
+        return FileContent(file_digest, _CACHE[file_digest])
     except InputError as error:
-        return Content(file, None, str(error))
+        return FileContent(file_digest, None, str(error))
 
 
-def _describe(image: Image.Image, name: str, frames: int) -> Picture:
+def _describe(image: Image.Image, name: str, frames: int) -> DecodedImage:
     description = f"{image.width}x{image.height} {image.mode}"
-    values = numbers_of(image, name)
-    if (values == values[..., :1]).all():  # grey, whether or not it is kept as a colour
+    values = pixel_array(image, name)
+    if (values == values[..., :1]).all():  # the image is grey, whether its mode is or not
         values = values[..., :1]
-    pixels = digest(f"{values.shape} {values.dtype}".encode() + values.tobytes())
-    return Picture(pixels, description, _has_two_values(values), frames)
+    pixel_digest = digest(f"{values.shape} {values.dtype}".encode() + values.tobytes())
+    return DecodedImage(pixel_digest, description, _is_two_valued(values), frames)
 
 
-def _has_two_values(values: Pixels) -> bool:
-    """Whether an image [H, W, C] of any type holds two colours at most."""
+def _is_two_valued(values: Pixels) -> bool:
+    """Returns whether an image [H, W, C] has at most two different colours."""
     others = values[(values != values[0, 0]).any(-1)]
     return not len(others) or bool((others == others[0]).all())

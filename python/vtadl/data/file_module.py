@@ -1,4 +1,4 @@
-"""What the data modules that read image files share: the split, and what is said where files are missing."""
+"""The base class of data modules that read image files."""
 
 import os
 from abc import abstractmethod
@@ -24,14 +24,14 @@ from vtadl.images.pixels import ResizeMode
 
 
 class FileDataModule(ImageDataModule):
-    """Trains and validates on normal images, and knows the labels of the test images for testing alone.
+    """Trains and validates with normal images; test images and their labels are read for testing alone.
 
-    The validation images are a random part of the training images. Nothing below `test` is read before
-    `setup("test")`.
+    Validation images are a random part of the normal images, unless the layout has a folder for them. No test
+    image is read before `setup("test")`.
     """
 
-    layout: ClassVar[str]  # one sentence: the files expected, and for published data where to get them
-    uses_all: ClassVar[bool] = True  # whether every image below the root is to be used
+    layout: ClassVar[str]  # one sentence: the expected files and, for published data, where to download them
+    uses_all_files: ClassVar[bool] = True  # whether an image that is not used is a problem
 
     def __init__(
         self,
@@ -46,22 +46,25 @@ class FileDataModule(ImageDataModule):
         workers: int = 2,
         seed: int = 0,
     ) -> None:
-        """Remembers where the images are.
+        """Stores the settings; no file is read.
 
         Args:
             root: Folder of the images.
-            image_size: Height and width to resize to, or one number for both.
-            batch_size: Images in a batch.
-            val_fraction: Part of the training images that is held out for validation.
-            resize_mode: How an image of another shape gets `image_size`: stretch; crop the longer side
-                equally; or see it as overlapping tiles along the longer side, whose scores and maps are
-                joined.
-            augmentation: Random changes of the training images.
-            cache_gb: Gigabytes of resized training and validation images to keep in memory, at twelve bytes a
-                pixel, or four if it is grey; what is beyond is read again in each epoch.
-            max_pixels: A file with more is refused, as it would fill the memory.
-            workers: Processes that read images which are not in memory.
-            seed: Seed of the split and of the training order.
+            image_size: Height and width in pixels to which images are resized, or one number for both.
+            batch_size: Number of images in a batch.
+            val_fraction: Fraction of the normal images that is held out for validation.
+            resize_mode: How images of another shape get `image_size`. `stretch` changes the aspect ratio;
+                `crop` cuts both ends of the longer side; `tiles` cuts the image into overlapping tiles along
+                the longer side, and joins their scores and maps.
+            augmentation: Random changes of the training images; none by default.
+            cache_gb: Gigabytes of memory for resized training and validation images. A pixel takes twelve
+                bytes, or four if it is grey. Images beyond this limit are read again in each epoch.
+            max_pixels: Files with more pixels are refused, because they could exhaust the memory.
+            workers: Number of processes that read images which are not in memory.
+            seed: Seed of the split and of the order of training images.
+
+        Raises:
+            InputError: If a number is out of its range.
         """
         super().__init__(image_size, batch_size, seed, augmentation)
         self.root = Path(os.path.expanduser(root))
@@ -76,21 +79,21 @@ class FileDataModule(ImageDataModule):
 
     @abstractmethod
     def normal_images(self) -> list[Path]:
-        """The images to train and validate with, sorted."""
+        """Lists the images to train and validate with, sorted."""
 
     def validation_images(self) -> list[Path]:
-        """Images to validate with, where the layout has a place for them."""
+        """Lists the images of the layout's validation folder; empty if the layout has none."""
         return []
 
     @abstractmethod
     def test_records(self) -> tuple[list[Record], list[str]]:
-        """The test images, sorted by path, and what is wrong with their masks, one sentence each."""
+        """Lists the test images, sorted by path, and problems of their masks, one sentence each."""
 
     def setup(self, stage: str) -> None:
-        """Lists the images, and reads those to keep in memory.
+        """Lists the images, and reads those that are kept in memory.
 
         Raises:
-            InputError: If a folder is missing or has no images, or a mask has no image.
+            InputError: If a folder is missing or holds no images, or a mask has no image.
         """
         if stage == "test":
             records, problems = self.test_records()
@@ -99,30 +102,32 @@ class FileDataModule(ImageDataModule):
             self.test_set = ImageFiles(records, self.image_size, self.resize_mode, max_pixels=self.max_pixels)
         else:
             split = self.split()
-            for sentence in filter(None, [split.about_copies(), *self.doubts()]):
+            for sentence in filter(None, [split.copies_message(), *self.warnings()]):
                 rank_zero_info(sentence)
             parts = [[Record(path) for path in part] for part in (split.training, split.validation)]
-            bytes_each = 1e9 * self.cache_gb / sum(map(len, parts))
+            bytes_per_image = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
-                ImageFiles(part, self.image_size, self.resize_mode, bytes_each * len(part), self.max_pixels)
+                ImageFiles(
+                    part, self.image_size, self.resize_mode, bytes_per_image * len(part), self.max_pixels
+                )
                 for part in parts
             )
 
-    def _workers(self, dataset: Dataset[Sample]) -> int:
+    def _num_workers(self, dataset: Dataset[Sample]) -> int:
         return 0 if isinstance(dataset, ImageFiles) and dataset.is_in_memory else self.workers
 
-    def _batches(self, training: bool) -> dict[str, Any]:
+    def _batch_options(self, training: bool) -> dict[str, Any]:
         if self.resize_mode != "tiles":
-            return super()._batches(training)
-        if not training:  # images may differ in size
+            return super()._batch_options(training)
+        if not training:  # the images may differ in size
             return {"batch_size": 1}
         return {"batch_size": self.batch_size, "collate_fn": partial(collate_tiles, tile=self.image_size)}
 
     def split(self) -> Split:
-        """Training and validation images: the same ones for the same contents and seed.
+        """Splits the normal images; the result depends only on their contents and the seed.
 
         Raises:
-            InputError: If there are too few.
+            InputError: If there are too few images.
         """
         require_fraction(val_fraction=self.val_fraction)
         return split_images(
@@ -130,16 +135,16 @@ class FileDataModule(ImageDataModule):
         )
 
     def manifest(self) -> Manifest:
-        """The images that are trained and validated with, copies among them."""
+        """Lists the images to train and validate with, including copies."""
         return Manifest(absolute_path(self.root), self.split().entries(self.root))
 
-    def doubts(self) -> list[str]:
-        """What may not be meant about the normal images, one sentence each."""
+    def warnings(self) -> list[str]:
+        """Returns sentences about normal images that may have been chosen by mistake."""
         return []
 
-    def require_images(self, paths: Sequence[Path], where: Path) -> None:
-        """Raises InputError, which says what is expected, unless there are images."""
+    def require_images(self, paths: Sequence[Path], folder: Path) -> None:
+        """Raises InputError, which describes the expected layout, if `paths` is empty."""
         if not self.root.is_dir():
             raise InputError(f"there is no folder {self.root}; {self.layout}")
         if not paths:
-            raise InputError(f"there is no image in {where}; {self.layout}")
+            raise InputError(f"there is no image in {folder}; {self.layout}")

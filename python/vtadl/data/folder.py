@@ -1,28 +1,32 @@
-"""Images in any layout, named by globs."""
+"""The data module of images in any layout, selected by globs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vtadl.common.ranges import require_fraction
-from vtadl.data.content import draw, read_contents
+from vtadl.common.text import first_few
+from vtadl.data.content import random_images, read_contents
 from vtadl.data.file_module import FileDataModule
-from vtadl.data.listing import first_few, list_images, split_glob
-from vtadl.data.records import Record, masks_beside, not_normal, pair_masks
+from vtadl.data.globs import split_glob
+from vtadl.data.listing import list_images
+from vtadl.data.records import Record, is_named_as_anomalous, pair_masks, separate_masks
 from vtadl.errors import InputError
 
 
 class Folder(FileDataModule):
-    """Good images, optional bad ones, and optional masks of the bad ones, each by a glob below a folder.
+    """Normal images, optional anomalous images and optional masks, each selected by a glob below a folder.
 
-    A mask belongs to the bad image that has the same path below the part of its glob without wildcards, but
-    for the suffix and for `_mask` or the like at the end of the mask's name: with `anomalous=bad/**/*` and
-    `masks=masks/**/*`, the mask of `bad/left/7.jpg` is `masks/left/7.png` or `masks/left/7_mask.png`. The
-    folder that a bad image is in names its kind.
+    A mask belongs to the anomalous image with the same path. Paths are compared below the part of each glob
+    that has no wildcards, without the suffix, and without an ending such as `_mask` of the mask's name. With
+    `anomalous=bad/**/*` and `masks=masks/**/*`, for example, the mask of `bad/left/7.jpg` is
+    `masks/left/7.png` or `masks/left/7_mask.png`. The kind of an anomalous image is the name of its folder.
     """
 
-    layout = "expected images where the globs `normal`, `anomalous`, `test_normal` and `masks` look for them"
-    uses_all = False
+    layout = (
+        "each of the globs `normal`, `anomalous`, `test_normal` and `masks` must match images or be empty"
+    )
+    uses_all_files = False
 
     def __init__(
         self,
@@ -34,17 +38,19 @@ class Folder(FileDataModule):
         test_fraction: float = 0.2,
         **options: Any,
     ) -> None:
-        """Remembers where the images are.
+        """Stores the settings; no file is read.
 
         Args:
-            root: Folder that the globs start from; `**` stands for any number of folders. A folder's name
-                stands for all that is in it.
-            normal: Good images, to train with; what another glob finds is not among them.
-            anomalous: Bad images, to test with.
-            test_normal: Good images to test with; if it is empty, a part of `normal` is held out for it.
-            masks: Masks of bad images; those that lie beside them, as `7_mask.png`, need no glob.
-            test_fraction: Part of `normal` that is held out for testing where `test_normal` is empty.
-            options: As of every data module that reads files.
+            root: Folder to which the globs are relative. `**` matches any number of folders, and the name of
+                a folder matches everything in it.
+            normal: Glob of normal images to train with; images that another glob matches are left out.
+            anomalous: Glob of anomalous images to test with.
+            test_normal: Glob of normal images to test with. If it is empty and `anomalous` is not, a fraction
+                of `normal` is held out for testing.
+            masks: Glob of masks of anomalous images. Masks beside their images, such as `7_mask.png`, need no
+                glob.
+            test_fraction: Fraction of `normal` that is held out for testing if `test_normal` is empty.
+            options: Options of every data module that reads image files.
         """
         super().__init__(root, **options)
         self.globs = {"normal": normal, "anomalous": anomalous, "test_normal": test_normal, "masks": masks}
@@ -58,29 +64,31 @@ class Folder(FileDataModule):
             raise InputError(
                 f"there is nothing to test with in {self.root}: `anomalous` and `test_normal` name no images"
             )
-        drawn = self._find("masks")
-        self._require("masks", drawn)
-        bad, beside = masks_beside(path for path in self._find("anomalous") if path not in set(drawn))
-        self._require("anomalous", bad)
+        masks = self._find("masks")
+        self._require("masks", masks)
+        anomalous, masks_beside = separate_masks(
+            path for path in self._find("anomalous") if path not in set(masks)
+        )
+        self._require("anomalous", anomalous)
         base = self._base("anomalous")
-        pairing = pair_masks(bad, base, (self._base("masks"), drawn), (base, beside))
-        records = [Record(path, 1, pairing.mask_of.get(path), path.parent.name) for path in bad]
+        pairing = pair_masks(anomalous, base, (self._base("masks"), masks), (base, masks_beside))
+        records = [Record(path, 1, pairing.mask_of.get(path), path.parent.name) for path in anomalous]
         return sorted([*records, *map(Record, self._normal_split()[0])]), pairing.problems
 
-    def doubts(self) -> list[str]:
-        """Says which normal images may be none, by their names below the folder that `normal` names."""
+    def warnings(self) -> list[str]:
+        """Returns a sentence about normal images with names of anomalous images or masks, if any."""
         base = self._base("normal")
-        doubtful = [path for path in self.normal_images() if not_normal(path.relative_to(base))]
-        if not doubtful:
+        suspects = [path for path in self.normal_images() if is_named_as_anomalous(path.relative_to(base))]
+        if not suspects:
             return []
-        few = first_few(path.relative_to(self.root) for path in doubtful)
+        few = first_few(path.relative_to(self.root) for path in suspects)
         return [
-            f"{len(doubtful)} of the images that `normal` finds are called as if they were none ({few}): "
-            "name each kind by `normal`, `anomalous`, `test_normal` and `masks`"
+            f"{len(suspects)} of the images that `normal` matches have names of anomalous images or masks "
+            f"({few}): select each kind of image by `normal`, `anomalous`, `test_normal` and `masks`"
         ]
 
     def _normal_split(self) -> tuple[list[Path], list[Path]]:
-        """Good images to test with, and those to train with."""
+        """Splits normal images into those to test with and those to train with."""
         others = {path for name in ("anomalous", "test_normal", "masks") for path in self._find(name)}
         paths = [path for path in self._find("normal") if path not in others]
         self._require("normal", paths)
@@ -92,10 +100,11 @@ class Folder(FileDataModule):
         if not self.globs["anomalous"]:
             return [], paths
         contents = read_contents(paths, self.max_pixels)
-        pictures = {content.identity: path for path, content in reversed(contents.items())}
-        drawn = draw(contents.values(), round(self.test_fraction * len(pictures)), self.seed, "test")
-        test = sorted(pictures[identity] for identity in drawn)
-        return test, [path for path in paths if contents[path].identity not in drawn]
+        originals = {content.identity: path for path, content in reversed(contents.items())}
+        count = round(self.test_fraction * len(originals))
+        held_out = random_images(contents.values(), count, self.seed, "test")
+        test = sorted(originals[identity] for identity in held_out)
+        return test, [path for path in paths if contents[path].identity not in held_out]
 
     def _find(self, name: str) -> list[Path]:
         glob = self.globs[name]
@@ -107,13 +116,13 @@ class Folder(FileDataModule):
         except InputError:
             raise
         except ValueError as error:
-            raise InputError(f"{name} is {glob}, which is no glob: {error}") from error
+            raise InputError(f"{name} is {glob}, which is not a valid glob: {error}") from error
 
     def _require(self, name: str, paths: Sequence[Path]) -> None:
-        """Raises InputError where a glob was given and finds nothing."""
+        """Raises InputError if a glob was given, but matches nothing."""
         if self.globs[name]:
             self.require_images(paths, self.root / self.globs[name])
 
     def _base(self, name: str) -> Path:
-        """The folder below which all paths that a glob finds are."""
+        """Returns the folder in which all matches of a glob lie."""
         return split_glob(self.root, self.globs[name])[0]

@@ -1,71 +1,73 @@
-"""Which images a run was trained and validated with, so that it knows when they have changed."""
+"""The list of images that a run was trained and validated with, and comparisons of such lists."""
 
 from typing import Any, Literal, NamedTuple
 
-from vtadl.data.listing import first_few
+from vtadl.common.text import first_few
 from vtadl.errors import InputError
 
 Part = Literal["training", "validation"]
 
 
-class Entry(NamedTuple):
-    """An image that a run knows."""
+class ManifestEntry(NamedTuple):
+    """An image that a run was trained or validated with."""
 
-    path: str  # below the root of the data
-    digest: str  # of its bytes
+    path: str  # relative to the root of the data
+    digest: str  # of the bytes of the file
     part: Part
 
 
 class Manifest(NamedTuple):
-    """All images that a run was trained and validated with, copies among them."""
+    """All images that a run was trained and validated with, including copies."""
 
     root: str
-    entries: list[Entry]
+    entries: list[ManifestEntry]
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON and checkpoints can hold."""
+        """Returns the manifest as types that JSON and checkpoints can hold."""
         return {"root": self.root, "files": [entry._asdict() for entry in self.entries]}
 
     @staticmethod
-    def from_dict(kept: dict[str, Any]) -> "Manifest":
-        """The manifest that `as_dict` was made of."""
-        return Manifest(kept["root"], [Entry(**entry) for entry in kept["files"]])
+    def from_dict(saved: dict[str, Any]) -> "Manifest":
+        """Returns the manifest from the result of `as_dict`."""
+        return Manifest(saved["root"], [ManifestEntry(**entry) for entry in saved["files"]])
 
 
 class Changes(NamedTuple):
-    """Paths of images that are not what or where they were; of a file that has only moved there are none."""
+    """Paths of images that have changed; an image that was only renamed or moved has not."""
 
     removed: list[str]
     added: list[str]
     changed: list[str]
-    exchanged: list[str]  # between training and validation
+    reassigned: list[str]  # moved from training to validation, or back
 
     def __str__(self) -> str:
-        said = (("removed", self.removed), ("added", self.added), ("changed", self.changed))
-        return ", ".join(f"{len(paths)} {what} ({first_few(paths)})" for what, paths in said if paths)
+        kinds = (("removed", self.removed), ("added", self.added), ("changed", self.changed))
+        return ", ".join(f"{len(paths)} {kind} ({first_few(paths)})" for kind, paths in kinds if paths)
 
 
 def compare(before: Manifest, now: Manifest) -> Changes:
-    """What has happened to images since; only their contents tell them apart."""
+    """Compares two manifests by the contents of the files."""
     old, new = ({entry.digest: entry.part for entry in manifest.entries} for manifest in (before, now))
-    gone = {entry.path for entry in before.entries if entry.digest not in new}
-    come = {entry.path for entry in now.entries if entry.digest not in old}
-    exchanged = {entry.path for entry in now.entries if old.get(entry.digest, entry.part) != entry.part}
-    return Changes(sorted(gone - come), sorted(come - gone), sorted(gone & come), sorted(exchanged))
+    missing = {entry.path for entry in before.entries if entry.digest not in new}
+    unknown = {entry.path for entry in now.entries if entry.digest not in old}
+    reassigned = {entry.path for entry in now.entries if old.get(entry.digest, entry.part) != entry.part}
+    return Changes(
+        sorted(missing - unknown), sorted(unknown - missing), sorted(missing & unknown), sorted(reassigned)
+    )
 
 
 def require_unchanged(before: Manifest, now: Manifest, run: str) -> None:
     """Raises InputError if a resumed run would be trained or validated with other images than before."""
-    found = compare(before, now)
-    anew = f"train anew: vtadl fit --config {run}/config.yaml --output FOLDER"
-    if said := str(found):
+    changes = compare(before, now)
+    new_run = f"train a new run: vtadl fit --config {run}/config.yaml --output FOLDER"
+    if described := str(changes):
         raise InputError(
-            f"the training images in {now.root} have changed since {run} was trained: {said}; put back what "
-            f"there was, or {anew}"
+            f"the training images in {now.root} have changed since {run} was trained: {described}; restore "
+            f"them, or {new_run}"
         )
-    if found.exchanged:
+    if changes.reassigned:
         raise InputError(
-            f"{len(found.exchanged)} images ({first_few(found.exchanged)}) would go from training to "
-            f"validation or back, because `seed` or `val_fraction` is not that of {run}; leave them as they "
-            f"were, or {anew}"
+            f"{len(changes.reassigned)} images ({first_few(changes.reassigned)}) would move from training to "
+            f"validation or back, because `seed` or `val_fraction` differs from that of {run}; restore it, "
+            f"or {new_run}"
         )

@@ -1,4 +1,4 @@
-"""Which pixels a mask marks, whatever the format and the mode of its file."""
+"""Conversion of masks of any format and mode to binary masks."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,73 +10,74 @@ from skimage.morphology import dilation, erosion
 
 from vtadl.errors import InputError
 
-FEW = 16  # levels or colours, at most, where each stands for something
-_LOSSY = ("AVIF", "JPEG", "MPO")
+MAX_CLASS_LEVELS = 16  # with more levels or colours, a level is not taken as the number of a class
+_LOSSY_FORMATS = ("AVIF", "JPEG", "MPO")
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-class Marks(NamedTuple):
-    """The pixels that a mask marks, and where its meaning had to be guessed."""
+class BinaryMask(NamedTuple):
+    """The anomalous pixels of a mask, and how certain their interpretation is."""
 
     pixels: NDArray[np.bool_]  # [H, W]
-    note: str = ""  # how it was read, where there is another way
-    problem: str = ""  # why it may mean something else
+    note: str = ""  # how the mask was interpreted, if there is another way
+    problem: str = ""  # why the interpretation may be wrong
 
 
-def marks_of(image: Image.Image, lossy: bool) -> Marks:
-    """What a mask marks: all that is not background, which is 0, black or transparent.
+def binarize(image: Image.Image, lossy: bool) -> BinaryMask:
+    """Marks every pixel that is not background; the background is 0, black or transparent.
 
-    Of a lossily compressed file that is what reaches half of the largest level, because compression leaves
-    low levels around each edge; so it is where resizing has made the edges soft. Otherwise every level above
-    0 counts, whether it is 1, 255, the number of a class or that of a kind of defect.
+    Lossy compression leaves low levels around each edge, so that in a lossily compressed file a pixel is
+    marked if it reaches half of the largest level. The same rule holds if resizing has made the edges soft.
+    In other masks every level above 0 is marked, whether it is 1, 255 or the number of a class.
 
     Raises:
-        ValueError: If the levels are not all numbers.
+        ValueError: If a level is NaN or infinite.
     """
-    levels = levels_of(image)
+    levels = mask_levels(image)
     if not np.isfinite(levels).all():
         raise ValueError("its pixels are not all finite numbers")
     if lossy:
-        return _read_at_half(levels, problem=_problem_of_loss(levels))
+        return _threshold_at_half(levels, problem=_problem_of_compression(levels))
     between = (levels > 0) & (levels < levels.max())
     count = len(np.unique(levels))
-    if not between.any() or not _lie_on_slopes(levels, between):
-        return Marks(levels > 0)
+    if not between.any() or not _are_soft_edges(levels, between):
+        return BinaryMask(levels > 0)
     if 4 * np.count_nonzero(levels >= 0.9 * levels.max()) >= np.count_nonzero(between):
-        half = "what reaches half of its largest value is marked"
-        return _read_at_half(levels, f"has soft edges ({count} levels): {half}")
-    if count <= FEW:
-        return Marks(levels > 0)
-    return Marks(levels > 0, problem=f"has {count} levels and no clear edges: every value above 0 is marked")
+        half = "values of at least half of the largest value are marked"
+        return _threshold_at_half(levels, f"has soft edges ({count} levels): {half}")
+    if count <= MAX_CLASS_LEVELS:
+        return BinaryMask(levels > 0)
+    problem = f"has {count} levels and no clear edges: every value above 0 is marked"
+    return BinaryMask(levels > 0, problem=problem)
 
 
-def join_marks(masks: dict[Path, Marks]) -> Marks:
-    """What several masks of one image mark together.
+def union(masks: dict[Path, BinaryMask]) -> BinaryMask:
+    """Combines several masks of one image.
 
     Raises:
         InputError: If they differ in size.
     """
     first = next(iter(masks))
-    for path, marks in masks.items():
-        if marks.pixels.shape != masks[first].pixels.shape:
+    for path, mask in masks.items():
+        if mask.pixels.shape != masks[first].pixels.shape:
             raise InputError(f"masks {first} and {path} of one image differ in size")
-    return Marks(
-        np.any([marks.pixels for marks in masks.values()], axis=0),
-        "; ".join(f"{path.name} {marks.note}" for path, marks in masks.items() if marks.note),
-        "; ".join(f"{path.name} {marks.problem}" for path, marks in masks.items() if marks.problem),
+    return BinaryMask(
+        np.any([mask.pixels for mask in masks.values()], axis=0),
+        "; ".join(f"{path.name} {mask.note}" for path, mask in masks.items() if mask.note),
+        "; ".join(f"{path.name} {mask.problem}" for path, mask in masks.items() if mask.problem),
     )
 
 
-def looks_inverted(marked: NDArray[np.bool_]) -> bool:
-    """Whether a mask marks most of its image, and nearly all along the border."""
-    border = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
-    return bool(marked.mean() > 0.5 and border.mean() > 0.9)
+def looks_inverted(mask: NDArray[np.bool_]) -> bool:
+    """Returns whether a mask [H, W] marks most of its image and nearly all of the border."""
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask.mean() > 0.5 and border.mean() > 0.9)
 
 
-def levels_of(image: Image.Image) -> NDArray[Any]:
-    """One number for each pixel, 0 for the background.
+def mask_levels(image: Image.Image) -> NDArray[Any]:
+    """Converts a mask to one number per pixel [H, W], which is 0 for the background.
 
-    Of a colour it is the largest of red, green and blue. Transparent pixels are background.
+    The number of a coloured pixel is the largest of red, green and blue. Transparent pixels are background.
     """
     if image.has_transparency_data:
         return _transparent_levels(np.asarray(image.convert("RGBA")))
@@ -88,58 +89,62 @@ def levels_of(image: Image.Image) -> NDArray[Any]:
 
 
 def is_lossy(path: Path, image: Image.Image) -> bool:
-    """Whether the compression of an image file, which has been opened, changes levels."""
+    """Returns whether the compression of an image file, which is open as `image`, changes levels."""
     if image.format == "WEBP":
         return b"VP8L" not in _chunks(path.read_bytes())
     if image.format == "JPEG2000":
         return not _is_reversible(path.read_bytes())
-    return image.format in _LOSSY or image.info.get("compression") in ("jpeg", "webp")
+    return image.format in _LOSSY_FORMATS or image.info.get("compression") in ("jpeg", "webp")
 
 
 def _transparent_levels(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Levels where there is transparency: in alpha, unless that is constant or black pixels are opaque."""
+    """Returns the levels of a mask with transparency.
+
+    The levels are those of alpha, unless alpha is constant or there are opaque black pixels.
+    """
     colours, alpha = rgba[..., :3], rgba[..., 3]
     brightest = colours.max(2)
     if alpha.min() == alpha.max():
         is_blank = alpha.max() == 0 and (colours == colours[0, 0]).all()
         return np.zeros_like(alpha) if is_blank else brightest
     visible = np.unique(colours[alpha > 0], axis=0)
-    if 1 < len(visible) <= FEW and not visible[0].any():
+    if 1 < len(visible) <= MAX_CLASS_LEVELS and not visible[0].any():
         return np.where(alpha > 0, brightest, 0).astype(np.uint8)
     return alpha
 
 
 def _palette_levels(indices: NDArray[np.uint8], brightest: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Levels by colour where some colour is black and another is not; otherwise by index."""
+    """Returns the brightness of the colours if one of them is black and another is not, else the indices."""
     return brightest if brightest.min() == 0 < brightest.max() else indices
 
 
-def _read_at_half(levels: NDArray[Any], note: str = "", problem: str = "") -> Marks:
-    return Marks((levels > 0) & (levels >= levels.max() / 2), note, problem)
+def _threshold_at_half(levels: NDArray[Any], note: str = "", problem: str = "") -> BinaryMask:
+    return BinaryMask((levels > 0) & (levels >= levels.max() / 2), note, problem)
 
 
-def _lie_on_slopes(levels: NDArray[Any], between: NDArray[np.bool_]) -> bool:
-    """Whether most pixels of middle levels have a lower and a higher neighbour, as at soft edges."""
+def _are_soft_edges(levels: NDArray[Any], between: NDArray[np.bool_]) -> bool:
+    """Returns whether most pixels of intermediate levels have both a lower and a higher neighbour."""
     lower = erosion(levels, _EIGHT_NEIGHBOURS) < levels
     higher = dilation(levels, _EIGHT_NEIGHBOURS) > levels
     return bool(np.count_nonzero(between & lower & higher) > np.count_nonzero(between) / 2)
 
 
-def _problem_of_loss(levels: NDArray[Any]) -> str:
-    """Why half of the largest level may not be what a lossily compressed mask means."""
+def _problem_of_compression(levels: NDArray[Any]) -> str:
+    """Returns why half of the largest level may be a wrong threshold for a lossily compressed mask."""
     top = float(levels.max())
     if 0 < top < 64:
-        return f"has no level above {top:.0f} of 255, which compression may have made"
+        return f"has no level above {top:.0f} of 255, which may be an artefact of compression"
     steps = dilation(levels, _EIGHT_NEIGHBOURS).astype(np.float64) - erosion(levels, _EIGHT_NEIGHBOURS)
     flat = (levels > top / 8) & (levels < top / 2) & (steps <= top / 16)
     inside = erosion(flat.astype(np.uint8), _EIGHT_NEIGHBOURS) > 0
     if not inside.any():
         return ""
-    return f"has areas of level {np.median(levels[inside]):.0f}, less than half of {top:.0f}, left unmarked"
+    level = np.median(levels[inside])
+    return f"has areas of level {level:.0f}, less than half of {top:.0f}, which are not marked"
 
 
 def _chunks(content: bytes) -> list[bytes]:
-    """Names of the chunks of a WebP file, and of those in its frames."""
+    """Returns the names of the chunks of a WebP file, including those in its frames."""
     names, start = [], 12
     while start + 8 <= len(content):
         names.append(content[start : start + 4])
@@ -149,6 +154,6 @@ def _chunks(content: bytes) -> list[bytes]:
 
 
 def _is_reversible(content: bytes) -> bool:
-    """Whether a JPEG 2000 file was made with the reversible wavelet, which its coding style names."""
+    """Returns whether the coding style of a JPEG 2000 file names the reversible wavelet."""
     start = content.find(b"\xff\x52")
     return start >= 0 and content[start + 13 : start + 14] == b"\x01"

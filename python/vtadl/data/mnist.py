@@ -1,4 +1,4 @@
-"""MNIST with one digit as the normal class."""
+"""The data module of MNIST, with one digit as the normal class."""
 
 import gzip
 import os
@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 from vtadl.common.files import absolute_path
 from vtadl.common.ranges import require_fraction
 from vtadl.data.content import digest
-from vtadl.data.manifest import Entry, Manifest
+from vtadl.data.manifest import Manifest, ManifestEntry
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
 
 
-class DigitImages(Dataset[Sample]):
-    """Grey images [N, H, W] and their digits [N], one of which is normal."""
+class MNISTDigitImages(Dataset[Sample]):
+    """Images [N, H, W] and their digits [N]; images of one digit are normal, all others are anomalous."""
 
     def __init__(self, images: Tensor, digits: Tensor, normal: int, name: str) -> None:
         self.images, self.digits, self.normal, self.name = images, digits, normal, name
@@ -49,7 +49,7 @@ LAYOUT = (
 
 
 class MNISTDigit(ImageDataModule):
-    """Trains on the images of one digit and tests on all test images, of which the others are anomalous."""
+    """Trains with the images of one digit, and tests with all test images; other digits are anomalous."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class MNISTDigit(ImageDataModule):
         val_fraction: float = 0.05,
         seed: int = 0,
     ) -> None:
-        """Remembers where the files are.
+        """Stores the settings; no file is read.
 
         Args:
             root: Folder of the four idx files, compressed by gzip or not.
-            digit: The normal digit.
-            image_size: Height and width; 28.
-            batch_size: Images in a batch.
-            val_fraction: Part of the training images that is held out.
-            seed: Seed of the split and of the training order.
+            digit: The normal digit, from 0 to 9.
+            image_size: Height and width in pixels, which must be 28.
+            batch_size: Number of images in a batch.
+            val_fraction: Fraction of the normal training images that is held out for validation.
+            seed: Seed of the split and of the order of training images.
 
         Raises:
-            InputError: If the digit or the size is none of MNIST, or the fraction is none.
+            InputError: If the digit, the size or the fraction is out of its range.
         """
         super().__init__(image_size, batch_size, seed)
         if digit not in range(10):
@@ -86,33 +86,33 @@ class MNISTDigit(ImageDataModule):
         """Reads the files.
 
         Raises:
-            InputError: If one is missing or damaged.
+            InputError: If a file is missing or damaged.
         """
         if stage == "test":
             images, digits = _read_split(self.root, "t10k")
-            self.test_set = DigitImages(images, digits, self.digit, "test")
+            self.test_set = MNISTDigitImages(images, digits, self.digit, "test")
             return
-        normal, order, held_out = self._split()
-        for name, part in (("val", order[:held_out]), ("train", order[held_out:])):
+        normal, order, val_count = self._split()
+        for name, part in (("val", order[:val_count]), ("train", order[val_count:])):
             digits = torch.full((len(part),), self.digit)
-            data = DigitImages(normal[part], digits, self.digit, name)
+            data = MNISTDigitImages(normal[part], digits, self.digit, name)
             setattr(self, f"{name}_set", data)
 
     def manifest(self) -> Manifest:
-        """The normal images, whose files are the numbers that they have among their kind."""
-        normal, order, held_out = self._split()
+        """Lists the normal images; the path of an image is its index among the normal images."""
+        normal, order, val_count = self._split()
         entries = [
-            Entry(
+            ManifestEntry(
                 str(index),
                 digest(normal[index].numpy().tobytes()),
-                "validation" if rank < held_out else "training",
+                "validation" if rank < val_count else "training",
             )
             for rank, index in enumerate(order.tolist())
         ]
         return Manifest(absolute_path(self.root), entries)
 
     def _split(self) -> tuple[Tensor, Tensor, int]:
-        """The normal images, a random order of them, and how many of the first are for validation."""
+        """Returns the normal images, a random order, and how many of the first ones are for validation."""
         images, digits = _read_split(self.root, "train")
         normal = images[digits == self.digit]
         order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(self.seed))
@@ -120,10 +120,10 @@ class MNISTDigit(ImageDataModule):
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of bytes in an idx file, compressed by gzip or not.
+    """Reads the array in an idx file of bytes, compressed by gzip or not.
 
     Raises:
-        InputError: If it is missing, cut short or something else.
+        InputError: If the file is missing, truncated or of another format.
     """
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and not packed.is_file():
@@ -133,18 +133,18 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         zero, kind, dims = struct.unpack_from(">HBB", content)
         shape = struct.unpack_from(f">{dims}I", content, 4)
         if (zero, kind) != (0, 8):
-            raise InputError(f"{path} is no idx file of bytes")
+            raise InputError(f"{path} is not an idx file of bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
     except (OSError, EOFError, struct.error, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
 def _read_split(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images [N, 28, 28] in [0, 1] and their digits [N]."""
+    """Reads images [N, 28, 28] in [0, 1] and their digits [N]."""
     images, digits = (
         read_idx(root / f"{split}-images-idx3-ubyte"),
         read_idx(root / f"{split}-labels-idx1-ubyte"),
     )
     if images.ndim != 3 or len(images) != len(digits):
-        raise InputError(f"the {split} images in {root} do not fit to their labels")
+        raise InputError(f"the numbers of {split} images and of their labels in {root} differ")
     return torch.from_numpy(images).float() / 255, torch.from_numpy(digits).long()

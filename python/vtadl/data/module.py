@@ -1,4 +1,4 @@
-"""What every data module shares: the form of a sample, and the loaders."""
+"""The base class of all data modules: the type of a sample, and the data loaders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sized
@@ -16,18 +16,24 @@ from vtadl.images.tiles import as_pair
 
 
 class Sample(TypedDict):
-    """One image; a batch has the same keys with one more leading dimension, and a list of names."""
+    """An image and its labels.
+
+    A batch has the same keys, with one more leading dimension of tensors and lists of strings.
+    """
 
     image: Tensor  # [3, H, W] in [0, 1]
     label: Tensor  # 0 normal, 1 anomalous
-    mask: Tensor  # [1, H, W] of 0 and 1
-    has_mask: Tensor  # whether the mask is known; an anomalous image may lack one
-    kind: str  # of defect; "good" if there is none
-    name: str
+    mask: Tensor  # [1, H, W], 0 normal, 1 anomalous
+    has_mask: Tensor  # whether the mask is known; an anomalous image may have no mask
+    kind: str  # kind of defect; "good" if the image is normal
+    name: str  # path of the file, or another unique name
 
 
 class ImageDataModule(L.LightningDataModule, ABC):
-    """Images to train, validate and test with: three data sets, which `setup` of a subclass makes."""
+    """The data: images for training, validation and testing.
+
+    `setup` of a subclass sets `train_set` and `val_set`, or `test_set`.
+    """
 
     train_set: Dataset[Sample]
     val_set: Dataset[Sample]
@@ -50,69 +56,68 @@ class ImageDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def setup(self, stage: str) -> None:
-        """Makes `test_set` for the stage "test", the other two for any other stage."""
+        """Sets `test_set` for the stage "test", and `train_set` and `val_set` for any other stage."""
 
     def manifest(self) -> Manifest | None:
-        """The images that are trained and validated with, where they are files that may change."""
+        """Lists the images to train and validate with; None if they are not files that may change."""
         return None
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Changes training images, on the device that trains."""
+        """Augments training images on the device that trains."""
         if self.augment is not None and self.trainer is not None and self.trainer.training:
             batch["image"] = self.augment(batch["image"])
         return batch
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Each epoch in an order of its own, by the seed and the epoch alone; each process gets its share."""
-        order: DistributedSampler[int] = DistributedSampler(
-            self.train_set, *self._processes(), shuffle=True, seed=self.seed
+        """Loads each process's part of the training set, in an order that depends on seed and epoch alone."""
+        sampler: DistributedSampler[int] = DistributedSampler(
+            self.train_set, *self._world_size_and_rank(), shuffle=True, seed=self.seed
         )
-        return self._loader(self.train_set, order, training=True)
+        return self._loader(self.train_set, sampler, training=True)
 
     def unsharded_train_dataloader(self) -> DataLoader[Sample]:
-        """All of it for every process, for what is fitted before training."""
-        order: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
-        return self._loader(self.train_set, order, training=True)
+        """Loads the whole training set in every process, for models that are fitted before training."""
+        sampler: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
+        return self._loader(self.train_set, sampler, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """All of it for every process: what is fitted to it is then the same in all."""
+        """Loads the whole validation set in every process, so that all processes fit the same thresholds."""
         return self._loader(self.val_set, DistributedSampler(self.val_set, 1, 0, shuffle=False))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Each process gets its share, and no image is there twice."""
-        shares = UnrepeatedDistributedSampler(self.test_set, *self._processes(), shuffle=False)
-        return self._loader(self.test_set, shares)
+        """Loads each process's part of the test set; no image is repeated."""
+        sampler = UnrepeatedDistributedSampler(self.test_set, *self._world_size_and_rank(), shuffle=False)
+        return self._loader(self.test_set, sampler)
 
-    def _processes(self) -> tuple[int, int]:
-        """How many there are, and which one this is."""
+    def _world_size_and_rank(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _loader(
         self, dataset: Dataset[Sample], sampler: Sampler[int], training: bool = False
     ) -> DataLoader[Sample]:
-        workers = self._workers(dataset)
+        workers = self._num_workers(dataset)
         return DataLoader(
             dataset,
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            **self._batches(training),
+            **self._batch_options(training),
         )
 
-    def _workers(self, dataset: Dataset[Sample]) -> int:
-        """Processes that read the data set; none where it is in memory."""
+    def _num_workers(self, dataset: Dataset[Sample]) -> int:
+        """Returns the number of processes that read a data set; 0 if it is in memory."""
         return 0
 
-    def _batches(self, training: bool) -> dict[str, Any]:
-        """How samples become batches: options of DataLoader."""
+    def _batch_options(self, training: bool) -> dict[str, Any]:
+        """Returns the options of DataLoader that define how samples are collated to batches."""
         return {"batch_size": self.batch_size}
 
 
 def rank_sample_count(loader: DataLoader[Sample]) -> int:
-    """How many of a loader's samples are this process's own, in one pass without shuffling.
+    """Returns how many of the first samples of an unshuffled loader no other process loads.
 
-    The processes of a distributed run load equally many: where the data set does not divide, some end with
-    samples that others began with.
+    The processes of a distributed run load equally many samples. If the size of the data set is not a
+    multiple of their number, the last samples of some processes are repetitions of others' first ones.
     """
     sampler, count = loader.sampler, len(cast(Sized, loader.dataset))
     if not isinstance(sampler, DistributedSampler):

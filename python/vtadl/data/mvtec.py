@@ -1,4 +1,4 @@
-"""Folders with one subfolder per kind of test image: the layouts of MVTec AD, MVTec LOCO AD and BTAD."""
+"""The data modules of MVTec AD, MVTec LOCO AD and BTAD: one folder for each kind of test image."""
 
 import os
 from pathlib import Path
@@ -6,24 +6,24 @@ from typing import Any, ClassVar
 
 from vtadl.data.file_module import FileDataModule
 from vtadl.data.listing import list_images, subfolders
-from vtadl.data.records import Record, masks_beside, pair_masks
+from vtadl.data.records import Record, pair_masks, separate_masks
 
 
 class _KindFolders(FileDataModule):
-    """`train/<normal>`, maybe `validation/<normal>`, `test/<kind>` and `ground_truth/<kind>`.
+    """Reads `train/<normal>`, `test/<kind>`, and optionally `validation/<normal>` and `ground_truth/<kind>`.
 
-    A folder of a kind may have folders of its own, which are kinds of their own unless they are normal.
+    Each subfolder of an anomalous kind is a kind of its own.
     """
 
-    normal: ClassVar[str]  # name of the folders with normal images
+    normal: ClassVar[str]  # name of the folders of normal images
 
     def __init__(self, root: str, category: str = "", **options: Any) -> None:
-        """Remembers where the images are.
+        """Stores the settings; no file is read.
 
         Args:
-            root: Folder of one category, or of all of them with `category`.
+            root: Folder of one category; with `category`, folder of all categories.
             category: Name of the category's folder below `root`.
-            options: As of every data module that reads files.
+            options: Options of every data module that reads image files.
         """
         super().__init__(os.path.join(root, category), **options)
 
@@ -40,14 +40,14 @@ class _KindFolders(FileDataModule):
         test, ground_truth = self.root / "test", self.root / "ground_truth"
         images: list[Path] = []
         for kind in subfolders(test):
-            found = list_images(kind, "**/*")
-            self.require_images(found, kind)
-            images += found
+            of_kind = list_images(kind, "**/*")
+            self.require_images(of_kind, kind)
+            images += of_kind
         self.require_images(images, test)
-        images, beside = masks_beside(sorted(images))
-        drawn = [mask for kind in subfolders(ground_truth) for mask in list_images(kind, "**/*")]
-        drawn += list_images(ground_truth)
-        pairing = pair_masks(images, test, (ground_truth, drawn), (test, beside))
+        images, masks_beside = separate_masks(sorted(images))
+        masks = [mask for kind in subfolders(ground_truth) for mask in list_images(kind, "**/*")]
+        masks += list_images(ground_truth)
+        pairing = pair_masks(images, test, (ground_truth, masks), (test, masks_beside))
         return [self._record(path, test, pairing.mask_of.get(path)) for path in images], pairing.problems
 
     def _record(self, path: Path, test: Path, mask: Path | None) -> Record:
@@ -59,8 +59,9 @@ class _KindFolders(FileDataModule):
 class MVTecAD(_KindFolders):
     """One category of MVTec AD (Bergmann et al., CVPR 2019) or MVTec LOCO AD (Bergmann et al., IJCV 2022).
 
-    Or a folder of one's own in such a layout. `test/good` is normal, any other `test/<kind>` is anomalous;
-    masks are optional. Where `validation/good` has images, they are all that is validated with.
+    Other folders with the same layout work, too. Images in `test/good` are normal, those in any other
+    `test/<kind>` are anomalous, and masks are optional. If `validation/good` has images, only these are used
+    for validation.
     """
 
     normal = "good"
@@ -72,9 +73,9 @@ class MVTecAD(_KindFolders):
 
 
 class BTAD(_KindFolders):
-    """One product of the beanTech Anomaly Detection data (Mishra et al., ISIE 2021): category 01, 02 or 03.
+    """One product of the beanTech Anomaly Detection data set (Mishra et al., ISIE 2021).
 
-    Files are bmp and png, and a mask may have another suffix than its image.
+    The categories are 01, 02 and 03. The suffix of a mask may differ from that of its image.
     """
 
     normal = "ok"

@@ -1,28 +1,23 @@
 """The embedded data: photographs of textures, with synthetic defects."""
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from skimage import data as photographs
-from skimage import draw
-from skimage.morphology import dilation, disk
 from torch.utils.data import Dataset
 
 from vtadl.common.ranges import require_at_most, require_positive
+from vtadl.data.defects import DEFECTS, GreyImage, Mask
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.errors import InputError
 
 Texture = Literal["brick", "grass", "gravel"]
 TEXTURES: tuple[Texture, ...] = ("brick", "grass", "gravel")
-Picture = NDArray[np.float32]  # [H, W] in [0, 1]
-Mask = NDArray[np.bool_]  # [H, W]
 
 
 class Strip(NamedTuple):
-    """Columns of a photograph; the strips of the three splits do not overlap."""
+    """A range of columns of a photograph; the strips of the three splits do not overlap."""
 
     start: int
     stop: int
@@ -32,9 +27,9 @@ STRIPS = {"train": Strip(0, 256), "val": Strip(256, 384), "test": Strip(384, 512
 
 
 class TextureCrops(Dataset[Sample]):
-    """Square or oblong crops of one strip of a photograph, all drawn at once from a seed.
+    """Random crops of one strip of a photograph, all drawn when the data set is made.
 
-    With `defects`, every second crop carries one: a piece of another photograph, a scratch or a blot.
+    With `defects`, every second crop has a defect: a patch of another photograph, a scratch or a blot.
     """
 
     def __init__(
@@ -49,7 +44,7 @@ class TextureCrops(Dataset[Sample]):
         strip = STRIPS[split]
         if size[0] > 512 or size[1] > strip.stop - strip.start:
             raise InputError(
-                f"image_size {size[0]}x{size[1]} does not fit into a texture's {split} part of "
+                f"image_size {size[0]}x{size[1]} exceeds the {split} part of a texture, which has "
                 f"512x{strip.stop - strip.start} pixels"
             )
         rng = np.random.default_rng([seed, TEXTURES.index(texture), list(STRIPS).index(split)])
@@ -72,7 +67,7 @@ class TextureCrops(Dataset[Sample]):
 
 
 class TextureDefects(ImageDataModule):
-    """Crops of one of scikit-image's photographs of brick, grass or gravel; needs no download.
+    """Crops of one of scikit-image's photographs of brick, grass or gravel, which need no download.
 
     Training, validation and test crops come from three parts of the photograph that do not overlap.
     """
@@ -87,16 +82,19 @@ class TextureDefects(ImageDataModule):
         test_count: int = 120,
         seed: int = 0,
     ) -> None:
-        """Remembers what to draw.
+        """Stores the settings; no crop is drawn.
 
         Args:
-            texture: Which photograph.
+            texture: The photograph: brick, grass or gravel.
             image_size: Height and width of a crop in pixels, or one number for both.
-            batch_size: Images in a batch.
-            train_count: Normal crops for training.
-            val_count: Normal crops for validation.
-            test_count: Test crops; every second one has a defect.
-            seed: Seed of the crops, the defects and the training order.
+            batch_size: Number of images in a batch.
+            train_count: Number of normal crops for training.
+            val_count: Number of normal crops for validation.
+            test_count: Number of test crops; every second one has a defect.
+            seed: Seed of the crops, the defects and the order of training images.
+
+        Raises:
+            InputError: If a number is out of its range.
         """
         super().__init__(image_size, batch_size, seed)
         require_positive(train_count=train_count, val_count=val_count, test_count=test_count)
@@ -115,72 +113,18 @@ class TextureDefects(ImageDataModule):
         return TextureCrops(self.texture, split, self.image_size, self.counts[split], self.seed, defects)
 
 
-def load_texture(texture: Texture) -> Picture:
-    """A grey photograph of 512x512 pixels in [0, 1], from the files of scikit-image itself."""
+def load_texture(texture: Texture) -> GreyImage:
+    """Loads a grey photograph of 512x512 pixels in [0, 1] that scikit-image includes."""
     return getattr(photographs, texture)().astype(np.float32) / 255
 
 
-def random_crop(photograph: Picture, size: tuple[int, int], rng: np.random.Generator) -> Picture:
-    """A copy of a random part of a photograph."""
+def random_crop(photograph: GreyImage, size: tuple[int, int], rng: np.random.Generator) -> GreyImage:
+    """Copies a random part of a photograph; `size` is its height and width."""
     top, left = (rng.integers(whole - part + 1) for whole, part in zip(photograph.shape, size, strict=True))
     return photograph[top : top + size[0], left : left + size[1]].copy()
 
 
-def add_patch(image: Picture, donor: Picture, rng: np.random.Generator) -> tuple[Picture, Mask]:
-    """Replaces an ellipse by the same part of another photograph."""
-    return _paint(image, _random_ellipse(image.shape, rng, 0.12, 0.22), donor)
-
-
-def add_scratch(image: Picture, donor: Picture, rng: np.random.Generator) -> tuple[Picture, Mask]:
-    """Draws a bright or dark curve across the image."""
-    height, width = image.shape
-    rows, columns = rng.integers(0, height, 2), rng.integers(0, width, 2)
-    end = ((rows[0] + height // 2) % height, (columns[0] + width // 2) % width)  # far from the start
-    line = np.zeros(image.shape, dtype=np.uint8)
-    curve = draw.bezier_curve(rows[0], columns[0], rows[1], columns[1], *end, weight=1, shape=image.shape)
-    line[curve] = 1
-    mask = dilation(line, disk(max(1, min(height, width) // 64))).astype(bool)
-    return _paint(image, mask, np.float32(rng.choice([0.02, 0.98])))
-
-
-def add_blot(image: Picture, donor: Picture, rng: np.random.Generator) -> tuple[Picture, Mask]:
-    """Darkens or brightens the union of a few ellipses, and takes most of their texture away."""
-    first = _random_ellipse(image.shape, rng, 0.06, 0.16)
-    rows, columns = np.nonzero(first)
-    mask = first.copy()
-    for _ in range(2):
-        pick = rng.integers(len(rows))
-        mask |= _random_ellipse(image.shape, rng, 0.04, 0.1, (rows[pick], columns[pick]))
-    colour = np.float32(rng.choice([0.1, 0.9]))
-    return _paint(image, mask, 0.7 * colour + 0.3 * image)
-
-
-Defect = Callable[[Picture, Picture, np.random.Generator], tuple[Picture, Mask]]
-DEFECTS: dict[str, Defect] = {"patch": add_patch, "scratch": add_scratch, "blot": add_blot}
-
-
-def _paint(image: Picture, mask: Mask, colour: Picture | np.float32) -> tuple[Picture, Mask]:
-    return np.where(mask, colour, image).astype(np.float32), mask
-
-
-def _random_ellipse(
-    shape: tuple[int, ...],
-    rng: np.random.Generator,
-    smallest: float,
-    largest: float,
-    centre: tuple[int, int] | None = None,
-) -> Mask:
-    """An ellipse whose radii are between two fractions of the image's shorter side."""
-    row, column = centre or (rng.integers(shape[0]), rng.integers(shape[1]))
-    radii = np.maximum(rng.uniform(smallest, largest, 2) * min(shape), 1.5)
-    mask = np.zeros(shape, dtype=bool)
-    mask[draw.ellipse(row, column, radii[0], radii[1], shape=shape, rotation=rng.uniform(-np.pi, np.pi))] = (
-        True
-    )
-    return mask
-
-
-def _sample(image: Picture, mask: Mask, kind: str, name: str) -> Sample:
+def _sample(image: GreyImage, mask: Mask, kind: str, name: str) -> Sample:
     return Sample(
         image=torch.from_numpy(image).expand(3, -1, -1),
         label=torch.tensor(int(mask.any())),

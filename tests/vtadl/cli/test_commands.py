@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vtadl.cli import demo
-from vtadl.cli.commands import COMMANDS, config_names, main
+from vtadl.cli.commands import COMMANDS, main
+from vtadl.cli.config_files import config_names
 from vtadl.lightning_module import AnomalyDetector
 
 SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "features=8"]
@@ -67,7 +68,7 @@ def test_settings_that_multiply_are_refused(capsys, tmp_path):
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 11)]
     path.write_text("\n".join(["a0: &a0 [0]", *levels]))
     assert main(["fit", "--config", str(path)]) == 1
-    assert f"vtadl: settings {path} hold 90 aliases; 16 are allowed" in capsys.readouterr().err
+    assert f"vtadl: settings {path} have 90 aliases; at most 16 are allowed" in capsys.readouterr().err
 
 
 def test_only_settings_are_looked_for_among_the_packaged_ones(tmp_path, monkeypatch, capsys):
@@ -132,7 +133,10 @@ def test_a_run_is_not_overwritten_by_another(trained, capsys):
             "there is no checkpoint none.ckpt",
         ),
         (["fit", "--resume", "nowhere"], "there is no run in nowhere"),
-        (["fit", "--config=smal"], "there are no settings smal: it is no file, and none of mnist, paper"),
+        (
+            ["fit", "--config=smal"],
+            "there are no settings smal: it is neither a file nor one of mnist, paper",
+        ),
         (["fit", "--model.heads=0"], "heads is 0; it has to be more than 0"),
         (["fit", "--data.val_count=0"], "val_count is 0"),
         (["fit", "--data=MNISTDigit", "--data.root=mnist", "--data.digit=11"], "digit must be in 0 to 9"),

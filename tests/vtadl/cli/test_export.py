@@ -94,7 +94,9 @@ def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, mode, 
 def test_a_program_of_tiles_is_for_images_of_one_size(trained, tmp_path):
     checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": "tiles"}
     torch.save(checkpoint, tmp_path / "tiles.ckpt")
-    with pytest.raises(InputError, match=r"=tiles is exported for images of one size: .*--image_size"):
+    with pytest.raises(
+        InputError, match=r"=tiles can only be exported for images of one size: .*--image_size"
+    ):
         export(str(tmp_path / "tiles.ckpt"))
     with pytest.raises(InputError, match="image_size"):
         export(str(tmp_path / "tiles.ckpt"), image_size=(0, 5))

@@ -260,7 +260,7 @@ def test_few_images_are_enough_or_named(fit, make_parts, tmp_path, count):
     status, sentences, run = fit(chosen | {"data.root": parts, "model.components": "null"})
     if count < 3:
         assert status == 1
-        assert "needs at least 3 images" in sentences[0]
+        assert "needs at least 3 different images" in sentences[0]
     else:
         assert status == 0
         expect_use(run, ["predict"])

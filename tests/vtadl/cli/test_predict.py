@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vtadl.cli.commands import PARTLY_READ, main
-from vtadl.cli.predict import find_images
+from vtadl.cli.find_images import find_images
 from vtadl.detector import Detector
 from vtadl.errors import InputError
 
@@ -68,21 +68,21 @@ def test_sixteen_bits_of_grey_are_scored_and_overlaid(predict, tmp_path):
 
 def test_files_folders_and_patterns_stand_for_images(trained):
     test = trained / "parts/test"
-    assert list(find_images([str(test / "good/000.png")])) == ["000.png"]
-    assert len(find_images([str(test)])) == 8
-    assert list(find_images([str(test / "*/00[01].*")])) == [
+    assert list(find_images([str(test / "good/000.png")]).paths) == ["000.png"]
+    assert len(find_images([str(test)]).paths) == 8
+    assert list(find_images([str(test / "*/00[01].*")]).paths) == [
         "good/000.png",
         "good/001.png",
         "hole/000.jpg",
         "hole/001.jpg",
     ]
-    assert len(find_images([str(test / "good"), str(test / "good/000.png")])) == 4  # once each
+    assert len(find_images([str(test / "good"), str(test / "good/000.png")]).paths) == 4  # once each
     for nothing in ("nowhere", str(test / "*.png"), str(trained.parent / "none")):
         with pytest.raises(InputError, match="there is no image"):
             find_images([nothing])
     with pytest.raises(InputError, match="no images"):
         find_images([])
-    with pytest.raises(InputError, match=r"a/\*\*b is no pattern"):
+    with pytest.raises(InputError, match=r"a/\*\*b is not a valid pattern"):
         find_images(["a/**b"])
 
 
@@ -103,7 +103,7 @@ def test_the_output_is_never_taken_for_images(trained, scored, tmp_path, capsys,
         (scored / name).rename(scored / "in/older" / name)
     monkeypatch.chdir(scored / "in")
     for arguments in ([str(scored)], ["."], ["**/*.png"], [*map(str, scored.rglob("*.png"))]):
-        assert sorted(path.name for path in find_images(arguments).values()) == expected
+        assert sorted(path.name for path in find_images(arguments).paths.values()) == expected
     with pytest.raises(
         InputError, match="there is no image older; left out are 7 files that `vtadl predict`"
     ):
@@ -125,12 +125,12 @@ def test_the_output_of_an_interrupted_prediction_is_known_too(predict, tmp_path,
     monkeypatch.setattr("vtadl.cli.predict.render_overlay", interrupt)
     predict(tmp_path / "out/0.png")
     save_image(tmp_path / "out/maps/0.png.png")  # written before the interruption
-    assert list(find_images([str(tmp_path / "out")])) == ["0.png"]
+    assert list(find_images([str(tmp_path / "out")]).paths) == ["0.png"]
 
 
 def test_masks_of_ones_own_beside_the_output_are_images(scored, save_image):
     save_image(scored / "masks/mine.png")
-    assert sorted(find_images([str(scored)])) == ["in/0.png", "in/1.png", "masks/mine.png"]
+    assert sorted(find_images([str(scored)]).paths) == ["in/0.png", "in/1.png", "masks/mine.png"]
 
 
 def test_other_files_in_a_folder_are_named(predict, tmp_path, save_image, capsys):
@@ -140,7 +140,7 @@ def test_other_files_in_a_folder_are_named(predict, tmp_path, save_image, capsys
     status, _ = predict(tmp_path / "in")
     said = capsys.readouterr().err
     assert status == PARTLY_READ
-    assert "left out are 1 files that are no images" in said
+    assert "left out are 1 files that are not images" in said
     assert "notes.txt" in said
     assert f"cannot read image {tmp_path / 'in/gone.png'}" in said
 
@@ -149,4 +149,4 @@ def test_links_to_images_keep_their_names(tmp_path, save_image):
     elsewhere = save_image(tmp_path / "elsewhere/part.png")
     (tmp_path / "links").mkdir()
     (tmp_path / "links/a.png").symlink_to(elsewhere)
-    assert list(find_images([str(tmp_path / "links")])) == ["a.png"]
+    assert list(find_images([str(tmp_path / "links")]).paths) == ["a.png"]

@@ -34,13 +34,13 @@ def root(category, tmp_path):
     return tmp_path / "mvtec"
 
 
-def test_all_classes_and_seeds_are_run_and_tabled(root, tmp_path, capsys):
+def test_all_classes_and_seeds_are_run_and_tabulated(root, tmp_path, capsys):
     results = run(root, tmp_path / "out", categories=["bottle", "screw"], seeds=2)
     assert set(results["runs"]) == {"bottle", "screw"}
     for seeds in results["runs"].values():
         assert set(seeds) == {"0", "1"}
-        for figures in seeds.values():
-            assert {"image_auroc", "pixel_auroc", "seconds"} <= set(figures)
+        for metrics in seeds.values():
+            assert {"image_auroc", "pixel_auroc", "seconds"} <= set(metrics)
     text = (tmp_path / "out/results.md").read_text()
     assert "±" in text
     assert "0.949" in text
@@ -48,7 +48,7 @@ def test_all_classes_and_seeds_are_run_and_tabled(root, tmp_path, capsys):
     assert text.strip() in capsys.readouterr().out
 
 
-def test_what_is_there_is_not_run_again(root, tmp_path, monkeypatch):
+def test_existing_results_are_not_run_again(root, tmp_path, monkeypatch):
     first = run(root, tmp_path / "out", categories=["bottle"])
     monkeypatch.setattr(reproduce, "_run", lambda *_: {"image_auroc": 0.5, "seconds": 1.0})
     second = run(root, tmp_path / "out", categories=["bottle", "screw"])
@@ -68,7 +68,7 @@ def test_results_survive_a_run_that_fails(root, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out/results.json").read_text()) == first
 
 
-def test_results_of_other_settings_are_not_mixed(root, tmp_path):
+def test_results_of_different_settings_are_not_mixed(root, tmp_path):
     run(root, tmp_path / "out", categories=["bottle"])
     with pytest.raises(InputError, match="other settings"):
         reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 2, SMALL)
@@ -81,18 +81,18 @@ def test_a_damaged_results_file_is_named(tmp_path, content):
         reproduce.read_runs(tmp_path, "mnist", {})
 
 
-def test_the_papers_means_are_those_of_its_tables():
-    means = {name: sum(figures.values()) / len(figures) for name, figures in reproduce.PAPER.items()}
+def test_the_means_of_the_papers_results_are_those_in_its_tables():
+    means = {name: sum(values.values()) / len(values) for name, values in reproduce.PAPER.items()}
     assert means["mnist"] == pytest.approx(0.984, abs=1e-3)
     assert means["mvtec"] == pytest.approx(0.807, abs=1e-3)
 
 
-def test_an_unknown_root_is_one_sentence(tmp_path, capsys):
+def test_the_error_about_a_missing_root_is_one_sentence(tmp_path, capsys):
     arguments = ["--root", str(tmp_path / "none"), "--output", str(tmp_path / "out"), "--digits=[8]"]
     assert main(["reproduce", "mnist", *arguments]) == 1
     assert "there is no file" in capsys.readouterr().err
 
 
 def test_a_setting_that_does_not_exist_is_named(root, tmp_path):
-    with pytest.raises(InputError, match=r"model cannot be set so: .*colour"):
+    with pytest.raises(InputError, match=r"the settings of the model are invalid: .*colour"):
         reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | {"colour": 1})

@@ -90,12 +90,12 @@ def test_what_the_glob_of_bad_images_finds_is_bad_whatever_its_folder_is_called(
 
 
 def test_a_glob_that_is_none_is_named(parts):
-    with pytest.raises(InputError, match=r"normal is good/\*\*x, which is no glob"):
+    with pytest.raises(InputError, match=r"normal is good/\*\*x, which is not a valid glob"):
         module(parts, normal="good/**x").setup("fit")
 
 
 def test_too_few_images_to_hold_some_out_are_named(tmp_path, save_image):
     for index in range(2):
         save_image(tmp_path / f"{index}.png")
-    with pytest.raises(InputError, match="needs at least 3 images"):
+    with pytest.raises(InputError, match="needs at least 3 different images"):
         module(tmp_path, normal="*").setup("fit")

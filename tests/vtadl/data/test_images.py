@@ -3,8 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vtadl.data.images import read_mask, read_pixels, to_tensor, upright_size
+from vtadl.data.images import read_pixels, upright_size
+from vtadl.data.mask_files import read_mask
 from vtadl.errors import InputError
+from vtadl.images.pixels import to_tensor
 
 
 def read_image(path, size, resize_mode="stretch"):
@@ -44,7 +46,7 @@ def test_sixteen_bits_of_grey_stay_sixteen(tmp_path):
 
 @pytest.mark.parametrize("pixels", [np.full((4, 4), 1.5, np.float32), np.full((4, 4), 100_000, np.int32)])
 def test_pixels_of_another_kind_are_refused(tmp_path, pixels):
-    with pytest.raises(InputError, match=r"odd\.tif: its pixels are not whole numbers of 8 or 16 bits"):
+    with pytest.raises(InputError, match=r"odd\.tif: its pixels are not integers of 8 or 16 bits"):
         read_image(save(tmp_path / "odd.tif", pixels), (4, 4))
 
 

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vtadl.cli.predict import find_images
+from vtadl.cli.find_images import find_images
 from vtadl.data import BTAD, Folder, MVTecAD, check
-from vtadl.data.listing import SUFFIXES, files_below, list_images
+from vtadl.data.formats import SUFFIXES
+from vtadl.data.globs import walk_files
+from vtadl.data.listing import list_images
 
 DRAWN = settings(max_examples=25, deadline=None, derandomize=True)
 GOOD = [f"train/good/{index}.png" for index in range(5)]
@@ -117,9 +119,9 @@ def linked(tmp_path, save_image):
 
 
 def test_linked_folders_are_followed_once(linked):
-    assert len(list(files_below(linked))) == 13
-    assert len(list_images(linked, "**/*")) == len(find_images([str(linked)])) == 12
-    assert len(find_images([str(linked / "**/*.png")])) == 12
+    assert len(list(walk_files(linked))) == 13
+    assert len(list_images(linked, "**/*")) == len(find_images([str(linked)]).paths) == 12
+    assert len(find_images([str(linked / "**/*.png")]).paths) == 12
     data = MVTecAD(str(linked), workers=0)
     assert len(data.normal_images()) == 6
     assert {record.kind for record in data.test_records()[0]} == {"scratch"}
@@ -157,18 +159,18 @@ def test_good_images_alone_may_be_tested_in_any_layout(tmp_path, save_image):
 def test_a_layout_of_folders_that_all_count_as_normal_is_named(category, capsys, caplog):
     data = Folder(str(category), workers=0, image_size=8)
     problems = " ".join(check(data).problems)
-    assert "12 of the images that `normal` finds are called as if they were none" in problems
+    assert "12 of the images that `normal` matches have names of anomalous images or masks" in problems
     assert "ground_truth/hole/000_mask.png" in problems
     with caplog.at_level("INFO", "lightning.pytorch"):
         data.setup("fit")
-    assert "called as if they were none" in caplog.text
+    assert "have names of anomalous images or masks" in caplog.text
 
 
 def test_masks_among_normal_images_are_found_by_their_two_values(category):
     for path in sorted((category / "ground_truth/hole").iterdir()):
         shutil.move(path, category / "train/good" / path.name.replace("_mask", "x"))
     (problem,) = [p for p in check(MVTecAD(str(category))).problems if "two values" in p]
-    assert problem.startswith("4 of the normal images have two values at most")
+    assert problem.startswith("4 of the normal images have at most two values")
 
 
 @pytest.mark.parametrize("home", [True, False])
@@ -180,7 +182,7 @@ def test_a_relative_root_and_one_below_home_are_what_they_say(category, monkeypa
     assert len(MVTecAD("~" if home else ".", category="category").normal_images()) == 12
     data = Folder(root, "~/category/train/**/*" if home else "train", f"{category}/test/hole/*")
     assert (len(data.normal_images()), len(data.test_records()[0])) == (10, 6)
-    assert len(find_images([f"{root}/test/*/*.png"])) == 4
+    assert len(find_images([f"{root}/test/*/*.png"]).paths) == 4
 
 
 def test_files_of_several_pictures_are_noted(category):
@@ -189,7 +191,7 @@ def test_files_of_several_pictures_are_noted(category):
         pages[0].save(category / name, save_all=True, append_images=pages[1:])
     (category / "ground_truth/hole/000_mask.png").unlink()
     notes = "; ".join(check(MVTecAD(str(category))).notes)
-    assert "the first one is read: " in notes
+    assert "only the first frame of files with several is read: " in notes
     assert "pages.tif" in notes
     assert "000_mask.tif" in notes
 

@@ -8,7 +8,7 @@ from PIL import Image, features
 from skimage.draw import ellipse
 
 from vtadl.data import MVTecAD, check
-from vtadl.data.images import read_marked, read_marks
+from vtadl.data.mask_files import read_binary_mask, read_mask_image
 
 SIZE = (48, 60)
 FEW = settings(max_examples=5, deadline=None, derandomize=True)
@@ -108,7 +108,7 @@ def test_without_loss_all_but_the_background_is_marked(tmp_path_factory, name, m
     image = write(marked)
     options = {} if image.mode in ("F", "I") else OPTIONS.get(suffix, {})
     image.save(path, **options)
-    marks = read_marks(path)
+    marks = read_binary_mask(path)
     assert np.array_equal(marks.pixels, marked)
     assert marks.problem == ""
 
@@ -120,7 +120,7 @@ def test_with_loss_a_mask_keeps_its_area(tmp_path_factory, name, marked):
     suffix, options = LOSSY[name]
     path = tmp_path_factory.mktemp("mask") / f"mask.{suffix}"
     grey(marked).convert("RGB").save(path, **options)
-    found = np.asarray(read_marked(path))
+    found = np.asarray(read_mask_image(path))
     assert np.count_nonzero(found != marked) <= 0.02 * np.count_nonzero(marked) + 1
 
 
@@ -130,7 +130,7 @@ def test_soft_edges_are_cut_at_half_and_named(tmp_path_factory, marked, smoothin
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     large = Image.fromarray(np.kron(marked, np.ones((4, 4), np.uint8)) * 255)
     large.resize((75, 60), smoothing).save(path)
-    marks = read_marks(path)
+    marks = read_binary_mask(path)
     assert np.mean(marks.pixels) == pytest.approx(np.mean(marked), rel=0.05)
     assert "soft edges" in marks.note
 
@@ -140,7 +140,7 @@ def test_soft_edges_are_cut_at_half_and_named(tmp_path_factory, marked, smoothin
 def test_an_empty_mask_marks_nothing(tmp_path, mode, suffix):
     path = tmp_path / f"mask.{suffix}"
     Image.new(mode, (9, 7)).save(path)
-    assert not read_marks(path).pixels.any()
+    assert not read_binary_mask(path).pixels.any()
 
 
 def doubtful(marked):
@@ -149,7 +149,7 @@ def doubtful(marked):
     return {
         "no clear edges": (Image.fromarray(np.where(marked, noise, 0).astype(np.uint8)), "png"),
         "no level above": (grey(marked, 1), "jpg"),
-        "left unmarked": (halves(marked, 90, 255), "jpg"),
+        "which are not marked": (halves(marked, 90, 255), "jpg"),
         "all of its border": (grey(~marked), "png"),
     }
 
@@ -173,5 +173,5 @@ def test_several_masks_of_an_image_mark_together(tmp_path):
         marked[10 * index : 10 * index + 5] = True
         (tmp_path / "masks").mkdir(exist_ok=True)
         grey(marked, 240 + index).save(tmp_path / f"masks/{index:03}.png")
-    rows = np.asarray(read_marked(tmp_path / "masks")).any(1)
+    rows = np.asarray(read_mask_image(tmp_path / "masks")).any(1)
     assert np.flatnonzero(rows).tolist() == [*range(5), *range(10, 15), *range(20, 25)]

@@ -59,7 +59,7 @@ def test_changed_images_and_another_split_are_known_by_what_the_images_hold(root
     before = manifest()
     assert [entry.part for entry in before.entries].count("validation") == 2
     assert not any(compare(before, manifest()))
-    assert compare(before, manifest(seed=1)).exchanged
+    assert compare(before, manifest(seed=1)).reassigned
     write_idx(root / "train-images-idx3-ubyte.gz", np.random.default_rng(1).integers(0, 256, (100, 28, 28)))
     assert len(compare(before, manifest()).changed) == 10
 
@@ -101,5 +101,5 @@ def test_the_real_files_hold_the_known_counts(real_data):
 
 def test_images_that_do_not_fit_to_their_labels_are_refused(root):
     write_idx(root / "train-labels-idx1-ubyte", np.arange(99) % 10)
-    with pytest.raises(InputError, match=r"the train images in .* do not fit to their labels"):
+    with pytest.raises(InputError, match=r"the numbers of train images and of their labels in .* differ"):
         MNISTDigit(str(root)).setup("fit")

@@ -67,5 +67,5 @@ def test_a_mask_covers_exactly_what_was_painted(kind, seed):
 
 
 def test_crops_larger_than_their_part_are_refused():
-    with pytest.raises(InputError, match="image_size 200x200 does not fit"):
+    with pytest.raises(InputError, match="image_size 200x200 exceeds"):
         module(image_size=200).setup("fit")

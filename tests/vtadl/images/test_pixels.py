@@ -11,12 +11,13 @@ from PIL import Image
 
 from vtadl.cli.export import Program
 from vtadl.data import ImageFiles
-from vtadl.data.images import open_image, read_mask, read_pixels, upright_size
-from vtadl.data.inputs import prepare_one
+from vtadl.data.images import open_image, read_pixels, upright_size
+from vtadl.data.inputs import prepare_image
+from vtadl.data.mask_files import read_mask
 from vtadl.data.records import Record
 from vtadl.detector import Detector
 from vtadl.errors import InputError
-from vtadl.images.pixels import resize, resize_pixels, resized_size, seen, to_tensor
+from vtadl.images.pixels import crop_slices, resize, resize_pixels, resized_size, to_tensor
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 RESIZE_MODES = ("stretch", "crop", "tiles")
@@ -238,10 +239,10 @@ def test_samples_are_what_the_detector_sees(folder, size, seed, mode, grey, cach
     path = saved(folder, Image.fromarray(pixels), "png")
     sample = ImageFiles([Record(path)], (32, 32), mode, cache)[0]["image"]
     assert sample.dtype == torch.float32
-    assert torch.equal(sample, prepare_one(path, (32, 32), mode).pixels)
+    assert torch.equal(sample, prepare_image(path, (32, 32), mode).pixels)
     assert torch.equal(sample, to_tensor(read_pixels(path, (32, 32), mode)))
     whole = torch.from_numpy(np.atleast_3d(pixels)).movedim(-1, 0)[None].float()
-    rows, columns = seen(size, (32, 32), mode)
+    rows, columns = crop_slices(size, (32, 32), mode)
     whole = resize(whole[..., rows, columns], resized_size(size, (32, 32), mode)) / 255
     torch.testing.assert_close(sample, whole.expand(1, 3, -1, -1)[0])
 

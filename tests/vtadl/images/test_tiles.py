@@ -9,8 +9,9 @@ import torch
 from vtadl.checkpoints import load_detector
 from vtadl.cli import main
 from vtadl.data import MVTecAD
-from vtadl.data.images import read_pixels, to_tensor
+from vtadl.data.images import read_pixels
 from vtadl.detector import Detector
+from vtadl.images.pixels import to_tensor
 from vtadl.images.tiles import corners, cut, join
 
 TILE = (32, 24)

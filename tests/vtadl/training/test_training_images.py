@@ -171,7 +171,9 @@ def test_a_run_knows_how_its_images_have_changed(tmp_path_factory, changes):
     said = [HARMFUL[act] for _, act in changes if act in HARMFUL]
     assert counts == {what: said.count(what) for what in counts}
     if said:
-        with pytest.raises(InputError, match=f"{said.count(said[0])} {said[0]} .*; put back .* train anew"):
+        with pytest.raises(
+            InputError, match=f"{said.count(said[0])} {said[0]} .*; restore .* train a new run"
+        ):
             require_unchanged(before, now, "run")
     else:
         require_unchanged(before, now, "run")
@@ -180,7 +182,7 @@ def test_a_run_knows_how_its_images_have_changed(tmp_path_factory, changes):
 @pytest.mark.parametrize("options", [{"seed": 1}, {"val_fraction": 0.4}])
 def test_images_do_not_change_sides_in_a_resumed_run(tmp_path, options):
     root = make(tmp_path)
-    with pytest.raises(InputError, match=r"would go from training to validation or back, because `seed`"):
+    with pytest.raises(InputError, match=r"would move from training to validation or back, because `seed`"):
         require_unchanged(module(root).manifest(), module(root, **options).manifest(), "run")
 
 
