@@ -1,4 +1,4 @@
-"""The compiled binary: its operators, how they number their options, and the devices that they serve."""
+"""The compiled binary: its operators, the numbers of their options, and the devices that they serve."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ ops = torch.ops.vtadl_ext
 _KERNEL_DEVICES = {"cpu", "meta"} | ({"cuda"} if build_info()["cuda"] else set())
 _warned_devices: set[str] = set()
 
-# The operators take the number of an option, which is its index here. "tril" is what scale_tril is passed as,
-# and "none" asks for the components alone.
+# The operators take an option as its index here. "tril" stands for scale_tril, and "none" asks for log N_k of
+# the components alone.
 SCALE_PARAM_NAMES, MIXTURE_NAMES = _C.SCALE_PARAMS, _C.MIXTURES
 TRIL, NO_MIXTURE = SCALE_PARAM_NAMES.index("tril"), MIXTURE_NAMES.index("none")
 
-# What users may ask for.
+# The options of users.
 SCALE_PARAMS = tuple(name for name in SCALE_PARAM_NAMES if name != "tril")
 MIXTURES = tuple(name for name in MIXTURE_NAMES if name != "none")
 
-# The sums that the operators make over each pair of planes: SsimSums in csrc/ssim/ssim.h.
+# The operators return these sums over each pair of planes: SsimSums in csrc/ssim/ssim.h.
 INDEX, WINDOWS, SQUARED_ERRORS, ABSOLUTE_ERRORS = range(4)
 SUMS = 4
 
@@ -37,10 +37,10 @@ _reference_alone = False
 
 @contextmanager
 def use_reference() -> Iterator[None]:
-    """Within this block all functions compute with :mod:`vtadl_ext.reference`, in all threads.
+    """Within this block :mod:`vtadl_ext.reference` replaces all kernels, in all threads.
 
-    What is traced within it, by :func:`torch.export.export` say, consists of PyTorch's own operators and runs
-    where vtadl_ext is not installed. :func:`torch.onnx.export` needs no such block.
+    A program that is traced within it, by :func:`torch.export.export` for example, consists of PyTorch's own
+    operators and runs where vtadl_ext is not installed. :func:`torch.onnx.export` needs no such block.
     """
     global _reference_alone
     before, _reference_alone = _reference_alone, True
@@ -51,7 +51,7 @@ def use_reference() -> Iterator[None]:
 
 
 def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
-    """Whether the binary serves this device, and may; warns once for each kind that it does not serve."""
+    """Whether kernels run on this device now. The first time that a type of device has none, it warns."""
     if _reference_alone or torch.onnx.is_in_onnx_export():
         return False
     if device.type in _KERNEL_DEVICES:
@@ -72,5 +72,5 @@ def has_kernels(device: torch.device, stacklevel: int = 3) -> bool:
 
 
 def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What sums over tensors of this type are made in."""
+    """The dtype of sums over tensors of this dtype."""
     return torch.promote_types(dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Argument checks. Every error names the argument, what it got and what it wants."""
+"""Argument checks. Every error names the argument, what is wanted and what it got."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
@@ -7,18 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-# Asked here once: torch.compile of PyTorch 2.10 cannot trace the question.
+def _one_of(options: Sequence[object]) -> str:
+    *others, last = map(str, options)
+    return f"{', '.join(others)} or {last}"
+
+
+_FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_FLOATING_NAMES = _one_of(_FLOATING)
+
+# This is computed once, because torch.compile of PyTorch 2.10 cannot trace the call.
 _AUTOCAST_DEVICES = {
     kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu") if torch.amp.is_autocast_available(kind)
 }
 
 
 def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors, once they are dense, floating-point, and of one dtype and device: those of the first.
+    """The tensors, once they are dense, floating-point, and of the dtype and device of the first.
 
-    Under autocast the widest of their dtypes serves for all, as in PyTorch's own operators of several.
+    Under autocast all are converted to the widest of their dtypes, as by PyTorch's own operators.
     """
     check_tensors(**tensors)
     first_name, first = next(iter(tensors.items()))
@@ -36,12 +43,7 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
 def check_tensors(**tensors: Tensor) -> None:
     """Dense floating-point tensors on one device."""
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-        if tensor.dtype not in _FLOATING:
-            raise TypeError(f"{name} must have dtype {_one_of(_FLOATING)}, got {tensor.dtype}")
-        if tensor.layout != torch.strided:
-            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+        _check_dense(name, tensor, "a torch.Tensor", _FLOATING, _FLOATING_NAMES)
     first_name, first = next(iter(tensors.items()))
     for name, tensor in tensors.items():
         if tensor.device != first.device:
@@ -58,36 +60,34 @@ def check_mask(mask: Tensor | None, x: Tensor) -> None:
     """A bool tensor that broadcasts to the shape of x, or None."""
     if mask is not None:
         wanted = "torch.bool, True where a pixel is valid"
-        _check_companion("mask", mask, (torch.bool,), wanted, x.device, x.shape, "x")
+        _check_dense("mask", mask, "a torch.Tensor or None", (torch.bool,), wanted)
+        _check_broadcasts("mask", mask, x.shape, "x", x.device)
 
 
-def check_sample_weight(weight: Tensor, samples: torch.Size, device: torch.device) -> None:
+def check_sample_weight(sample_weight: Tensor, batch_shape: torch.Size, device: torch.device) -> None:
     """A tensor of bool or floating-point numbers that broadcasts to the samples."""
-    dtypes, wanted = (*_FLOATING, torch.bool), f"torch.bool, {_one_of(_FLOATING)}"
-    _check_companion("sample_weight", weight, dtypes, wanted, device, samples, "the samples")
+    dtypes, wanted = (*_FLOATING, torch.bool), f"torch.bool, {_FLOATING_NAMES}"
+    _check_dense("sample_weight", sample_weight, "a torch.Tensor or None", dtypes, wanted)
+    _check_broadcasts("sample_weight", sample_weight, batch_shape, "the samples", device)
 
 
-def _check_companion(
-    name: str,
-    tensor: Tensor,
-    dtypes: Sequence[torch.dtype],
-    wanted: str,
-    device: torch.device,
-    shape: torch.Size,
-    whose: str,
+def _check_dense(
+    name: str, tensor: Tensor, wanted_type: str, dtypes: Sequence[torch.dtype], wanted_dtypes: str
 ) -> None:
-    """A dense tensor of one of some dtypes, on the device of x, that broadcasts to a shape."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor or None, got {type(tensor).__name__}")
+        raise TypeError(f"{name} must be {wanted_type}, got {type(tensor).__name__}")
     if tensor.dtype not in dtypes:
-        raise TypeError(f"{name} must have dtype {wanted}, got {tensor.dtype}")
+        raise TypeError(f"{name} must have dtype {wanted_dtypes}, got {tensor.dtype}")
     if tensor.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+
+
+def _check_broadcasts(name: str, tensor: Tensor, shape: torch.Size, owner: str, device: torch.device) -> None:
     if tensor.device != device:
         raise ValueError(f"{name} must be on the device of x, {device}, got {tensor.device}")
     if not _broadcasts_to(tensor.shape, shape):
         raise ValueError(
-            f"{name} must broadcast to the shape of {whose}, {list(shape)}, got shape {list(tensor.shape)}"
+            f"{name} must broadcast to the shape of {owner}, {list(shape)}, got shape {list(tensor.shape)}"
         )
 
 
@@ -102,7 +102,7 @@ def check_option(name: str, value: str, options: Sequence[str]) -> None:
 
 
 def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None:
-    """A finite positive number, or zero where that is allowed."""
+    """A finite positive number, or 0 if that is allowed."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (0 < value < float("inf") or (zero_allowed and value == 0)):
@@ -111,7 +111,7 @@ def check_number(name: str, value: float, *, zero_allowed: bool = False) -> None
 
 
 def check_count(name: str, value: int) -> None:
-    """An integer from 1 to the largest of 64 bits."""
+    """An integer from 1 to the largest signed one of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if not 1 <= value < 2**63:
@@ -125,7 +125,7 @@ def check_flag(name: str, value: bool) -> None:
 
 
 def checked_sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:
-    """A shape: integers that are at least 0, from a sequence of any kind but a tensor, as in PyTorch."""
+    """A shape: integers of at least 0, from any sequence but a tensor, as in PyTorch."""
     sizes = None if isinstance(value, Tensor) else _items(value)
     if sizes is None or not all(_is_integer(size) for size in sizes):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
@@ -135,7 +135,7 @@ def checked_sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:
 
 
 def checked_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
-    """Finite positive numbers, one or more, from a sequence of any kind: a list, an array, a tensor."""
+    """One or more finite positive numbers, from any sequence: a list, an array, a tensor."""
     numbers = _items(value)
     if numbers is None:
         raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
@@ -147,7 +147,7 @@ def checked_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
 
 
 def _items(value: Any) -> list[Any] | None:
-    """What a sequence holds, as Python's numbers where it is an array; None for what is no sequence."""
+    """The items of a sequence, those of an array as Python's numbers; None for anything else."""
     if hasattr(value, "tolist"):  # arrays, tensors, series
         value = value.tolist()
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | Set):
@@ -166,8 +166,3 @@ def check_generator(generator: torch.Generator | None, device: torch.device) -> 
         raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
     if generator.device.type != device.type:
         raise ValueError(f"generator must be on the device of logits, {device}, got {generator.device}")
-
-
-def _one_of(options: Sequence[object]) -> str:
-    *others, last = map(str, options)
-    return f"{', '.join(others)} or {last}"

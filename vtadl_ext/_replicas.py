@@ -1,4 +1,4 @@
-"""Modules in replicas that DistributedDataParallel keeps alike."""
+"""Modules in replicas that DistributedDataParallel keeps synchronised."""
 
 import weakref
 from typing import Any
@@ -14,26 +14,26 @@ _wrappers: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[DistributedDataPara
 
 
 def watch(kind: type[nn.Module]) -> None:
-    """Notes from now on which DistributedDataParallel each module of this kind becomes part of."""
+    """Records from now on which DistributedDataParallel wraps each module of this kind."""
 
-    def note(module: nn.Module, name: str, submodule: Any) -> None:
+    def record(module: nn.Module, name: str, submodule: Any) -> None:
         if isinstance(module, DistributedDataParallel) and isinstance(submodule, nn.Module):
             for part in submodule.modules():
                 if isinstance(part, kind):
                     _wrappers[part] = weakref.ref(module)
 
-    register_module_module_registration_hook(note)
+    register_module_module_registration_hook(record)
 
 
 def through_replicas(module: nn.Module) -> nn.Module:
-    """What to call for this module: itself, or the DistributedDataParallel around it.
+    """The module to call instead of this one: itself, or the DistributedDataParallel around it.
 
-    A method that is called past that, as `ddp.module.method()`, would train replicas that drift apart, for
-    gradients are synchronised only after a forward pass of the whole.
+    Gradients are synchronised only after a forward pass of the wrapper. A method that is called without it,
+    as `ddp.module.method()`, would train replicas that drift apart.
     """
-    # Traced is what a wrapper calls.
+    # The compiler traces modules inside their wrapper.
     wrapper = None if torch.compiler.is_compiling() else _wrappers.get(module, lambda: None)()
-    if wrapper is None or not _is_passed_by(wrapper) or not _is_trained(module):
+    if wrapper is None or not _is_bypassed(wrapper) or not _is_trained(module):
         return module
     if wrapper.module is module:
         return wrapper
@@ -47,9 +47,11 @@ def _is_trained(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _is_passed_by(wrapper: DistributedDataParallel) -> bool:
-    """Whether a call now would leave gradients of which the wrapper does not know, though it should."""
-    in_backward = torch._C._current_graph_task_id() != -1  # as of torch.utils.checkpoint
+def _is_bypassed(wrapper: DistributedDataParallel) -> bool:
+    """Whether a call now would leave gradients that the wrapper should synchronise, but does not know of."""
+    in_backward = (
+        torch._C._current_graph_task_id() != -1
+    )  # torch.utils.checkpoint computes forward passes there
     return (
         torch.is_grad_enabled()
         and not in_backward

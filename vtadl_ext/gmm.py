@@ -28,7 +28,7 @@ from vtadl_ext._shapes import broadcast_shapes
 _REDUCTIONS = ("mean", "sum", "none")
 _MAX_TRIL_FEATURES = 8
 
-# The kernels take 8 groups of leading dimensions; each vmap around them adds one.
+# The kernels take 8 groups of leading dimensions, and each vmap around them adds one.
 _MAX_BROADCAST_GROUPS = 6
 
 
@@ -56,23 +56,23 @@ def gmm_nll(
 
     Args:
         x: samples, ``[*, D]``; like all arguments float64, float32, float16 or bfloat16.
-        logits: unnormalised log-weights of the components, ``[*, K]``. ``-inf`` masks a component, whatever
-            its other parameters hold; where all are masked the result is ``+inf`` with gradients 0.
-        mu: means, ``[*, K, D]``. Here and in `scale`, 1 in the place of K or D stands for all components or
-            features alike.
+        logits: unnormalised log-probabilities of the components, ``[*, K]``. ``-inf`` masks a component,
+            whatever its other parameters hold. Where all are masked the result is ``+inf`` with gradients 0.
+        mu: means, ``[*, K, D]``. Here and in `scale`, a size of 1 instead of K or D means that all components
+            or features share a value.
         scale: ``[*, K, D]`` for diagonal covariances, ``[*, K, 1]`` for spherical ones; read as `scale_param`
             says.
-        scale_tril: in the place of `scale`, the lower Cholesky factors of full covariances, ``[*, K, D, D]``
+        scale_tril: instead of `scale`, the lower Cholesky factors of full covariances, ``[*, K, D, D]``
             or ``[*, 1, D, D]``, for D up to 8. Their diagonals must be positive: with a negative number there
-            the result is NaN. What lies above them is not read and has gradient 0.
+            the result is NaN. The elements above the diagonal are not read and have gradient 0.
         scale_param: what `scale` holds: ``"log_std"``, ``"std"``, ``"log_var"``, ``"var"``, ``"softplus"``
             (the standard deviation is ``softplus(scale)``) or ``"precision"`` (the inverse variance).
-        min_std: floor of the standard deviations of `scale`. On the floor their gradient is 0.
+        min_std: floor of the standard deviations of `scale`. Where it applies, the gradient of `scale` is 0.
         mixture: ``"logsumexp"``, the likelihood; or ``"weighted"``,
             :math:`\sum_k \pi_k (-\log \mathcal N_k)`, an upper bound of it.
         sample_weight: weight of each sample, 0 or more, or a mask of those that count: floating-point or
-            bool, and broadcasting to ``[*]``. Samples of weight 0 have no part in the value or in any
-            gradient, whatever they hold.
+            bool, broadcasting to ``[*]``. Samples of weight 0 do not change the result or any gradient,
+            whatever they hold.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; with `sample_weight` the weighted mean, the weighted
             sum, or the weighted values. The mean where all weights are 0 is NaN, with gradients 0.
 

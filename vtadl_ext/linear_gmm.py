@@ -41,24 +41,25 @@ def linear_gmm_nll(
 ) -> Tensor:
     """Negative log-likelihood of samples under the Gaussian mixtures that a linear layer predicts, in nats.
 
-    The same as :func:`gmm_nll` of what ``torch.nn.functional.linear(h, weight, bias)`` predicts, but that
-    output, which dwarfs everything else in a mixture density network, and its gradient exist for some rows at
-    a time only. :class:`MixtureHead` has a weight and a bias of this layout.
+    The result is that of :func:`gmm_nll` for the output of ``torch.nn.functional.linear(h, weight, bias)``.
+    That output dwarfs everything else in a mixture density network, so it and its gradient exist for some
+    rows at a time only. :class:`MixtureHead` has a weight and a bias of this layout.
 
     Args:
         x: samples, ``[*, D]``.
-        h: what the mixtures are predicted from, ``[*, H]``. The dimensions ``*`` broadcast; the mixture of a
-            row that several samples share is computed for each of them.
-        weight: ``[K + K * D + S, H]``: rows for the logits, then for mu, the features of one component after
-            those of another, then for the scale, whose S is K * D (diagonal, in the order of mu) or K
-            (spherical), and with `shared_scale` D or 1.
+        h: features that predict the mixtures, ``[*, H]``. The dimensions ``*`` broadcast. If several samples
+            share a row, its mixture is computed for each of them.
+        weight: ``[K + K * D + S, H]``: rows for the logits, for mu (the features of one component after those
+            of another), and for the scale. S is K * D for diagonal covariances, in the order of mu, and K for
+            spherical ones; with `shared_scale` it is D or 1.
         bias: ``[K + K * D + S]``, or None for none.
         num_components: K.
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
-        memory_budget: bytes that the mixtures of a chunk of rows may take, though it has at least one row. By
-            default a sixteenth of what all rows would take, or 192 rows or 16 MiB (on a GPU 128) if that is
-            more. Small budgets cost time: each chunk reads the whole weight, and adds to its whole gradient.
+        memory_budget: bytes that the mixtures of a chunk of rows may take; a chunk has at least one row. The
+            default is a sixteenth of the memory for all rows, or 192 rows or 16 MiB (on a GPU 128 MiB) if
+            that is more. Small budgets cost time, because each chunk reads the whole weight and adds to its
+            whole gradient.
         sample_weight, reduction: as in :func:`gmm_nll`.
 
     Returns:

@@ -21,15 +21,15 @@ _INITIAL_STD = 1.0
 class MixtureHead(nn.Module):
     """A linear layer that predicts a Gaussian mixture for each row of its input (Bishop, 1994).
 
-    Called with features, the module gives the mixtures themselves, as :func:`gmm_nll` and its like take them;
-    called with features and samples, their negative log-likelihood by :func:`linear_gmm_nll`, which needs
-    little memory. :meth:`nll` and :meth:`log_prob` are such calls, so that they work with hooks and with
-    FSDP's ``fully_shard``. Under DistributedDataParallel call ``ddp(h, x)``, which ``ddp.module.nll(x, h)``
-    does as well, or call :meth:`nll` in the forward of the wrapped module.
+    Called with features, the module returns the mixtures themselves, which :func:`gmm_nll` and the functions
+    beside it take. Called with features and samples, it returns their negative log-likelihood by
+    :func:`linear_gmm_nll`, which needs little memory. :meth:`nll` and :meth:`log_prob` are such calls, so
+    they work with hooks and with FSDP's ``fully_shard``. Under DistributedDataParallel call ``ddp(h, x)`` or
+    ``ddp.module.nll(x, h)``, or call :meth:`nll` in the forward of the wrapped module.
 
-    Whatever its input, a new head gives all components the same weight and a standard deviation of 1, or of
-    2 * `min_std` if that is more; the weight and bias of the means are those of a new ``torch.nn.Linear``. So
-    targets are best standardised.
+    Whatever its input, a new head gives all components the same probability and a standard deviation of 1, or
+    of 2 * `min_std` if that is more. The weight and bias of the means are those of a new ``torch.nn.Linear``.
+    Targets should therefore be standardised.
 
     Args:
         in_features: H, the features of the input.
@@ -37,8 +37,8 @@ class MixtureHead(nn.Module):
         num_components: K.
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
-        spherical: whether the features do.
-        bias: whether the layer has one; without it, what depends on no input starts at 0.
+        spherical: whether the features of a component share one scale.
+        bias: whether the layer has a bias. Without one, the logits and the scale of a new head are 0.
         memory_budget: of :meth:`nll` and :meth:`log_prob`, as in :func:`linear_gmm_nll`.
         device, dtype: of the parameters.
 
@@ -128,9 +128,9 @@ class MixtureHead(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Features ``[*, H]`` to logits ``[*, K]``, mu ``[*, K, D]`` and scale; with samples to their NLL.
 
-        The scale is ``[*, K, D]``, with 1 in the place of K under `shared_scale` and of D if `spherical`. The
-        negative log-likelihood of samples ``[*, D]`` is :func:`linear_gmm_nll`; `mixture` is the head's own
-        by default.
+        The scale is ``[*, K, D]``, with 1 instead of K under `shared_scale` and instead of D if `spherical`.
+        The negative log-likelihood of samples ``[*, D]`` is that of :func:`linear_gmm_nll`. `mixture` is the
+        head's own by default.
         """
         _check_width("h", h, self.in_features, "in_features")
         if x is None:
@@ -163,8 +163,8 @@ class MixtureHead(nn.Module):
         As :func:`linear_gmm_nll`, in the form that `mixture` says.
 
         Raises:
-            RuntimeError: the head is a part of a module under DistributedDataParallel, but called from
-                outside of that module's forward, so that its gradients would not be synchronised.
+            RuntimeError: the head is part of a module under DistributedDataParallel and is called outside of
+                that module's forward, so that its gradients would not be synchronised.
         """
         return self._likelihood(h, x, sample_weight=sample_weight, reduction=reduction)
 

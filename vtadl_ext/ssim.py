@@ -59,10 +59,10 @@ def ssim(
         k1, k2: constants of the index.
         padding: ``"valid"``: only windows that lie inside the image; ``"same"``: one window for each pixel,
             with zeros around the image; ``"reflect"``: the same with the image reflected at its border.
-        mask: valid pixels, a bool tensor that broadcasts to the shape of `x`. The others have no influence
-            on any window that holds them, and gradient 0, whatever they hold: the weights of the valid ones
-            are normalised. With padding ``"same"`` what lies outside of the image is not valid either.
-            Windows without a valid pixel are 0 in the map and do not count in the means.
+        mask: valid pixels, a bool tensor that broadcasts to the shape of `x`. The other pixels influence no
+            window and have gradient 0, whatever they hold: the window's weights are normalised over the valid
+            ones. With padding ``"same"`` the zeros around the image are not valid either. Windows without a
+            valid pixel are 0 in the map and do not count in the means.
         reduction: ``"mean"``; ``"none"``: the mean of each image; ``"map"``: the index of each window.
 
     Returns:
@@ -95,18 +95,18 @@ def ms_ssim(
 
     .. math:: \text{ssim}_M^{w_M} \prod_{s<M} \text{cs}_s^{w_s}
 
-    for each channel, where cs is the factor of :func:`ssim` without means, ssim the whole index, both are
-    means over valid windows, and each scale has half the size of the one before, by 2 x 2 averages (Wang et
-    al., "Multiscale structural similarity for image quality assessment", 2003). Means below 1e-7, negative
-    ones too, make the product 0 with gradients 0, where fractional powers have none that is finite.
+    for each channel, where cs is :func:`ssim` without its factor of the means, and both are means over valid
+    windows. Each scale halves the size of the one before by 2 x 2 averages (Wang et al., "Multiscale
+    structural similarity for image quality assessment", 2003). Where cs or ssim is below 1e-7, or negative,
+    the product is 0 with gradients 0, because fractional powers have no finite gradient there.
 
     Args:
         x: images, ``[N, C, H, W]`` or ``[C, H, W]``, with sides of more than
             ``(window_size - 1) * 2 ** (len(weights) - 1)`` pixels: 161 or more by default.
         y: images of the same shape, dtype and device.
         data_range, window, window_size, window_sigma, k1, k2: as in :func:`ssim`.
-        weights: exponent of each scale, from the full size on, in a list, an array, a tensor or the like;
-            their number is that of the scales.
+        weights: exponent of each scale, starting at the full size, in a list, an array, a tensor or the like.
+            Their number is the number of scales.
         reduction: ``"mean"``, or ``"none"``: the mean over the channels of each image.
 
     Returns:
@@ -171,12 +171,12 @@ def reconstruction_loss(
     k2: float = 0.03,
     return_terms: bool = False,
 ) -> Tensor | tuple[Tensor, ReconstructionTerms]:
-    r"""How far a reconstruction is from its image, in one pass over both for all terms and the gradients.
+    r"""The error of a reconstruction: squared, absolute and structural, in one pass with all gradients.
 
     .. math:: \text{mse} \cdot \overline{(x-y)^2} + \text{l1} \cdot \overline{|x-y|}
               + \text{ssim} \cdot (1 - \text{SSIM}(x, y))
 
-    with means over all pixels, and the index of :func:`ssim` over valid windows.
+    with means over all pixels, and :func:`ssim` over valid windows.
 
     Args:
         x: images, ``[N, C, H, W]`` or ``[C, H, W]``, not smaller than the window, whatever the weights.
@@ -186,9 +186,9 @@ def reconstruction_loss(
         return_terms: whether to return the terms as well.
 
     Returns:
-        The loss, a scalar. With `return_terms` a pair: the loss, and the unweighted means of squared
-        differences, absolute differences and index as :class:`ReconstructionTerms`, without gradients. All
-        are float32 for half-precision input.
+        The loss, a scalar. With `return_terms` a pair of the loss and :class:`ReconstructionTerms`: the
+        unweighted means of squared differences, of absolute differences and of the index, without gradients.
+        All are float32 for half-precision input.
 
     Raises:
         TypeError, ValueError: as :func:`ssim`.

@@ -1,11 +1,12 @@
 """How close an operator has to come to the float64 reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-# Relative errors in the L2 norm. Of half-precision inputs, only the gradients are rounded to half precision.
+# Relative errors in the L2 norm. Half-precision inputs have float32 values and half-precision gradients.
 VALUE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6, torch.float16: 2e-6}
 GRAD_TOLERANCE = {torch.float64: 1e-11, torch.float32: 5e-6, torch.bfloat16: 4.5e-3, torch.float16: 5.5e-4}
 DTYPES = list(VALUE_TOLERANCE)
@@ -82,6 +83,34 @@ def check_against_reference(
         assert_close(
             f"gradient of {name}", grad, expected_grad, grad_tolerance or GRAD_TOLERANCE[dtype], grad_at_least
         )
+
+
+def assert_same_bits(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> None:
+    """Two runs give the same value and gradients."""
+    (value, grads), (again, grads_again) = (value_and_grads(function, tensors) for _ in range(2))
+    assert torch.equal(value, again)
+    assert all(torch.equal(*pair) for pair in zip(grads, grads_again, strict=True))
+
+
+def assert_meta_results(
+    function: Callable[..., Tensor], tensors: Sequence[Tensor], meta: Sequence[Tensor]
+) -> None:
+    """Meta tensors give values and gradients of the shapes and dtypes that real tensors give."""
+    value, grads = value_and_grads(function, tensors)
+    meta_value, meta_grads = value_and_grads(function, meta)
+    for result, expected in zip((meta_value, *meta_grads), (value, *grads), strict=True):
+        assert result.is_meta
+        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    enabled = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled)
 
 
 # How a tensor may lie in memory. Each function returns the same values at other addresses.

@@ -9,7 +9,7 @@ import torch
 
 MIB, GIB = 2**20, 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_LEAST_APART = 2**16
+_MIN_SEPARATE_BYTES = 2**16
 
 
 def free_memory(device):
@@ -69,7 +69,7 @@ def _blocks_apart():
         yield
         return
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    libc.mallopt(_M_MMAP_THRESHOLD, _LEAST_APART)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MIN_SEPARATE_BYTES)
     in_gaps = []
     try:
         _fill_gaps(libc, in_gaps)
@@ -83,7 +83,7 @@ def _blocks_apart():
 
 def _fill_gaps(libc, blocks):
     size = 64 * MIB
-    while size >= _LEAST_APART and len(blocks) < 1000:  # other allocators know nothing of this
+    while size >= _MIN_SEPARATE_BYTES and len(blocks) < 1000:  # other allocators know nothing of this
         block = libc.malloc(size)
         is_apart = ctypes.c_size_t.from_address(block - 8).value & 2  # what glibc notes before each block
         if is_apart:

@@ -12,7 +12,7 @@ from .comparison import GRAD_TOLERANCE, VALUE_TOLERANCE, assert_close, upstream_
 NAMES = ("x", "logits", "mu", "scale")
 SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus", "precision")
 
-# What `scale` holds for a standard deviation, 0 included.
+# The value of `scale` for a standard deviation, which may be 0.
 RAW_SCALE = {
     "log_std": torch.log,
     "std": lambda std: std,
@@ -46,11 +46,11 @@ def random_mixture(
         for shape in (x, logits, mu, scale if scale_tril is None else scale_tril)
     )
     if scale_tril is None:
-        spread = {"scale": RAW_SCALE[scale_param]((0.3 * log_std).exp())}
+        scale_argument = {"scale": RAW_SCALE[scale_param]((0.3 * log_std).exp())}
     else:
         diagonal = (0.3 * log_std.diagonal(dim1=-2, dim2=-1)).exp()
-        spread = {"scale_tril": (0.3 * log_std).diagonal_scatter(diagonal, dim1=-2, dim2=-1)}
-    tensors = {"x": x, "logits": logits, "mu": mu, **spread}
+        scale_argument = {"scale_tril": (0.3 * log_std).diagonal_scatter(diagonal, dim1=-2, dim2=-1)}
+    tensors = {"x": x, "logits": logits, "mu": mu, **scale_argument}
     return {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
 
 
@@ -117,7 +117,7 @@ def check_gmm(
 ) -> None:
     """Value and gradients of `gmm_nll` against the float64 reference of the same numbers.
 
-    `for_rounding`: allows for the digits that log N_k has behind the point, where shares depend on them.
+    `for_rounding` allows for the rounding of log N_k where responsibilities depend on it.
     """
     rounding = _rounding(tensors, **options) if for_rounding else 0.0
     _check(tensors, gmm_nll, reference.gmm_nll, needs, rounding, **options)
@@ -131,7 +131,7 @@ def check_log_prob(tensors: dict[str, Tensor], **options: object) -> None:
 def check_responsibilities(
     tensors: dict[str, Tensor], *, needs: Sequence[bool] | None = None, **options: object
 ) -> None:
-    """The same for `gmm_responsibilities`, all of which depend on the digits behind the point of log N_k."""
+    """The same for `gmm_responsibilities`, which depend on the rounding of log N_k."""
     rounding = _rounding(tensors, **options)
     _check(tensors, gmm_responsibilities, reference.gmm_responsibilities, needs, rounding, **options)
 

@@ -1,8 +1,8 @@
-"""Shapes that lead the mixture kernels to each of their ways, for property tests over all of them."""
+"""Shapes for each regime of the mixture kernels, for property tests over all of them."""
 
 from hypothesis import HealthCheck, settings
 
-# Of x, logits, mu and scale, for N samples of D features under K components.
+# The shapes of x, logits, mu and scale for N samples of D features under K components.
 REGIMES = {
     "own": lambda n, k, d: ((n, d), (n, k), (n, k, d), (n, k, d)),
     "spherical": lambda n, k, d: ((n, d), (n, k), (n, k, d), (n, k, 1)),

@@ -9,7 +9,7 @@ from .comparison import assert_close, check_against_reference
 from .images import random_images
 from .mixtures import shared
 
-# What a wrong operator returns for a right value.
+# How a wrong operator changes a right value.
 MISTAKES = {
     "value": lambda value: 1.0001 * value,
     "gradient of": lambda value: value.detach() + 1.001 * (value - value.detach()),

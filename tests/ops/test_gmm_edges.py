@@ -77,7 +77,7 @@ def check_kinds(inputs, **options):
     assert torch.equal(kind(value), kind(rounded))
     finite = rounded.isfinite()
     torch.testing.assert_close(value[finite].double(), expected[finite], rtol=1e-4, atol=1e-4)
-    # What is infinite has no slope.
+    # Infinite values have no slope.
     found = torch.autograd.grad(value.sum(), leaves)
     wanted = torch.autograd.grad(expected, exact, finite.to(expected))
     for name, grad, want in zip(inputs, found, wanted, strict=True):
@@ -145,5 +145,5 @@ def test_a_point_mass_is_certain_where_it_lies_and_ignored_elsewhere(device, sca
     (grad,) = torch.autograd.grad(value.sum(), scale)
     assert grad.isfinite().all()
     assert grad[0] == 0
-    shares = gmm_responsibilities(x, logits, mu, scale, scale_param=scale_param)
-    torch.testing.assert_close(shares.cpu(), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    responsibilities = gmm_responsibilities(x, logits, mu, scale, scale_param=scale_param)
+    torch.testing.assert_close(responsibilities.cpu(), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))

@@ -33,26 +33,24 @@ def in_place(grad, inputs, *options):
     return *results, mu, scale
 
 
+def assert_same_bits(inputs, mixture):
+    options = (0, 0.9, mixture)
+    expected = _binary.ops.gmm_forward_backward(-0.5, *inputs, *options, True, True, True, True)
+    grad = torch.full_like(expected[0], -0.5)
+    for result, wanted in zip(in_place(grad, inputs, *options, True), expected, strict=True):
+        assert torch.equal(result, wanted)
+
+
 @MIXTURES
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 def test_the_bits_are_those_of_gradients_in_memory_of_their_own(device, dtype, size, mixture):
-    inputs = per_sample(*size, dtype=dtype, device=device).values()
-    options = (0, 0.9, mixture)
-    expected = _binary.ops.gmm_forward_backward(-0.5, *inputs, *options, True, True, True, True)
-    grad = torch.full_like(expected[0], -0.5)
-    for result, wanted in zip(in_place(grad, inputs, *options, True), expected, strict=True):
-        assert torch.equal(result, wanted)
+    assert_same_bits(per_sample(*size, dtype=dtype, device=device).values(), mixture)
 
 
 @MIXTURES
 def test_large_mixtures_have_the_same_bits_too(real_device, mixture):
-    inputs = per_sample(5, 150, 512, device=real_device).values()
-    options = (0, 0.9, mixture)
-    expected = _binary.ops.gmm_forward_backward(-0.5, *inputs, *options, True, True, True, True)
-    grad = torch.full_like(expected[0], -0.5)
-    for result, wanted in zip(in_place(grad, inputs, *options, True), expected, strict=True):
-        assert torch.equal(result, wanted)
+    assert_same_bits(per_sample(5, 150, 512, device=real_device).values(), mixture)
 
 
 @MIXTURES

@@ -22,8 +22,8 @@ SHARED = {
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("shapes", SHARED.values(), ids=[name.replace(" ", "_") for name in SHARED])
 def test_what_is_broadcast_is_never_whole_in_memory(real_device, shapes, reduction):
-    spread = "scale_tril" if shapes[3][-2:] == (8, 8) else "scale"
-    inputs = random_mixture(*shapes[:3], **{spread: shapes[3]}, device=real_device)
+    name = "scale_tril" if shapes[3][-2:] == (8, 8) else "scale"
+    inputs = random_mixture(*shapes[:3], **{name: shapes[3]}, device=real_device)
     leaves = {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
     def step():

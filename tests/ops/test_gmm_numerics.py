@@ -104,9 +104,9 @@ MASKED = pytest.mark.parametrize("masked", [[0], [3], [0, 1, 2]], ids=["first", 
 
 def check_absence(inputs, masked, held, **options):
     """Against the same mixture without the masked components."""
-    kept = [k for k in range(4) if k not in masked]
+    unmasked = [k for k in range(4) if k not in masked]
     expected, expected_grads = evaluate(
-        {name: tensor if name == "x" else tensor[:, kept] for name, tensor in inputs.items()}, **options
+        {name: tensor if name == "x" else tensor[:, unmasked] for name, tensor in inputs.items()}, **options
     )
     for name in inputs:
         if name != "x":
@@ -116,7 +116,7 @@ def check_absence(inputs, masked, held, **options):
     assert_close("gradient of x", grads.pop("x"), expected_grads["x"], 1e-5, at_least=0.1)
     for name, grad in grads.items():
         assert zero(grad[:, masked]), name
-        assert_close(f"gradient of {name}", grad[:, kept], expected_grads[name], 1e-5, at_least=0.1)
+        assert_close(f"gradient of {name}", grad[:, unmasked], expected_grads[name], 1e-5, at_least=0.1)
 
 
 @ROUTES

@@ -146,11 +146,11 @@ def test_responsibilities_of_positions_agree_with_the_reference(device, dtype):
 def test_what_is_masked_at_all_positions_does_not_count(device, mixture, dtype, held):
     inputs = per_position(7, 3, 24, dtype=dtype, device=device)
     inputs["logits"][..., 1] = -math.inf
-    kept = {name: tensor if name == "x" else tensor.clone() for name, tensor in inputs.items()}
+    copies = {name: tensor if name == "x" else tensor.clone() for name, tensor in inputs.items()}
     for name in ("mu", "scale"):
         inputs[name][:, 1] = held
     value, grads = evaluate(inputs, mixture=mixture)
-    expected, expected_grads = evaluate(kept, mixture=mixture)
+    expected, expected_grads = evaluate(copies, mixture=mixture)
     assert torch.equal(value, expected)
     assert all(torch.equal(grads[name], expected_grads[name]) for name in grads)
 
@@ -377,8 +377,8 @@ REPEATED = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_id)
 @pytest.mark.parametrize("shapes", REPEATED.values(), ids=[name.replace(" ", "_") for name in REPEATED])
 def test_repeated_runs_give_the_same_bits(device, shapes, dtype, reduction):
-    spread = "scale_tril" if shapes == REPEATED["full covariances"] else "scale"
-    inputs = random_mixture(*shapes[:3], **{spread: shapes[3]}, dtype=dtype, device=device)
+    name = "scale_tril" if shapes == REPEATED["full covariances"] else "scale"
+    inputs = random_mixture(*shapes[:3], **{name: shapes[3]}, dtype=dtype, device=device)
 
     def run():
         value, grads = evaluate(inputs, reduction=reduction)
@@ -410,10 +410,10 @@ def test_the_graph_can_be_used_twice(device, tensors, upstream):
     value = gmm_nll(**named)
     upstream = torch.tensor(upstream, device=device)
     first = torch.autograd.grad(value, inputs, upstream, retain_graph=True)
-    kept = [grad.clone() for grad in first]
+    copies = [grad.clone() for grad in first]
     second = torch.autograd.grad(value, inputs, 2 * upstream, retain_graph=True)
     third = torch.autograd.grad(value, inputs, 2 * upstream)
-    for name, *grads in zip(named, first, kept, second, third, strict=True):
+    for name, *grads in zip(named, first, copies, second, third, strict=True):
         assert torch.equal(grads[0], grads[1]), name
         assert_close(f"gradient of {name}", grads[2], 2 * grads[0], 1e-6, at_least=0.1)
         assert torch.equal(grads[2], grads[3]), name

@@ -45,8 +45,8 @@ def test_one_feature_has_the_cumulative_distribution_of_the_mixture(compiled_dev
 
 @pytest.mark.parametrize("tril", [False, True], ids=["diagonal", "tril"])
 def test_means_and_covariances_are_those_of_the_mixture(compiled_device, generator, tril):
-    spread = {"scale_tril": (3, 2, 2)} if tril else {"scale": (3, 2)}
-    mixture = without_x([(3,), (3, 2)], compiled_device, **spread)
+    scale = {"scale_tril": (3, 2, 2)} if tril else {"scale": (3, 2)}
+    mixture = without_x([(3,), (3, 2)], compiled_device, **scale)
     x = gmm_sample(**mixture, sample_shape=(COUNT,), generator=generator).double().cpu()
     exact = {name: tensor.double().cpu() for name, tensor in mixture.items()}
     factor = exact["scale_tril"].tril() if tril else exact["scale"].exp().diag_embed()
@@ -107,11 +107,11 @@ def test_samples_are_independent_of_each_other(compiled_device, generator):
 def test_temperature_sharpens_weights_and_variances(compiled_device, generator, temperature, tril):
     logits = torch.tensor([0.0, 1.0], device=compiled_device)
     mu = torch.tensor([[-50.0], [50.0]], device=compiled_device)
-    spread = (
+    scale = (
         {"scale_tril": mu.new_full((1, 1, 1), 2.0)} if tril else {"scale": mu.new_full((1, 1), math.log(2))}
     )
     options = {"temperature": temperature, "sample_shape": (COUNT,), "generator": generator}
-    x = gmm_sample(logits, mu, **spread, **options).squeeze(-1)
+    x = gmm_sample(logits, mu, **scale, **options).squeeze(-1)
     assert_probabilities(x.unsqueeze(-1) > 0, (logits / temperature).softmax(-1)[1:].double().cpu())
     of_second = x[x > 0] - 50
     assert abs(of_second.mean()) < 0.2

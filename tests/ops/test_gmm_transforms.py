@@ -11,7 +11,14 @@ from torch.func import grad, jacrev, vmap
 
 from vtadl_ext import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities
 
-from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
+from .comparison import (
+    DTYPES,
+    assert_close,
+    assert_meta_results,
+    deterministic_algorithms,
+    dtype_id,
+    value_and_grads,
+)
 from .mixtures import (
     NAMES,
     SCALE_PARAMS,
@@ -273,8 +280,8 @@ def batched(in_dims, leading, device, scale=(4, 1)):
     *shapes, scale = (
         shape if dim is None else (3, *shape) for shape, dim in zip(shapes, in_dims, strict=True)
     )
-    spread = "scale_tril" if scale[-2:] == (5, 5) else "scale"
-    inputs = random_mixture(*shapes, **{spread: scale}, device=device).values()
+    name = "scale_tril" if scale[-2:] == (5, 5) else "scale"
+    inputs = random_mixture(*shapes, **{name: scale}, device=device).values()
     return [
         tensor if dim is None else tensor.movedim(0, dim) for tensor, dim in zip(inputs, in_dims, strict=True)
     ]
@@ -504,20 +511,12 @@ def test_meta_tensors_have_the_shapes_and_dtypes_of_real_ones(dtype, reduction):
     real = random_mixture(*shapes, dtype=dtype).values()
     meta = random_mixture(*shapes, dtype=dtype, device="meta").values()
     function = partial(gmm_nll, reduction=reduction)
-    value, grads = value_and_grads(function, real)
-    meta_value, meta_grads = value_and_grads(function, meta)
-    for result, expected in zip((meta_value, *meta_grads), (value, *grads), strict=True):
-        assert result.is_meta
-        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    assert_meta_results(function, real, meta)
 
 
 def test_deterministic_mode_is_served(device):
-    enabled = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
+    with deterministic_algorithms():
         check_gmm(shared(6, 3, 4, device=device))
-    finally:
-        torch.use_deterministic_algorithms(enabled)
 
 
 def test_inference_mode_is_served(device):

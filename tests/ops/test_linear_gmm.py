@@ -11,7 +11,7 @@ from .comparison import DTYPES, LAYOUTS, assert_close, check_against_reference, 
 from .heads import SCALES, by_position, random_head
 from .mixtures import SCALE_PARAMS
 
-# Of half-precision mixtures, whose products round differently from chunk to chunk.
+# Half-precision products round differently from chunk to chunk.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 ALL_SCALES = pytest.mark.parametrize("scale", SCALES)

@@ -36,7 +36,7 @@ def workspace(device):
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_mixtures_are_never_whole_in_memory(real_device, scale, reduction, monkeypatch):
-    # As if the head were large.
+    # The smaller minimum makes this head count as a large one.
     monkeypatch.setattr(_linear_gmm_ops, "_MIN_BYTES", {"cpu": MIB, "cuda": MIB})
     leaves, options = leaves_of(real_device, scale)
 

@@ -90,9 +90,9 @@ def test_autocast_multiplies_in_half_precision_as_a_linear_layer_does(device, dt
     rows = len(tensors["weight"]) - 18
 
     def unchunked(x, h, weight, bias):
-        logits, mu, spread = torch.nn.functional.linear(h, weight, bias).split((3, 15, rows), -1)
-        spread = spread.unflatten(-1, (1 if options["shared_scale"] else 3, -1))
-        return gmm_nll(x, logits, mu.unflatten(-1, (3, 5)), spread, reduction=reduction)
+        logits, mu, scale = torch.nn.functional.linear(h, weight, bias).split((3, 15, rows), -1)
+        scale = scale.unflatten(-1, (1 if options["shared_scale"] else 3, -1))
+        return gmm_nll(x, logits, mu.unflatten(-1, (3, 5)), scale, reduction=reduction)
 
     inputs = list(tensors.values())
     with torch.autocast(device.type, dtype):

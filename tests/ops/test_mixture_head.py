@@ -45,11 +45,11 @@ def gradients(head, x, h, function):
 @ALL_SCALES
 def test_it_predicts_a_mixture_for_each_row(device, kind, scale):
     head = MixtureHead(7, 5, 3, device=device, **kind)
-    logits, mu, spread = head(torch.randn(2, 4, 7, device=device))
+    logits, mu, scale_output = head(torch.randn(2, 4, 7, device=device))
     assert logits.shape == (2, 4, 3)
     assert mu.shape == (2, 4, 3, 5)
-    assert spread.shape == (2, 4, *scale)
-    assert all(parameter.is_contiguous() for parameter in (logits, mu, spread))
+    assert scale_output.shape == (2, 4, *scale)
+    assert all(parameter.is_contiguous() for parameter in (logits, mu, scale_output))
 
 
 @pytest.mark.parametrize("mixture", ["logsumexp", "weighted"])
@@ -97,12 +97,12 @@ def test_a_new_head_is_a_safe_start(device, scale_param, min_std, kind, scale):
     assert not logits.any()  # components of the same weight
     assert (mu[:, 0] - mu[:, 1]).abs().mean() > 0.1  # which differ
     noise = head.sample(h) - mu[:, 0]
-    spread = max(1.0, 2 * min_std)
+    expected = max(1.0, 2 * min_std)
     at_mean = head.log_prob(mu[:, 0], h)
     assert noise.isfinite().all()
     one = MixtureHead(7, 5, 1, scale_param=scale_param, min_std=min_std, device=device, **kind)
     std = (one.sample(h) - one(h)[1][:, 0]).std()
-    assert abs(std - spread) < 0.1 * spread
+    assert abs(std - expected) < 0.1 * expected
     assert at_mean.isfinite().all()
     _, grads = gradients(head, x, h, head.nll)
     assert all(grad.isfinite().all() for grad in grads)

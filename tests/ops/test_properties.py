@@ -41,15 +41,15 @@ def mixtures(draw):
     some_components, some_features = st.sampled_from([components, 1]), st.sampled_from([features, 1])
     options = {}
     if tril:
-        spread = {"scale_tril": (*scale, draw(some_components), features, features)}
+        scale_argument = {"scale_tril": (*scale, draw(some_components), features, features)}
     else:
-        spread = {"scale": (*scale, draw(some_components), draw(some_features))}
+        scale_argument = {"scale": (*scale, draw(some_components), draw(some_features))}
         options["scale_param"] = draw(st.sampled_from(SCALE_PARAMS))
         options["min_std"] = draw(st.sampled_from([0.0, 0.937]))
     seed = draw(st.integers(0, 2**32))
     inputs = random_mixture(
         *((*x, features), (*logits, components), (*mu, draw(some_components), draw(some_features))),
-        **spread,
+        **scale_argument,
         scale_param=options.get("scale_param", "log_std"),
         dtype=draw(st.sampled_from(DTYPES)),
         seed=seed,

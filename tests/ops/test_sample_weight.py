@@ -1,4 +1,4 @@
-"""Samples left out, by their weights or by what is asked of them: whatever they hold, they change nothing."""
+"""Samples of weight 0, or without an upstream gradient, change nothing, whatever they hold."""
 
 import math
 
@@ -23,7 +23,7 @@ LINEAR = pytest.mark.parametrize(
 
 @st.composite
 def mixtures_with_junk(draw):
-    """Mixtures, the same where some samples hold junk in what is theirs alone, and which do not."""
+    """Mixtures, the same with junk in what belongs to some samples alone, and which samples count."""
     n, k, d = draw(st.sampled_from(SIZES))
     seed = draw(st.integers(0, 2**16))
     if draw(st.integers(0, 4)) == 0:
@@ -32,17 +32,17 @@ def mixtures_with_junk(draw):
         inputs = random_mixture(*REGIMES[draw(st.sampled_from(sorted(REGIMES)))](n, k, d), seed=seed)
     samples = inputs["x"].shape[:-1]
     generator = torch.Generator().manual_seed(seed)
-    kept = torch.rand(samples, generator=generator) < draw(st.sampled_from([0.0, 0.5, 0.9]))
+    counted = torch.rand(samples, generator=generator) < draw(st.sampled_from([0.0, 0.5, 0.9]))
     junk = draw(st.sampled_from(JUNK))
     own = [name for name, tensor in inputs.items() if tensor.shape[: len(samples)] == samples]
     spoiled = draw(st.lists(st.sampled_from(own), min_size=1, unique=True))
     broken = {
-        name: torch.where(kept.reshape(*samples, *[1] * (tensor.dim() - len(samples))), tensor, junk)
+        name: torch.where(counted.reshape(*samples, *[1] * (tensor.dim() - len(samples))), tensor, junk)
         if name in spoiled
         else tensor
         for name, tensor in inputs.items()
     }
-    return inputs, broken, kept
+    return inputs, broken, counted
 
 
 def value_and_grads(function, inputs, upstream=None, **options):
@@ -68,8 +68,8 @@ def assert_equal(results, expected):
     is_mask=st.booleans(),
 )
 def test_a_sample_of_weight_0_changes_nothing(device, function, mixture, kind, reduction, is_mask):
-    inputs, broken, kept = mixture
-    weight = kept if is_mask else kept * torch.linspace(0.5, 2, kept.numel()).reshape(kept.shape)
+    inputs, broken, counted = mixture
+    weight = counted if is_mask else counted * torch.linspace(0.5, 2, counted.numel()).reshape(counted.shape)
     results = [
         value_and_grads(
             function,
@@ -80,7 +80,7 @@ def test_a_sample_of_weight_0_changes_nothing(device, function, mixture, kind, r
         )
         for some in (broken, inputs)
     ]
-    if not kept.any() and reduction == "mean":
+    if not counted.any() and reduction == "mean":
         assert all(value.isnan() for value, _ in results)
         results = [(torch.zeros(()), grads) for _, grads in results]
     assert all(grad.isfinite().all() for grad in results[0][1].values())
@@ -90,18 +90,18 @@ def test_a_sample_of_weight_0_changes_nothing(device, function, mixture, kind, r
 @modest
 @given(mixture=mixtures_with_junk(), kind=st.sampled_from(["logsumexp", "weighted"]))
 def test_no_upstream_gradient_is_no_gradient(device, mixture, kind):
-    inputs, broken, kept = mixture
+    inputs, broken, counted = mixture
     results = [
         value_and_grads(
             gmm_nll,
             {name: tensor.to(device) for name, tensor in some.items()},
-            kept.float().to(device),
+            counted.float().to(device),
             mixture=kind,
             reduction="none",
         )
         for some in (broken, inputs)
     ]
-    assert torch.equal(results[0][0][kept], results[1][0][kept])
+    assert torch.equal(results[0][0][counted], results[1][0][counted])
     assert_equal((torch.zeros(()), results[0][1]), (torch.zeros(()), results[1][1]))
 
 
@@ -166,18 +166,18 @@ def test_a_row_left_out_of_a_linear_head_changes_nothing(device, function, name,
     tensors, options = random_head(12, 3, 5, device=device)
     if function is linear_gmm_nll:
         options["memory_budget"] = 500  # a few rows at a time
-    kept = torch.arange(12, device=device) % 3 > 0
-    broken = tensors | {name: torch.where(kept.unsqueeze(-1), tensors[name], junk)}
-    cases = [({"sample_weight": kept}, None), ({"sample_weight": 2.0 * kept, "reduction": "sum"}, None)]
+    counted = torch.arange(12, device=device) % 3 > 0
+    broken = tensors | {name: torch.where(counted.unsqueeze(-1), tensors[name], junk)}
+    cases = [({"sample_weight": counted}, None), ({"sample_weight": 2.0 * counted, "reduction": "sum"}, None)]
     if function is linear_gmm_nll:  # PyTorch's own 0 times NaN is NaN
-        cases.append(({"reduction": "none"}, kept.float()))
+        cases.append(({"reduction": "none"}, counted.float()))
     for more, upstream in cases:
         results, expected = (
             value_and_grads(function, some, upstream, **options, **more) for some in (broken, tensors)
         )
         if more.get("reduction") == "none":
-            assert torch.equal(results[0][kept], expected[0][kept])
-            results, expected = (kept, results[1]), (kept, expected[1])
+            assert torch.equal(results[0][counted], expected[0][counted])
+            results, expected = (counted, results[1]), (counted, expected[1])
         assert_equal(results, expected)
 
 

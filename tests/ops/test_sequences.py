@@ -20,7 +20,7 @@ few = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-# Of numbers that float16 has too.
+# float16 represents these numbers too.
 SEQUENCES = {
     "list": list,
     "tuple": tuple,

@@ -165,7 +165,7 @@ def with_pixels(value, *where):
     return x, y
 
 
-# What could mislead the pivot of a tile: its images and options.
+# Images and options that could mislead the pivot of a tile.
 MISLEADING = {
     "a mask that leaves the halo": (far_from_0, {"mask": lower_rows_valid()}),
     "one other pixel that is valid": (lambda: with_pixels(0.0, (0, 0)), {"mask": lower_rows_valid((0, 0))}),

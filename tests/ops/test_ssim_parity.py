@@ -124,7 +124,7 @@ def test_equal_images_have_index_1_and_no_gradient(device, size, dtype, reductio
         lambda x, y: ssim(x, y, padding=padding, reduction=reduction), [x, x.clone()]
     )
     torch.testing.assert_close(value, torch.ones_like(value), rtol=0, atol=1e-6)
-    # Of images that differ, these gradients have elements around 1 / numel.
+    # The gradients of images that differ have elements around 1 / numel.
     windows = 1 if reduction == "map" else x.numel()
     for grad in grads:
         assert grad.abs().max() * windows < 2e-4

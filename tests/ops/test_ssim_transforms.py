@@ -8,7 +8,14 @@ from torch.func import grad, jacrev, vmap
 
 from vtadl_ext import ssim
 
-from .comparison import DTYPES, assert_close, dtype_id, value_and_grads
+from .comparison import (
+    DTYPES,
+    assert_close,
+    assert_meta_results,
+    deterministic_algorithms,
+    dtype_id,
+    value_and_grads,
+)
 from .images import check_ssim, random_images, random_mask
 
 PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
@@ -290,22 +297,14 @@ def test_autocast_widens_mixed_dtypes(device, halved, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 def test_meta_tensors_have_the_shapes_and_dtypes_of_real_ones(dtype, reduction, padding):
     function = partial(ssim, reduction=reduction, padding=padding)
-    value, grads = value_and_grads(function, random_images(2, 3, 12, 13, dtype=dtype).values())
-    meta_value, meta_grads = value_and_grads(
-        function, random_images(2, 3, 12, 13, dtype=dtype, device="meta").values()
-    )
-    for result, expected in zip((meta_value, *meta_grads), (value, *grads), strict=True):
-        assert result.is_meta
-        assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    real = random_images(2, 3, 12, 13, dtype=dtype).values()
+    meta = random_images(2, 3, 12, 13, dtype=dtype, device="meta").values()
+    assert_meta_results(function, real, meta)
 
 
 def test_deterministic_mode_is_served(device):
-    enabled = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
+    with deterministic_algorithms():
         check_ssim(random_images(2, 12, 13, device=device))
-    finally:
-        torch.use_deterministic_algorithms(enabled)
 
 
 def test_inference_mode_is_served(device):
