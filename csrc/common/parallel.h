@@ -7,7 +7,11 @@
 
 namespace vtadl {
 
-// A thread gets at least so many elements of a calculation.
+// A thread gets at least so many elements of a calculation. On two cores of an
+// AMD EPYC, 2026-11-28, SSIM on two threads took, with half of it, 3 % longer
+// for 1 x 1 x 96 x 96 and as long for 1 x 1 x 192 x 192; with double, as long
+// for the first and 40 to 58 % longer for the second, which then had one
+// thread.
 constexpr std::int64_t kGrain = 32768;
 
 using RangeFunction = void (*)(std::int64_t begin, std::int64_t end,

@@ -101,48 +101,31 @@ void copy_results(GmmBackward& p, DeviceMemory& memory) {
   memory.copy_result(p.grad_scale, p.scale.numel());
 }
 
-void gmm_forward(const GmmForward& problem) {
-  GmmForward p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(GmmForward& p, DeviceMemory& memory) {
   copy_inputs(p, memory);
   copy_results(p, memory);
-  gmm_forward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void gmm_backward(const GmmBackward& problem) {
-  GmmBackward p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(GmmBackward& p, DeviceMemory& memory) {
   const bool mixed = p.mixture != Mixture::kNone;
   copy_inputs(p, memory);
   memory.copy_given_sums(p.grad, p.samples * (mixed ? 1 : p.components));
   memory.copy_given_sums(p.log_prob, p.samples);
   memory.copy_given_sums(p.component_log_prob, p.samples * p.components);
   copy_results(p, memory);
-  gmm_backward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void gmm_forward_backward(const GmmForwardBackward& problem) {
-  GmmForwardBackward p = problem;
-  DeviceMemory memory(p.forward.dtype);
-  copy_inputs(p.forward, memory);
-  copy_results(p.forward, memory);
+void copy(GmmForwardBackward& p, DeviceMemory& memory) {
+  copy(p.forward, memory);
   static_cast<GmmProblem&>(p.backward) = p.forward;
   p.backward.log_prob = p.forward.log_prob;
   p.backward.component_log_prob = p.forward.component_log_prob;
   copy_results(p.backward, memory);
-  gmm_forward_backward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void scale(const ScaleProblem& problem) {
-  ScaleProblem p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(ScaleProblem& p, DeviceMemory& memory) {
   memory.copy_result(p.values, p.count);
   memory.copy_given_sums(p.factor, 1);
-  scale_cuda(p, nullptr);
-  memory.take_back();
 }
 
 // The number of elements from the first to the last that the strides reach.
@@ -167,45 +150,48 @@ void copy_results(SsimBackward& p, DeviceMemory& memory) {
   memory.copy_result(p.grad_y, extent(p, p.grad_y_strides));
 }
 
-void ssim_forward(const SsimForward& problem) {
-  SsimForward p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(SsimForward& p, DeviceMemory& memory) {
   copy_inputs(p, memory);
   copy_results(p, memory);
-  ssim_forward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void ssim_backward(const SsimBackward& problem) {
-  SsimBackward p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(SsimBackward& p, DeviceMemory& memory) {
   const std::int64_t windows = p.map_height() * p.map_width();
   copy_inputs(p, memory);
   memory.copy_given_sums(
       p.grad, p.planes() * (p.grad_of_map ? windows : SsimSums::kCount));
   copy_results(p, memory);
-  ssim_backward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void ssim_forward_backward(const SsimForwardBackward& problem) {
-  SsimForwardBackward p = problem;
-  DeviceMemory memory(p.forward.dtype);
-  copy_inputs(p.forward, memory);
-  copy_results(p.forward, memory);
+void copy(SsimForwardBackward& p, DeviceMemory& memory) {
+  copy(p.forward, memory);
   static_cast<SsimProblem&>(p.backward) = p.forward;
   copy_results(p.backward, memory);
-  ssim_forward_backward_cuda(p, nullptr);
-  memory.take_back();
 }
 
-void ssim_total(const SsimTotal& problem) {
-  SsimTotal p = problem;
-  DeviceMemory memory(p.dtype);
+void copy(SsimTotal& p, DeviceMemory& memory) {
   memory.copy_given_sums(p.of_parts, p.parts * SsimSums::kCount);
   memory.copy_sums(p.total, 1);
   memory.copy_sums(p.sums, SsimSums::kCount);
-  ssim_total_cuda(p, nullptr);
+}
+
+// The element type of a problem, or of a pair of both passes.
+template <typename Problem>
+auto dtype_of(const Problem& p) -> decltype(p.dtype) {
+  return p.dtype;
+}
+template <typename Problem>
+auto dtype_of(const Problem& p) -> decltype(p.forward.dtype) {
+  return p.forward.dtype;
+}
+
+// Runs a kernel on copies of the problem's arrays.
+template <typename Problem, void (*kKernel)(const Problem&, void* stream)>
+void run_on_copies(const Problem& problem) {
+  Problem p = problem;
+  DeviceMemory memory(dtype_of(p));
+  copy(p, memory);
+  kKernel(p, nullptr);
   memory.take_back();
 }
 
@@ -213,12 +199,17 @@ void ssim_total(const SsimTotal& problem) {
 
 namespace baseline {
 
-extern const GmmCpuKernels gmm_cpu_kernels = {&gmm_forward, &gmm_backward,
-                                              &gmm_forward_backward};
-extern const ScaleCpuKernels scale_cpu_kernels = {&scale};
+extern const GmmCpuKernels gmm_cpu_kernels = {
+    &run_on_copies<GmmForward, &gmm_forward_cuda>,
+    &run_on_copies<GmmBackward, &gmm_backward_cuda>,
+    &run_on_copies<GmmForwardBackward, &gmm_forward_backward_cuda>};
+extern const ScaleCpuKernels scale_cpu_kernels = {
+    &run_on_copies<ScaleProblem, &scale_cuda>};
 extern const SsimCpuKernels ssim_cpu_kernels = {
-    &ssim_parts_cuda, &ssim_forward, &ssim_backward, &ssim_forward_backward,
-    &ssim_total};
+    &ssim_parts_cuda, &run_on_copies<SsimForward, &ssim_forward_cuda>,
+    &run_on_copies<SsimBackward, &ssim_backward_cuda>,
+    &run_on_copies<SsimForwardBackward, &ssim_forward_backward_cuda>,
+    &run_on_copies<SsimTotal, &ssim_total_cuda>};
 
 }  // namespace baseline
 }  // namespace vtadl

@@ -294,30 +294,30 @@ class Test {
 
   void backward_of_map() {
     const Values grad = random_.normal(wanted_.map.size(), 0, 1);
-    const auto grad_typed = convert<Sum>(grad);
-    auto grad_x = unwritten<T>(case_.count()), grad_y = grad_x;
     SsimBackward p = backward();
-    p.grad = grad_typed.data();
     p.grad_of_map = true;
-    p.grad_x = grad_x.data();
-    p.grad_y = grad_y.data();
-    ssim_cpu_kernels_in_use().backward(p);
-    expect_slopes("gradient of the map", grad, {}, in_order(case_, grad_x),
-                  in_order(case_, grad_y));
+    expect_backward("gradient of the map", p, grad, grad, {});
   }
 
   void backward_of_sums() {
     const Values grad =
         random_.normal(problem_.planes() * SsimSums::kCount, 0, 1);
+    SsimBackward p = backward();
+    p.errors = true;
+    expect_backward("gradient of the sums", p, grad, {}, grad);
+  }
+
+  // The gradients of both images, given `grad`, which is one of the other two.
+  void expect_backward(const std::string& what, SsimBackward p,
+                       const Values& grad, const Values& grad_map,
+                       const Values& grad_sums) {
     const auto grad_typed = convert<Sum>(grad);
     auto grad_x = unwritten<T>(case_.count()), grad_y = grad_x;
-    SsimBackward p = backward();
     p.grad = grad_typed.data();
-    p.errors = true;
     p.grad_x = grad_x.data();
     p.grad_y = grad_y.data();
     ssim_cpu_kernels_in_use().backward(p);
-    expect_slopes("gradient of the sums", {}, grad, in_order(case_, grad_x),
+    expect_slopes(what, grad_map, grad_sums, in_order(case_, grad_x),
                   in_order(case_, grad_y));
   }
 
