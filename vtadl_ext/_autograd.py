@@ -1,4 +1,4 @@
-"""What the autograd functions of all operators share.
+"""Helpers that the autograd functions of all operators share.
 
 The kernels compute first derivatives in reverse mode. Formulas in differentiable operations serve all other
 derivatives: forward mode from the start (`kernels_serve`), and derivatives of gradients when they are taken

@@ -72,7 +72,7 @@ def _sample_components(
 
 
 def _parameter_of(component: Tensor, parameter: Tensor, event_dims: int) -> Tensor:
-    """What the parameter, ``[*, K or 1, event]``, holds for the component of each sample."""
+    """The values of a parameter, ``[*, K or 1, event]``, for the component of each sample."""
     event = parameter.shape[1 - event_dims :]
     if parameter.shape[-event_dims] == 1:  # all components share it
         return parameter.squeeze(-event_dims).expand(*component.shape, *event)

@@ -88,7 +88,7 @@ def gmm_nll(
     check_option("mixture", mixture, _binary.MIXTURES)
     check_option("reduction", reduction, _REDUCTIONS)
     if sample_weight is not None:
-        check_sample_weight(sample_weight, _batch_shape(tensors), x.device)
+        check_sample_weight(sample_weight, _batch_shape(tensors, options), x.device)
     if not kernels_serve(x, logits, mu, scale, scale_tril):
         return _fallback.gmm_nll(
             tensors, options, mixture=mixture, sample_weight=sample_weight, reduction=reduction
@@ -260,10 +260,9 @@ def _kernel_param(tensors: dict[str, Tensor], options: ScaleOptions) -> int:
     return _binary.SCALE_PARAM_NAMES.index(options.scale_param)
 
 
-def _batch_shape(tensors: dict[str, Tensor]) -> torch.Size:
+def _batch_shape(tensors: dict[str, Tensor], options: ScaleOptions) -> torch.Size:
     """The leading dimensions of all samples."""
-    param = _binary.TRIL if "scale_tril" in tensors else 0
-    return _gmm_ops.batch_shape_of(_inputs(tensors), param)
+    return _gmm_ops.batch_shape_of(_inputs(tensors), _kernel_param(tensors, options))
 
 
 def _with_few_broadcasts(tensor: Tensor, event_dims: int, batch_shape: torch.Size) -> Tensor:

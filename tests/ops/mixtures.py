@@ -163,7 +163,7 @@ def _check(
     assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert_close("value", value, expected, VALUE_TOLERANCE[dtype] + rounding, at_least=1.0)
     samples = torch.broadcast_shapes(*_leading(tensors).values())
-    # With one component, say, gradients are 0: only the upstream gradient says how large they could be.
+    # Some gradients are 0, with one component for example. The upstream gradient bounds their size.
     upstream = upstream_for(expected).norm().item()
     if function is gmm_nll:
         count = samples.numel()

@@ -37,7 +37,7 @@ def head(samples: int) -> list[Tensor]:
     return list(random_head(samples, 3, 2, dtype=torch.float64)[0].values())
 
 
-# What each operator is called with, and its tensors for a number of samples or images.
+# The call of each operator, and its tensors for a number of samples or images.
 OPERATORS = {
     "gmm_nll": (partial(mixtures), {}),
     "gmm_nll of a shared mixture": (partial(mixtures, tensors=shared), {}),

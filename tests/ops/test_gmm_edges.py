@@ -15,7 +15,7 @@ from .regimes import REGIMES, SIZES, modest
 
 
 def edges(scale_param: str, dtype: torch.dtype) -> list[float]:
-    """What `scale` may hold about where 1 / std, or the slope of the logarithm, overflows."""
+    """Values of `scale` near the overflow of 1 / std or of the slope of the logarithm."""
     info = torch.finfo(dtype)
     if scale_param in ("std", "var"):
         small = [info.smallest_normal * 2.0**power for power in (-24, -23, -8, -1, 0, 1, 10)]

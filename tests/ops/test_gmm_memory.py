@@ -1,4 +1,4 @@
-"""What `gmm_nll` allocates, and indices beyond 32 bits. Not for the emulated kernels, which are too slow."""
+"""The memory of `gmm_nll`, and indices beyond 32 bits. The emulated kernels are too slow for these tests."""
 
 import pytest
 import torch

@@ -45,7 +45,7 @@ FUNCTIONS = pytest.mark.parametrize("function", [gmm_nll, nll, gmm_log_prob, gmm
 
 
 def loop(function, in_dims, *tensors):
-    """What vmap promises, one call after another."""
+    """The result that vmap promises, from one call after another."""
     size = next(tensor.shape[dim] for tensor, dim in zip(tensors, in_dims, strict=True) if dim is not None)
     calls = [
         function(

@@ -18,7 +18,7 @@ ALL_SCALES = pytest.mark.parametrize("scale", SCALES)
 
 
 def unchunked(x, h, weight, bias=None, *, num_components, shared_scale=False, **options):
-    """What a module with a Linear and `gmm_nll` computes."""
+    """The same from a linear layer and `gmm_nll`."""
     means = num_components * x.shape[-1]
     sizes = (num_components, means, len(weight) - num_components - means)
     logits, mu, scale = torch.nn.functional.linear(h, weight, bias).split(sizes, -1)

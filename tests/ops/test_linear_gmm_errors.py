@@ -1,4 +1,4 @@
-"""What `linear_gmm_nll` says of arguments that do not fit, on all devices alike."""
+"""The errors of `linear_gmm_nll` for arguments that do not fit, which are the same on all devices."""
 
 import re
 

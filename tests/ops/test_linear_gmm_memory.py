@@ -1,4 +1,4 @@
-"""What `linear_gmm_nll` allocates. Not for the emulated kernels, which are too slow."""
+"""The memory of `linear_gmm_nll`. The emulated kernels are too slow for these tests."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What `ssim` says of arguments that do not fit, on all devices alike."""
+"""The errors of `ssim` for arguments that do not fit, which are the same on all devices."""
 
 import re
 

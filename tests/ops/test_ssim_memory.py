@@ -1,4 +1,4 @@
-"""What the operators on images allocate. Not for the emulated kernels, which are too slow."""
+"""The memory of the operators on images. The emulated kernels are too slow for these tests."""
 
 from functools import partial
 

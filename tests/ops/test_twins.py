@@ -1,4 +1,4 @@
-"""What the operators compute in Python, against the same parts of the reference, which are written apart."""
+"""Parts of the operators that are written in Python, against the independent twins in the reference."""
 
 import math
 from functools import partial

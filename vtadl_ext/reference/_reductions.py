@@ -1,4 +1,4 @@
-"""What the references share: widening to at least float32, and reductions."""
+"""Helpers that the references share: widening to at least float32, and reductions."""
 
 import math
 
