@@ -63,8 +63,8 @@ def _fitted(sizes: Sizes) -> AnomalyDetector:
     network = module.network
     if network.likelihood == "dictionary":
         images = torch.rand(16, 3, *network.image_size)
-        network.dictionary.describe(images, "pixels")
-        network.dictionary.fit(network.dictionary.components_of(images), DictionarySettings())
+        network.dictionary.fit_descriptor(images, "pixels")
+        network.dictionary.fit(network.dictionary.pca_coefficients(images), DictionarySettings())
         network.open_gate()
     return module
 

@@ -1,15 +1,15 @@
 """VT-ADL, an image anomaly detector built on the operators of vtadl_ext.
 
-Each of these imports only what stands above it:
+Each of these parts imports only parts above it:
 
-    errors             what can go wrong, by who has to act
+    errors             the errors of this package
     common             precision, ranges of numbers, files, progress
-    images             images as numbers: pixels, tiles, filters
+    images             pixels, sizes, tiles and filters
     data               image files and data sets
-    metrics            figures of a test, and their intervals
-    synthesis          images that are made: textures, backgrounds, anomalies
-    density            the mixture of patches: features, principal components, dictionary
-    model              the network and its loss
+    metrics            metrics of a test, and their confidence intervals
+    synthesis          synthetic textures, backgrounds and anomalies
+    density            the density of patches: features, principal components, mixtures
+    model              the network, its loss and its optimiser
     scoring            scores, maps and thresholds
     settings           the settings of the detector, in groups
     tuning             the choice of a density's settings, and its fit

@@ -12,10 +12,10 @@ from vtadl.lightning_module import AnomalyDetector
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file; for the folder of a run, the best one in it.
+    """Finds a checkpoint file; for the folder of a run, the best one in it.
 
     Raises:
-        InputError: If there is none, or the file is not whole.
+        InputError: If there is no checkpoint, or the file is truncated.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
@@ -28,17 +28,17 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds; nothing of it is executed.
+    """Reads a checkpoint file without executing any code of it.
 
     Raises:
         InputError: If it is not the checkpoint of a detector, or is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load() takes whatever bytes the weights have
+            damaged = archive.testzip()  # torch.load() does not check the bytes of weights
         checkpoint = {} if damaged else torch.load(path, map_location="cpu", weights_only=True)
         holds_detector = set(checkpoint) >= {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
-    except Exception as error:  # a pickle that is made up fails in many ways
+    except Exception as error:  # a malicious pickle fails in many ways
         raise InputError(f"{path} cannot be read as a checkpoint") from error
     if damaged:
         raise InputError(f"{path} is damaged: {damaged} is not what was written")
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_detector(path: str | Path) -> AnomalyDetector:
-    """The trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
+    """Loads the trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
 
     Raises:
         InputError: If the file is missing, or does not hold a detector.

@@ -27,7 +27,7 @@ Input = str | Path | Image.Image | NDArray[Any] | Tensor
 
 @dataclass(frozen=True)
 class Detection:
-    """What the detector makes of one image; its maps are as large as the image."""
+    """The result for one image; maps are as large as the image."""
 
     score: float  # larger is more anomalous
     normalised_score: float  # in [0, 1]: 0.5 is the threshold, 0.25 the median of normal images
@@ -50,14 +50,14 @@ class Detector:
     """
 
     def __init__(self, module: AnomalyDetector, device: str | torch.device = "auto") -> None:
-        """Takes over a trained module.
+        """Wraps a trained module.
 
         Args:
             module: Trained, with thresholds.
-            device: Where to run; "auto" is the GPU if there is one.
+            device: Device to run on; "auto" is the GPU if there is one.
 
         Raises:
-            InputError: If the module has no thresholds, or there is no such device.
+            InputError: If the module has no thresholds, or the device does not exist.
         """
         if not module.calibration.image.count:
             raise InputError("the detector has no thresholds: it has not been trained and validated")
@@ -70,9 +70,9 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "auto") -> "Detector":
-        """The detector of a checkpoint, or the best one of a run's folder.
+        """Loads the detector of a checkpoint, or the best one of a run's folder.
 
-        Nothing of the file is executed: it is read by torch.load(weights_only=True).
+        No code of the file is executed: it is read by torch.load(weights_only=True).
 
         Raises:
             InputError: If the file is missing or does not hold a detector, or there is no such device.
@@ -82,7 +82,7 @@ class Detector:
     def predict(
         self, images: Input | Sequence[Input], batch_size: int = 16, max_pixels: int = MAX_PIXELS
     ) -> Any:
-        """What the detector makes of an image or of several.
+        """Detects anomalies in one image or several.
 
         Args:
             images: One image, or several: a list, an array [B, H, W, C] or a tensor [B, C, H, W]. An image
@@ -90,8 +90,8 @@ class Detector:
                 and PIL images are turned as their EXIF says. Arrays and tensors hold floats in [0, 1], bools,
                 or integers, whose white is the largest number of their type, as in files of 8 and 16 bits;
                 C is 1, 3, or 4 with alpha, which is ignored.
-            batch_size: Images that the network sees at once.
-            max_pixels: A file with more is refused.
+            batch_size: Number of images in a batch.
+            max_pixels: Largest number of pixels of a file.
 
         Returns:
             A Detection, or a list of them for several images.
@@ -105,7 +105,7 @@ class Detector:
         return detections[0] if single else detections
 
     def detect(self, pictures: Sequence[PreparedImage], batch_size: int = 16) -> Iterator[Detection]:
-        """A Detection for each picture that `vtadl.data.inputs` has prepared."""
+        """Yields a Detection for each image that `vtadl.data.inputs` has prepared."""
         batch_size = 1 if self.module.resize_mode == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
             yield from self._detect_batch(pictures[start : start + batch_size])

@@ -1,4 +1,4 @@
-"""What can go wrong, by who has to act."""
+"""The errors of this package."""
 
 
 class InputError(ValueError):
@@ -6,15 +6,15 @@ class InputError(ValueError):
 
 
 class UsageError(InputError):
-    """A command that lacks what it needs."""
+    """A command whose arguments are incomplete or contradict one another."""
 
 
 class DivergenceError(RuntimeError):
-    """Training came to a loss or weights that are no numbers; the message says which."""
+    """The loss or weights of a training are not finite; the message names them."""
 
 
 def input_error(error: BaseException | None) -> InputError | None:
-    """The input error behind another error: a parser wraps what the class of an option raises."""
+    """The input error that caused another error, because a parser wraps errors of an option's class."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error

@@ -31,16 +31,16 @@ from vtadl.settings import make_settings, plain_settings
 from vtadl.synthesis.anomalies import make_pseudo_anomalies
 from vtadl.tuning.fitting import collect_images, fit_dictionary
 
-_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # by which Lightning reads the groups
-_SMALLEST_SIDE = 11  # of images, that of the window of their structural similarity
+_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_checkpoint build the settings
+_MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 
 
 class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser."""
 
     evaluation: Evaluation  # of the latest test
-    resize_mode: ResizeMode = "stretch"  # how the data module gave images the size of the network
-    resumes: bool = False  # whether a checkpoint will replace everything that `setup` could fit
+    resize_mode: ResizeMode = "stretch"  # how the data module resized images to the size of the network
+    resumes: bool = False  # whether a checkpoint will replace everything that `setup` would fit
 
     @full_precision()
     def __init__(
@@ -56,15 +56,15 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
         Args:
             network: Sizes of the transformer and its decoder.
-            density: The mixture of patches.
+            density: The density of patches.
             loss: Weights of the loss.
             scoring: Scores, maps and thresholds.
             optimizer: Learning rate and weight decay.
-            equal_norm: Whether every image is brought to the norm of normal ones, so that a dark or empty one
-                is judged by its shapes.
+            equal_norm: Whether every image is scaled to the mean norm of normal images, so that its
+                brightness does not matter.
 
         Raises:
-            InputError: If the sizes do not go together, or there is no room for a network of them.
+            InputError: If the sizes do not match, or the network does not fit into memory.
         """
         super().__init__()
         plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
@@ -82,20 +82,20 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     @classmethod
     def from_settings(cls, **settings: Any) -> "AnomalyDetector":
-        """The detector of plain settings, as files and checkpoints hold them, see :func:`make_settings`.
+        """Builds the detector from plain values, as files and checkpoints hold them.
 
         Raises:
-            TypeError: If there is no setting of a name.
+            TypeError: If there is no setting of this name.
             InputError: If a value cannot be used.
         """
         return cls(**make_settings(settings))
 
     @in_full_precision
     def setup(self, stage: str) -> None:
-        """Fits the dictionary to the training images, unless a checkpoint brings its own.
+        """Fits the dictionary to the training images, unless a checkpoint contains a fitted one.
 
         Raises:
-            InputError: If the trainer was given no data module, or a precision in which nothing is float32.
+            InputError: If the trainer has no data module, or a precision without float32.
         """
         require_precision(self.trainer.precision)
         resumed = self.resumes or self.trainer.ckpt_path is not None
@@ -115,23 +115,24 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             fit_dictionary(self.network, self.norm(images), self.density_settings, self.scoring_settings)
 
     @in_full_precision
-    def forward(self, images: Tensor, seen: bool = False) -> Scores:
+    def forward(self, images: Tensor, leave_one_out: bool = False) -> Scores:
         """Scores images [B, 3, H, W] in [0, 1].
 
-        One that is larger than the network is cut into tiles: its score is the largest of theirs. Validation
-        images have been `seen` by the scorer, and are scored as if it had not seen them.
+        An image that is larger than the network is cut into tiles, and has the largest score of its tiles.
+        With `leave_one_out`, the images are those of the validation, and each is scored as if it had not been
+        among them.
         """
         if images.shape[-2:] != self.network.image_size:
-            return self.score_tiles(images, seen)
+            return self.score_tiles(images, leave_one_out)
         images = self.norm(images)
         prediction = self.network(images, self.scorer.reconstructs)
-        return self.scorer(images, prediction, self.network.patch_scores(prediction), seen)
+        return self.scorer(images, prediction, self.network.patch_scores(prediction), leave_one_out)
 
-    def score_tiles(self, images: Tensor, seen: bool = False) -> Scores:
-        """Scores images that are no smaller than the network, by their tiles."""
-        scores = self(cut(images, self.network.image_size), seen)
-        of_tiles = scores.image.unflatten(0, (images.shape[0], -1))
-        return Scores(of_tiles.amax(1), join(scores.map, (images.shape[-2], images.shape[-1])))
+    def score_tiles(self, images: Tensor, leave_one_out: bool = False) -> Scores:
+        """Scores images that are at least as large as the network by their tiles."""
+        scores = self(cut(images, self.network.image_size), leave_one_out)
+        tile_scores = scores.image.unflatten(0, (images.shape[0], -1))
+        return Scores(tile_scores.amax(1), join(scores.map, (images.shape[-2], images.shape[-1])))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         images = self.norm(batch["image"])
@@ -163,7 +164,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
             batches = islice(loader, int(self.trainer.num_val_batches[0]))
             images = (batch["image"].to(self.device) for batch in batches)
-            self.calibration.fit(partial(self, seen=True), images)
+            self.calibration.fit(partial(self, leave_one_out=True), images)
 
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(
@@ -227,13 +228,13 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
 
 def saved_resize_mode(checkpoint: Mapping[str, Any]) -> ResizeMode | None:
-    """How the run of a checkpoint resized its images, if the checkpoint says so; it was called `fit` once."""
+    """How the run of a checkpoint resized its images, if known; earlier versions called it `fit`."""
     mode: ResizeMode | None = checkpoint.get("resize_mode", checkpoint.get("fit"))
     return mode
 
 
 def _require_size(size: tuple[int, int]) -> None:
-    if min(size) < _SMALLEST_SIDE:
+    if min(size) < _MIN_SIDE:
         raise InputError(
-            f"image_size is {size[0]}x{size[1]}; either side has to be {_SMALLEST_SIDE} pixels or more"
+            f"image_size is {size[0]}x{size[1]}; either side has to be {_MIN_SIDE} pixels or more"
         )

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Absolute paths, and files that are written as a whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from vtadl.errors import InputError
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """The path from the root on. A link keeps its name, unless `..` follows: that leads out of its target."""
+    """The absolute path. Links are resolved only before a `..`, which leads out of their target."""
     parts = Path(path).expanduser().parts
     leading = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     start = os.path.realpath(os.path.join("", *parts[:leading]))
@@ -18,12 +18,12 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, moved there when the block ends without an error.
+    """A temporary path in the folder of `path`, renamed to it when the block ends without an error.
 
-    The folder is made if there is none. The suffix stays, because writers choose the format by it.
+    The folder is made if it does not exist. The suffix stays, because writers derive the format from it.
 
     Raises:
-        InputError: If the system does not let it be written.
+        InputError: If the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

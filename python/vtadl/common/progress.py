@@ -1,4 +1,4 @@
-"""Progress on a terminal, and nothing where the output goes elsewhere."""
+"""A progress bar for terminals."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,5 +10,5 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], doing: str) -> Iterable[Item]:
-    """The items, with a bar that vanishes when they are done."""
+    """Iterates over items, with a bar that disappears at the end; without a terminal there is no bar."""
     return track(items, doing, transient=True, disable=not rich.get_console().is_terminal)

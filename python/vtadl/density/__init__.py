@@ -1,4 +1,4 @@
-"""The mixture of patches: features, their principal components, and the dictionary fitted to them."""
+"""The density of patches: features, their principal components, and Gaussian mixtures."""
 
 from vtadl.density.dictionary import Dictionary
 from vtadl.density.mixture import Mixture, PredictedMixture

@@ -1,32 +1,35 @@
 """A mixture whose components stay near real normal windows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtadl.common.precision import full_precision, in_full_precision
+from vtadl.density.data_sized import DataSizedModule
 from vtadl.density.em import fit_mixtures
 from vtadl.density.extractor import FeatureExtractor
 from vtadl.density.mixture import Mixture
 from vtadl.density.projection import Projection
-from vtadl.density.resizing import Resizing
 from vtadl.density.settings import Descriptor, DictionarySettings, Positions
 
 _BACKGROUND_COMPONENTS = 200
-_CHUNK = 16
+_CHUNK = 16  # images whose features are computed at once
+_OLD_NAMES = {"log_weights": "logits", "factors": "whitening"}  # in the state of earlier versions
 
 
-class Dictionary(Resizing):
+class Dictionary(DataSizedModule):
     """Gaussian mixtures of the features at each position of a grid, or one mixture for all positions.
 
-    With mixtures of their own, each position's features are turned onto its principal axes, so that
-    diagonal components know the correlations there.
+    If each position has its own mixture, its features are rotated onto the principal axes at that position,
+    so that diagonal components represent the correlations there.
 
-    With a background, one more mixture is the density of images of any kind, and the ratio of both says how
-    unlike normal ones a window is (Ren et al., "Likelihood ratios for out-of-distribution detection", 2019).
-    What both find likely, as smooth windows, does not count then. Of the energy that the principal components
-    leave out, the background knows nothing: a colour among grey images is as unlikely as without it.
+    A background is one more mixture, fitted to images of other subjects. The likelihood ratio of both
+    mixtures is then the measure of how abnormal a window is (Ren et al., "Likelihood ratios for
+    out-of-distribution detection", 2019). Windows that both find likely, such as smooth ones, do not count.
+    The background ignores the residual energy, the last feature: a colour among grey images is as unlikely as
+    without a background.
     """
 
     @full_precision()
@@ -38,12 +41,12 @@ class Dictionary(Resizing):
         self.descriptors: tuple[Descriptor, ...] = tuple(extractors)
         self.descriptor = self.descriptors[0]
         self.projection = Projection(features)
-        for name, dims in (("factors", 1), ("centre", 2), ("rotation", 3)):
+        for name, dims in (("whitening", 1), ("centre", 2), ("rotation", 3)):
             self.register_buffer(name, torch.zeros((0,) * dims))
-        self.factors: Tensor  # [D]
+        self.whitening: Tensor  # [D]
         self.centre: Tensor  # [P, D] or [1, D]
         self.rotation: Tensor  # [P, D, D], or [1, 0, 0] for none
-        self.log_weights = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
+        self.logits = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
         self.mu = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)  # [P, K, D] or [1, K, D]
         self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
         for name, dims in (("logits", 1), ("mu", 2), ("log_std", 2)):
@@ -54,7 +57,7 @@ class Dictionary(Resizing):
 
     @property
     def extractor(self) -> FeatureExtractor:
-        """Of the chosen descriptor."""
+        """The feature extractor of the chosen descriptor."""
         return self.extractors[self.descriptor]  # type: ignore[return-value]
 
     @property
@@ -67,50 +70,56 @@ class Dictionary(Resizing):
 
     @property
     def aligned(self) -> bool:
-        """Whether each position has mixtures of its own."""
+        """Whether each position has its own mixture."""
         return self.rotation.numel() > 0
 
     def get_extra_state(self) -> Tensor:
-        """The number of the descriptor, which the checkpoint keeps."""
+        """The index of the descriptor, which the checkpoint keeps."""
         return torch.tensor(self.descriptors.index(self.descriptor))
 
     def set_extra_state(self, state: Tensor) -> None:
         self.descriptor = self.descriptors[int(state)]
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        for old, new in _OLD_NAMES.items():
+            if prefix + old in state_dict:
+                state_dict[prefix + new] = state_dict.pop(prefix + old)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     @torch.no_grad()
     @in_full_precision
-    def describe(self, images: Tensor, descriptor: Descriptor) -> None:
-        """Takes a descriptor, and its principal components from normal images [N, C, H, W]."""
+    def fit_descriptor(self, images: Tensor, descriptor: Descriptor) -> None:
+        """Selects a descriptor, and fits its principal components to normal images [N, C, H, W]."""
         self.descriptor = descriptor
         self.extractor.fit(images)
         self.projection.fit(images, self.extractor)
 
     @torch.no_grad()
     @in_full_precision
-    def components_of(self, images: Tensor) -> Tensor:
-        """Principal components [N, P, D] of images [N, C, H, W], before whitening."""
+    def pca_coefficients(self, images: Tensor) -> Tensor:
+        """Coefficients [N, P, D] of the principal components of images [N, C, H, W], before whitening."""
         return torch.cat([self.projection(self.extractor(chunk)) for chunk in images.split(_CHUNK)])
 
     @torch.no_grad()
     @in_full_precision
     def fit(
         self,
-        components: Tensor,
+        coefficients: Tensor,
         settings: DictionarySettings,
         seed: int = 0,
         steps: int = 10,
-        windows: int = 150_000,
+        max_windows: int = 150_000,
         background: Tensor | None = None,
     ) -> None:
-        """Fits the mixtures to the principal components [N, P, D] of normal images.
+        """Fits the mixtures to the PCA coefficients [N, P, D] of normal images.
 
         Args:
-            components: Of normal images.
-            settings: What to fit.
-            seed: Of the samples, and of the first means.
-            steps: Of EM.
-            windows: That a mixture for all positions is fitted to, at most.
-            background: Principal components of images of any kind, where the settings ask for a background.
+            coefficients: PCA coefficients of normal images, see :meth:`pca_coefficients`.
+            settings: Settings of the mixtures.
+            seed: Seed of the random windows and initial means.
+            steps: Number of EM steps.
+            max_windows: Largest number of windows that a mixture of all positions is fitted to.
+            background: PCA coefficients of images of other subjects, if the settings ask for a background.
 
         Raises:
             ValueError: If the settings ask for a background and none is given.
@@ -120,23 +129,24 @@ class Dictionary(Resizing):
         elif background is None:
             raise ValueError(f"background is None, and the settings ask for {settings.background}")
         generator = torch.Generator().manual_seed(seed)
-        self.factors = self.projection.whitening(settings.softness)
-        self._turn(components * self.factors, settings.positions)
-        x = self.features_of(components)
+        self.whitening = self.projection.whitening(settings.softness)
+        self._fit_rotation(coefficients * self.whitening, settings.positions)
+        x = self.to_features(coefficients)
         if settings.positions == "shared":
-            x = _sample_windows(x, windows, generator)
+            x = _sample_windows(x, max_windows, generator)
         mixture = fit_mixtures(x, settings.components, settings.min_std, steps, generator)
-        self.replace("log_weights", mixture.logits)
+        self.replace("logits", mixture.logits)
         self.replace("mu", mixture.mu)
         self.replace("log_std", mixture.scale.log())
         logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
         if background is not None:
-            x = _sample_windows(_explained(background * self.factors), windows, generator)
+            x = _sample_windows(_without_residual(background * self.whitening), max_windows, generator)
             mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
             logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
         self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
 
-    def _turn(self, x: Tensor, positions: Positions) -> None:
+    def _fit_rotation(self, x: Tensor, positions: Positions) -> None:
+        """Finds the mean and the principal axes at each position of whitened features [N, P, D]."""
         if positions == "shared":
             self.centre, self.rotation = x.new_zeros(1, x.shape[-1]), x.new_zeros(1, 0, 0)
             return
@@ -146,9 +156,9 @@ class Dictionary(Resizing):
         self.rotation = torch.linalg.eigh(covariance.double()).eigenvectors.float()
 
     @in_full_precision
-    def features_of(self, components: Tensor) -> Tensor:
-        """Principal components [B, P, D] to what the mixture is the density of."""
-        x = components * self.factors - self.centre
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        """Turns PCA coefficients [B, P, D] into the features whose density the mixture is."""
+        x = coefficients * self.whitening - self.centre
         return torch.einsum("bpd,pde->bpe", x, self.rotation) if self.aligned else x
 
     @in_full_precision
@@ -156,42 +166,42 @@ class Dictionary(Resizing):
         """Features [B, P, D] of images [B, C, H, W].
 
         Raises:
-            RuntimeError: If it has not been fitted.
+            RuntimeError: If the dictionary has not been fitted.
         """
         if not self.fitted:
             raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
-        return self.features_of(self.projection(self.extractor(images)))
+        return self.to_features(self.projection(self.extractor(images)))
 
     def mixture(self, offsets: Tensor | None = None) -> Mixture:
-        """The mixtures [P, K, D] or [1, K, D]; `offsets` [B, P, K] are added to the log-weights."""
-        logits = self.log_weights if offsets is None else self.log_weights + offsets
+        """The mixtures [P, K, D] or [1, K, D]; `offsets` [B, P, K] are added to the logits."""
+        logits = self.logits if offsets is None else self.logits + offsets
         return Mixture(logits, self.mu, self.log_std)
 
     @in_full_precision
     def background_nll(self, features: Tensor) -> Tensor | float:
-        """Of features [B, P, D] under the background, [B, P]; 0 without one."""
+        """NLL [B, P] of features [B, P, D] under the background; 0 without a background."""
         if not self.background_logits.numel():
             return 0.0
         x = (
             torch.einsum("bpe,pde->bpd", features, self.rotation) if self.aligned else features
         ) + self.centre
         background = Mixture(self.background_logits, self.background_mu, self.background_log_std)
-        return background.nll(_explained(x), "none")
+        return background.nll(_without_residual(x), "none")
 
     @torch.no_grad()
     @in_full_precision
-    def scores(self, components: Tensor) -> Tensor:
-        """Negative log-likelihood [N, P] in nats, less that of the background, given principal components."""
-        features = map(self.features_of, components.split(_CHUNK))
+    def scores(self, coefficients: Tensor) -> Tensor:
+        """NLL [N, P] in nats, minus that of the background, of PCA coefficients [N, P, D]."""
+        features = map(self.to_features, coefficients.split(_CHUNK))
         return torch.cat([self.mixture().nll(x, "none") - self.background_nll(x) for x in features])
 
 
-def _explained(x: Tensor) -> Tensor:
-    """Features [..., D] without the last, the energy that the principal components leave out."""
+def _without_residual(x: Tensor) -> Tensor:
+    """Features [..., D] without the last one, the residual energy."""
     return x[..., :-1]
 
 
 def _sample_windows(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Up to `count` windows of any position of features [N, P, D]: [count, 1, D]."""
+    """Draws up to `count` windows [count, 1, D] from all positions of features [N, P, D]."""
     windows = x.flatten(0, 1)
     return windows[torch.randperm(len(windows), generator=generator)[:count], None]

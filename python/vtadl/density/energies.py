@@ -1,4 +1,4 @@
-"""Local means and energies around a grid of positions: features without parameters that are trained."""
+"""Local means and energies around a grid of positions: features without trained parameters."""
 
 import math
 
@@ -11,7 +11,7 @@ from vtadl.density.extractor import FeatureExtractor
 from vtadl.images.smoothing import averaging_matrix
 
 _SIDE = 3  # of the filters, in pixels
-_FLOOR = 0.003  # of the mean energy; keeps the logarithm of flat places finite
+_FLOOR = 0.003  # of the mean energy; it keeps the logarithm finite for flat windows
 
 
 class LocalEnergies(FeatureExtractor):
@@ -19,20 +19,20 @@ class LocalEnergies(FeatureExtractor):
 
     The energies are the squared responses to the eight cosine filters of 3 x 3 pixels that have no mean
     (texture energy: Laws, 1980), averaged locally. Their logarithms are nearly Gaussian, so that too little
-    structure is as unlikely as too much. In the density of pixels, a smooth place is likelier than what is
-    normal, and hides that its colour is not.
+    structure is as unlikely as too much. In a density of pixels, a smooth window is likelier than a normal
+    one, which hides an abnormal colour.
     """
 
     @full_precision()
     def __init__(self, image_size: tuple[int, int], stride: int) -> None:
-        """Remembers the grid.
+        """Builds the filters.
 
         Raises:
             InputError: If the stride does not divide the image.
         """
         super().__init__()
         self.grid = self.grid_of(image_size, stride)
-        step = math.gcd(stride, 2)  # from pixels to the places whose logarithms are averaged
+        step = math.gcd(stride, 2)  # pixels between the positions whose logarithms are averaged
         self.inner, self.outer = Averaging(image_size, step), Averaging(image_size, stride, step)
         self.register_buffer("filters", cosine_filters(_SIDE), persistent=False)
         self.register_buffer("floor", torch.zeros(0))  # [C], energies
@@ -41,13 +41,13 @@ class LocalEnergies(FeatureExtractor):
 
     @in_full_precision
     def fit(self, images: Tensor) -> None:
-        """Takes the scale of the energies from normal images [N, C, H, W]."""
+        """Fits the floor of the energies to normal images [N, C, H, W]."""
         energies = [self._energies(chunk).mean((0, 2, 3, 4)) for chunk in images.split(16)]
         self.floor = _FLOOR * torch.stack(energies).mean(0) + 1e-8
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] to means and log-energies [B, P, 9 * C]."""
+        """Turns images [B, C, H, W] into means and log-energies [B, P, 9 * C]."""
         energies = self._energies(images) + self.floor[:, None, None, None]
         values = torch.cat([self.inner(images)[:, :, None], energies.log()], dim=2)
         return self.outer(values.flatten(1, 2)).flatten(2).transpose(1, 2)
@@ -64,7 +64,7 @@ class Averaging(FullPrecisionModule):
 
     @full_precision()
     def __init__(self, image_size: tuple[int, int], cell: int, pixel: int = 1) -> None:
-        """`cell` pixels a side become one value; values that are given lie `pixel` pixels apart."""
+        """Averages cells of `cell` pixels a side; the given values lie `pixel` pixels apart."""
         super().__init__()
         for name, size in zip(("rows", "columns"), image_size, strict=True):
             matrix = averaging_matrix(size // pixel, cell // pixel, 1 / pixel)
@@ -74,14 +74,14 @@ class Averaging(FullPrecisionModule):
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Images [*, H, W] to means of cells."""
+        """Turns images [*, H, W] into the means of their cells."""
         across = F.linear(images, self.columns)
         return F.linear(across.transpose(-1, -2), self.rows).transpose(-1, -2)
 
 
 def cosine_filters(side: int) -> Tensor:
     """Orthonormal filters [side² - 1, 1, side, side] of the discrete cosine transform, without the mean."""
-    places = torch.arange(side, dtype=torch.float32)
-    waves = torch.cos(math.pi * places[:, None] * (places + 0.5) / side)
+    positions = torch.arange(side, dtype=torch.float32)
+    waves = torch.cos(math.pi * positions[:, None] * (positions + 0.5) / side)
     waves = waves / waves.norm(dim=1, keepdim=True)
     return torch.einsum("ia,jb->ijab", waves, waves).flatten(0, 1)[1:, None]

@@ -1,19 +1,19 @@
-"""What every kind of feature has in common."""
+"""The base class of all features."""
 
 from torch import Tensor
 
-from vtadl.density.resizing import Resizing
+from vtadl.density.data_sized import DataSizedModule
 from vtadl.errors import InputError
 
 
-class FeatureExtractor(Resizing):
+class FeatureExtractor(DataSizedModule):
     """Turns images [B, C, H, W] into features [B, P, F] at the positions of a grid, row by row."""
 
     grid: tuple[int, int]
 
     @staticmethod
     def grid_of(image_size: tuple[int, int], stride: int) -> tuple[int, int]:
-        """Rows and columns of positions `stride` pixels apart.
+        """Returns the rows and columns of positions `stride` pixels apart.
 
         Raises:
             InputError: If the stride does not divide the image.
@@ -25,4 +25,4 @@ class FeatureExtractor(Resizing):
         return image_size[0] // stride, image_size[1] // stride
 
     def fit(self, images: Tensor) -> None:
-        """Learns from normal images [N, C, H, W] what it has to know; most have to know nothing."""
+        """Fits the features to normal images [N, C, H, W]; most features need no fit."""

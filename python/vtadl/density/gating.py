@@ -1,4 +1,4 @@
-"""Which components an image is likely to show where."""
+"""The gate, which predicts the components that an image shows at each position."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl.density.resizing import Resizing
+from vtadl.density.data_sized import DataSizedModule
 
 
-class Gate(Resizing):
-    """Turns the transformer's bottleneck into changes of the log-weights of a dictionary.
+class Gate(DataSizedModule):
+    """Turns the transformer's bottleneck into offsets of the logits of a dictionary.
 
-    All that it knows of a window has passed the bottleneck of the whole image, so it cannot copy. It
-    starts from no change at all.
+    The gate knows a window only through the bottleneck of the whole image, and therefore cannot copy it. The
+    offsets are 0 at first.
     """
 
     def __init__(
@@ -27,20 +27,20 @@ class Gate(Resizing):
 
     @property
     def open(self) -> bool:
-        """Whether there is anything to choose among."""
+        """Whether there are components to choose from."""
         return self.loadings.numel() > 0
 
     def resize(self, components: int) -> None:
-        """Starts anew with K components."""
+        """Resets the offsets of K components to 0."""
         self.replace("loadings", self.loadings.new_zeros(components, self.rank))
         self.requires_grad_(True)
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        self.requires_grad_(self.open)  # what nothing uses cannot be trained
+        self.requires_grad_(self.open)  # a closed gate has no gradients
 
     def forward(self, vector: Tensor) -> Tensor:
-        """A vector [B, bottleneck] to changes of the log-weights [B, P, K]."""
+        """Turns vectors [B, bottleneck] into offsets of the logits [B, P, K]."""
         codes = F.gelu(self.unfold(vector)).unflatten(1, (self.rank, *self.token_grid))
         if self.grid != self.token_grid:
             codes = F.interpolate(codes, self.grid, mode="bilinear")

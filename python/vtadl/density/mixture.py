@@ -1,4 +1,4 @@
-"""The Gaussian mixtures of patches: given as they are, or by the head that predicts them."""
+"""Gaussian mixtures of patches: fixed ones, and those that a head predicts."""
 
 from typing import NamedTuple
 
@@ -29,14 +29,14 @@ class Mixture(NamedTuple):
 
 
 class PredictedMixture(NamedTuple):
-    """One mixture per patch: the head that predicts them, and what it sees.
+    """One mixture per patch, as the head that predicts it from a token.
 
-    The mixtures themselves, `head(tokens)`, would be the largest tensors of the network by far.
+    The mixtures themselves, `head(tokens)`, would be by far the largest tensors of the network.
     """
 
     head: MixtureHead
     tokens: Tensor  # [B, P, H]
 
     def nll(self, features: Tensor, reduction: str = "mean") -> Tensor:
-        """As of :class:`Mixture`."""
+        """Negative log-likelihood, as for :meth:`Mixture.nll`."""
         return self.head.nll(features, self.tokens, reduction=reduction)

@@ -17,7 +17,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 class PretrainedPatches(FeatureExtractor):
     """Hidden states of a vision transformer of the `transformers` library, one per patch.
 
-    The image is resized to what the transformer was trained on where its configuration says so.
+    The image is resized to the size that the transformer was trained on, if its configuration states one.
     """
 
     @full_precision()
@@ -27,7 +27,7 @@ class PretrainedPatches(FeatureExtractor):
         Args:
             source: Folder of `save_pretrained`, or a name on the hub.
             image_size: Height and width of the images.
-            layers: Hidden states to put side by side; 0 is the embedding, -1 the last.
+            layers: Hidden states to concatenate; 0 is the embedding, -1 the last.
 
         Raises:
             InputError: If there is no such model, it has no patches, or a layer does not exist.
@@ -50,18 +50,18 @@ class PretrainedPatches(FeatureExtractor):
         self.std: Tensor
 
     def train(self, mode: bool = True) -> "PretrainedPatches":
-        """Stays in evaluation mode: dropout would make the features random."""
+        """Keeps evaluation mode, because dropout would make the features random."""
         return super().train(False)
 
     @torch.no_grad()
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] to features [B, P, F], row by row."""
+        """Turns images [B, 3, H, W] in [0, 1] into features [B, P, F], row by row."""
         images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
         states = self.model(
             pixel_values=(images - self.mean) / self.std, output_hidden_states=True
         ).hidden_states
-        patches = self.grid[0] * self.grid[1]  # whatever comes before them are class and register tokens
+        patches = self.grid[0] * self.grid[1]  # class and register tokens come before them
         return torch.cat(
             [F.layer_norm(s, s.shape[-1:])[:, -patches:] for s in map(states.__getitem__, self.layers)], -1
         )

@@ -4,17 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from vtadl.common.precision import full_precision, in_full_precision
-from vtadl.density.resizing import Resizing
+from vtadl.density.data_sized import DataSizedModule
 
-_ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; keeps the logarithm of flat windows finite
-_ROUNDING = 1e-6  # of the largest eigenvalue; no more than that is left by the equal channels of grey images
+_ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; it keeps the logarithm finite for flat windows
+_ROUNDING = 1e-6  # of the largest eigenvalue; the equal channels of grey images leave smaller eigenvalues
 
 
-class Projection(Resizing):
-    """The leading principal components, and the logarithm of the energy that they leave.
+class Projection(DataSizedModule):
+    """Coefficients of the leading principal components, and the logarithm of the residual energy.
 
-    That last feature sees what normal windows never contain, a new colour or a fine structure, and its
-    logarithm keeps a heavy-tailed energy from drowning all others.
+    The residual energy, the last coefficient, responds to structure that normal windows never contain, such
+    as a new colour. Its logarithm keeps its heavy tail from dominating the other coefficients.
     """
 
     @full_precision()
@@ -29,11 +29,11 @@ class Projection(Resizing):
         self.register_buffer("mean", torch.zeros(0))  # [F]
         self.register_buffer("basis", torch.zeros(0, 0))  # [F, D - 1]
         self.register_buffer("eigenvalues", torch.zeros(0))  # [D - 1], descending
-        self.register_buffer("energy", torch.zeros(3))  # floor, mean and deviation of its logarithm
+        self.register_buffer("energy", torch.zeros(3))  # floor, and mean and deviation of the logarithm
 
     @in_full_precision
     def fit(self, images: Tensor, extractor: nn.Module) -> None:
-        """Takes the components of the features of images [N, C, H, W]."""
+        """Fits the principal components to the features of images [N, C, H, W]."""
         chunks = images.split(self.chunk)
         size = extractor(images[:1]).shape[-1]
         count, total = 0, images.new_zeros(size, dtype=torch.float64)
@@ -57,20 +57,20 @@ class Projection(Resizing):
 
     @in_full_precision
     def forward(self, x: Tensor) -> Tensor:
-        """Features [..., F] to components [..., D] in units of x; the last, the energy's, has unit scale."""
+        """Turns features [..., F] into coefficients [..., D] in units of x; the last one has unit scale."""
         centred = x - self.mean
-        components = centred @ self.basis
-        # The difference of both energies would be rounding where little is left.
-        rest = (centred - components @ self.basis.T).square().sum(-1)
+        coefficients = centred @ self.basis
+        # The difference of the two energies would cancel where the residual is small.
+        residual = (centred - coefficients @ self.basis.T).square().sum(-1)
         floor, mean, deviation = self.energy
-        energy = (rest / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
-        return torch.cat([components, ((energy - mean) / deviation)[..., None]], dim=-1)
+        energy = (residual / max(1, len(self.mean) - len(self.eigenvalues)) + floor).log()
+        return torch.cat([coefficients, ((energy - mean) / deviation)[..., None]], dim=-1)
 
     @in_full_precision
     def whitening(self, softness: float) -> Tensor:
-        """Factors [D] that bring every component to unit variance at softness 0, and none at infinity.
+        """Factors [D] that give every coefficient unit variance at softness 0, and equal factors at infinity.
 
-        `softness` is a variance, in units of the largest, that is added to that of every component.
+        `softness` is a variance, in units of the largest one, that is added to that of every coefficient.
         """
         largest = self.eigenvalues[0].clamp(min=1e-12)
         factors = ((self.eigenvalues + softness * largest) / (1 + softness)).rsqrt()

@@ -1,4 +1,4 @@
-"""The settings of the mixture of patches."""
+"""The settings of the density of patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ Background = Literal["none", "pictures"]
 
 @dataclass(frozen=True)
 class DensitySettings:
-    """The mixture of patches; for a dictionary, what is None is chosen from the normal images.
+    """The density of patches; settings of a dictionary that are None are chosen from the normal images.
 
     Args:
         likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
             predicted for each token, `public-code` for the published code's weighted sum.
         descriptor: Whether a dictionary is a density of windows of `pixels`, or of local means and the
             logarithms of local `energies`.
-        positions: Whether a dictionary has a mixture for each position or one that all share.
+        positions: Whether each position of a dictionary has its own mixture, or all share one.
         components: Gaussians in a mixture; 10 if None with a likelihood that is not `dictionary`.
-        min_std: Floor of the standard deviations, where the leading feature's own is about 1; of the
-            tokens with `paper`, whose own is 1, it is 0.1 if None.
-        softness: Of the dictionary's whitening, from 0, all features alike, upwards.
+        min_std: Smallest standard deviation of a component, where that of the leading feature is about 1.
+            With `paper`, where that of the tokens is 1, it is 0.1 if None.
+        softness: Softness of the dictionary's whitening; at 0 all features have unit variance.
         background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
             `pictures`, synthetic textures and photographs of other subjects.
         stride: Pixels from one of the dictionary's windows to the next.
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.
         features: Principal components of the windows that the dictionary is a density of.
-        gated: Whether the transformer chooses among the dictionary's components; if None, where each
-            position has mixtures of its own.
+        gated: Whether the transformer predicts which of the dictionary's components an image shows; if
+            None, it does so if each position has its own mixture.
         trained: Whether the dictionary's components are trained too, after they are fitted.
         pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
             features the dictionary describes instead of windows.
         pretrained_layers: Its hidden states to use.
 
     Raises:
-        InputError: If a number is out of its range, or the descriptor is not that of the features.
+        InputError: If a number is out of range, or the features lack the descriptor.
     """
 
     likelihood: Likelihood = "dictionary"
@@ -77,7 +77,7 @@ class DensitySettings:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings of the dictionary that are not to be chosen."""
+        """The settings of the dictionary that are given, and not chosen."""
         values = {name: getattr(self, name) for name in DictionarySettings._fields}
         return {name: value for name, value in values.items() if value is not None}
 

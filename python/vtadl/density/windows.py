@@ -21,7 +21,7 @@ class Windows(FeatureExtractor):
     def __init__(
         self, image_size: tuple[int, int], stride: int, window: int = 8, scales: Sequence[int] = (1, 2)
     ) -> None:
-        """Remembers the grid.
+        """Checks the sizes.
 
         Raises:
             InputError: If the stride does not divide the image, or a scale does not divide the stride.
@@ -38,7 +38,7 @@ class Windows(FeatureExtractor):
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] to the pixels of their windows [B, P, C * window² * scales]."""
+        """Turns images [B, C, H, W] into the pixels of their windows [B, P, C * window² * scales]."""
         return torch.cat([self._at_scale(images, scale) for scale in self.scales], dim=1).transpose(1, 2)
 
     def _at_scale(self, images: Tensor, scale: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""Images as numbers: pixels, sizes, tiles and filters."""
+"""Images as arrays and tensors: pixels, sizes, tiles and filters."""

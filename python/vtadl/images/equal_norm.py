@@ -1,15 +1,15 @@
-"""Images of equal norm, so that how much there is in one says nothing."""
+"""Images of equal norm, for which the amount of bright pixels does not matter."""
 
 import torch
 from torch import Tensor
 
 from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
 
-_BRIGHTNESS = 0.6  # of the mean norm, so that little of an image reaches white
+_BRIGHTNESS = 0.6  # of the mean norm, so that few pixels are clipped to white
 
 
 class EqualNorm(FullPrecisionModule):
-    """Multiplies each image so that its norm is that of normal images."""
+    """Scales each image to the norm of normal images."""
 
     @full_precision()
     def __init__(self) -> None:
@@ -19,12 +19,12 @@ class EqualNorm(FullPrecisionModule):
 
     @in_full_precision
     def fit(self, images: Tensor) -> None:
-        """Takes the mean norm of normal images [N, C, H, W]."""
+        """Fits the norm to normal images [N, C, H, W]."""
         self.norm = _BRIGHTNESS * _norms(images).mean()
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1]."""
+        """Scales images [B, C, H, W] in [0, 1], and clips them to that range."""
         return (images * (self.norm / _norms(images))[:, None, None, None]).clamp(max=1)
 
 

@@ -1,6 +1,6 @@
-"""Images larger than the network, seen as overlapping tiles of its size.
+"""Images larger than the network, as overlapping tiles of its size.
 
-Sizes may be symbols, as in a program that is exported for images of any size.
+Sizes may be symbolic, as in a program that is exported for images of any size.
 """
 
 import torch
@@ -15,7 +15,7 @@ def as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def covering_size(whole: Size, tile: Size) -> Size:
-    """The size with the ratio of `whole` of which one side is the tile's and the other no smaller."""
+    """The smallest size that has the aspect ratio of `whole` and covers a tile."""
     height, width = whole
     return (
         torch.sym_max(tile[0], (2 * height * tile[1] + width) // (2 * width)),
@@ -24,14 +24,14 @@ def covering_size(whole: Size, tile: Size) -> Size:
 
 
 def corners(whole: Size, tile: Size) -> list[Size]:
-    """The upper left corners of the fewest tiles that cover an image, evenly spread, row by row."""
+    """The upper left corners of the fewest tiles that cover an image, evenly spaced, row by row."""
     rows, columns = (_starts(*sides).tolist() for sides in zip(whole, tile, strict=True))
     return [(row, column) for row in rows for column in columns]
 
 
 def cut(images: Tensor, tile: Size) -> Tensor:
-    """Images [B, C, H, W] to their tiles [B * T, C, h, w], those of an image one after another."""
-    rows, columns = _places((images.shape[-2], images.shape[-1]), tile, images.device)
+    """Cuts images [B, C, H, W] into tiles [B * T, C, h, w]; the tiles of an image are consecutive."""
+    rows, columns = _tile_indices((images.shape[-2], images.shape[-1]), tile, images.device)
     parts = images.index_select(-2, rows).index_select(-1, columns)
     return (
         parts.unflatten(-1, (-1, tile[1]))
@@ -42,16 +42,16 @@ def cut(images: Tensor, tile: Size) -> Tensor:
 
 
 def join(tiles: Tensor, whole: Size) -> Tensor:
-    """Tiles [B * T, C, h, w] to their images [B, C, H, W]; where some overlap, their mean."""
+    """Joins tiles [B * T, C, h, w] to images [B, C, H, W]; overlapping tiles are averaged."""
     tile = (tiles.shape[-2], tiles.shape[-1])
-    rows, columns = _places(whole, tile, tiles.device)
+    rows, columns = _tile_indices(whole, tile, tiles.device)
     grid = (-1, rows.shape[0] // tile[0], columns.shape[0] // tile[1])
     parts = tiles.unflatten(0, grid).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-    return _means(rows, whole[0]).to(parts) @ parts @ _means(columns, whole[1]).T.to(parts)
+    return _averaging(rows, whole[0]).to(parts) @ parts @ _averaging(columns, whole[1]).T.to(parts)
 
 
-def _places(whole: Size, tile: Size, device: torch.device) -> list[Tensor]:
-    """Which row, and which column, of an image is each of its tiles, put side by side."""
+def _tile_indices(whole: Size, tile: Size, device: torch.device) -> list[Tensor]:
+    """The row indices, and the column indices, of all tiles of an image, side by side."""
     return [
         (_starts(side, part, device)[:, None] + torch.arange(part, device=device)).flatten()
         for side, part in zip(whole, tile, strict=True)
@@ -64,7 +64,7 @@ def _starts(whole: int, tile: int, device: torch.device | None = None) -> Tensor
     return (2 * torch.arange(count, device=device) * (whole - tile) + gaps) // (2 * gaps)
 
 
-def _means(places: Tensor, size: int) -> Tensor:
-    """The matrix [size, N] that takes the mean of values which lie at the same place."""
-    there = (places == torch.arange(size, device=places.device)[:, None]).float()
-    return there / there.sum(1, keepdim=True)
+def _averaging(indices: Tensor, size: int) -> Tensor:
+    """The matrix [size, N] that averages the values of equal index."""
+    equal = (indices == torch.arange(size, device=indices.device)[:, None]).float()
+    return equal / equal.sum(1, keepdim=True)

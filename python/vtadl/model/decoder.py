@@ -1,4 +1,4 @@
-"""One vector to an image, by transposed convolutions alone."""
+"""The decoder, which turns one vector into an image by transposed convolutions."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ class Decoder(FullPrecisionModule):
     """Decodes a vector [B, bottleneck] to an image [B, 3, H, W] in [0, 1].
 
     The first transposed convolution unfolds the vector onto the grid of patches. Each further one
-    enlarges the grid by a prime factor of the patch size, so that every patch size is reached exactly.
+    enlarges the grid by a prime factor of the patch size, so that every patch size is possible.
     """
 
     def __init__(self, grid: tuple[int, int], patch_size: int, bottleneck: int, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""Stops a training that has left the numbers."""
+"""Checks that stop a training: a loss that is not finite, and a network too large for the memory."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from vtadl.model.loss import LossTerms
 
 
 def require_finite(terms: LossTerms, step: int) -> None:
-    """Raises DivergenceError, which names the terms at fault, unless the loss is finite."""
+    """Raises DivergenceError, which names the terms that are not finite, unless the loss is finite."""
     if torch.isfinite(terms.total):
         return
     values = {name: value.item() for name, value in terms._asdict().items() if name != "total"}
@@ -25,10 +25,10 @@ def require_finite(terms: LossTerms, step: int) -> None:
 
 
 def require_room(build: Callable[[], nn.Module]) -> None:
-    """Raises InputError unless the machine has room to train the module that `build` makes."""
+    """Raises InputError unless the memory is large enough to train the module that `build` makes."""
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in build().parameters())
-    needed = 4 * 4 * weights  # bytes, with gradients and the two moments of AdamW
+    needed = 4 * 4 * weights  # bytes of weights, gradients and the two moments of AdamW
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(

@@ -12,7 +12,7 @@ from vtadl_ext import reconstruction_loss
 
 
 class LossTerms(NamedTuple):
-    """The loss and what it is made of, each a scalar; only `total` has gradients."""
+    """The loss and its terms, each a scalar; only `total` has gradients."""
 
     total: Tensor
     nll: Tensor
@@ -25,8 +25,8 @@ class LossSettings:
     """The weights of the loss.
 
     Args:
-        mse_weight: Weight of the mean squared error in the loss.
-        ssim_weight: Weight of the structural dissimilarity in the loss.
+        mse_weight: Weight of the mean squared error.
+        ssim_weight: Weight of the structural dissimilarity, 1 - SSIM.
 
     Raises:
         InputError: If a weight is negative.
@@ -49,7 +49,7 @@ class VTADLLoss(nn.Module):
 
     @in_full_precision
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
-        """Loss of a batch of images [B, 3, H, W] in [0, 1], which have been reconstructed."""
+        """Computes the loss of a batch of images [B, 3, H, W] in [0, 1] and their reconstructions."""
         assert prediction.reconstruction is not None
         nll = prediction.mixture.nll(prediction.features)
         fidelity, terms = reconstruction_loss(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class GaussianNoise(nn.Module):
-    """Adds N(0, std²) in training mode and nothing in evaluation mode."""
+    """Adds noise from N(0, std²) in training mode, and none in evaluation mode."""
 
     def __init__(self, std: float) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import torch
 from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.model.vtadl import VTADL
 
-_DICTIONARY_RATE = 0.1  # of the learning rate
+_DICTIONARY_RATE = 0.1  # learning rate of the dictionary, relative to that of the other weights
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class OptimizerSettings:
     def factor(self, step: int, steps: float) -> float:
         """The learning rate of a step, relative to the largest: linear warm-up, then half a cosine.
 
-        A resumed run may have more steps than the `steps` of the first.
+        A resumed run may take more `steps` than were planned at first.
         """
         progress = min(1.0, step / max(1, steps))
         return min(1.0, (step + 1) / self.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def make_optimizer(network: VTADL, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over all that is trained; the components of a dictionary move slowly, and towards no zero."""
+    """AdamW for all trained weights; the components of a dictionary have a small rate and no decay."""
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     dictionary = [p for name, p in trained.items() if name.startswith("dictionary.")]
     others = [p for name, p in trained.items() if not name.startswith("dictionary.")]

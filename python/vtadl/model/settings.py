@@ -18,12 +18,12 @@ class NetworkSettings:
         depth: Number of transformer blocks.
         heads: Attention heads of a block.
         mlp_width: Hidden size of a block's perceptron.
-        noise_std: Standard deviation of the noise on the tokens, whose own is 1, while training.
-        bottleneck: Size of the one vector that the decoder sees.
-        decoder_channels: Channels of the decoder's first layer, halved by each further one.
+        noise_std: Standard deviation of the noise on tokens while training, where that of tokens is 1.
+        bottleneck: Size of the vector that the decoder reconstructs the image from.
+        decoder_channels: Channels of the decoder's first layer; each further layer has half as many.
 
     Raises:
-        InputError: If a size is not positive, or does not divide as stated.
+        InputError: If a size is out of range, or not a multiple as stated.
     """
 
     image_size: int | tuple[int, int] = 128

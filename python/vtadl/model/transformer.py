@@ -22,7 +22,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each normalised first and added to its input."""
+    """Attention and a two-layer perceptron, each with pre-normalisation and a residual connection."""
 
     def __init__(self, width: int, heads: int, mlp_width: int) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerEncoder(FullPrecisionModule, nn.Sequential):
-    """A stack of blocks; the last normalisation has no gain, so the tokens keep unit scale.
+    """A stack of blocks; the last normalisation has no gain, so that tokens keep unit scale.
 
-    The mixture likelihood is measured on these tokens: a free gain would change the likelihood by
-    changing the unit, and `min_std` would mean nothing.
+    Predicted mixtures are densities of these tokens. A learned gain would change their likelihood by a mere
+    change of scale, and `min_std` would have no meaning.
     """
 
     def __init__(self, width: int, depth: int, heads: int, mlp_width: int) -> None:

@@ -18,27 +18,27 @@ from vtadl.model.settings import NetworkSettings
 from vtadl.model.transformer import TransformerEncoder
 from vtadl_ext import MixtureHead
 
-_COMPONENTS, _MIN_STD = 10, 0.1  # of mixtures that are predicted, unless others are given
+_COMPONENTS, _MIN_STD = 10, 0.1  # defaults of predicted mixtures
 
 
 class Prediction(NamedTuple):
-    """What the network makes of a batch of images."""
+    """What the network predicts for a batch of images."""
 
-    reconstruction: Tensor | None  # [B, 3, H, W] in [0, 1], if it was asked for
-    features: Tensor  # [B, P, D]: what the mixture is the density of
+    reconstruction: Tensor | None  # [B, 3, H, W] in [0, 1], if requested
+    features: Tensor  # [B, P, D], whose density the mixture is
     mixture: Mixture | PredictedMixture
 
 
 class VTADL(FullPrecisionModule):
-    """The network of Mishra et al., "VT-ADL", ISIE 2021, with every size open.
+    """The network of Mishra et al., "VT-ADL", ISIE 2021, with configurable sizes.
 
-    Under the `dictionary` likelihood, the mixture is one of fixed features of windows of the image. Its
-    components are fitted to normal images, and the transformer only chooses among them: nothing that
-    it learns can take the components to where no normal window is.
+    With the `dictionary` likelihood, the mixture is a density of fixed features of windows of the image. Its
+    components are fitted to normal images, and the transformer only weights them, so that training cannot
+    move components away from normal windows.
 
-    Under the others the mixture is predicted from each token for that same token. With `paper`, noise is
-    added to the tokens while training, and the likelihood is that of the clean ones, without gradient:
-    a head that is shown the value it has to predict copies it. `public-code` does just that.
+    With the other likelihoods, the mixture is predicted from each token for the same token. With `paper`,
+    noise is added to the tokens while training, and the likelihood is that of the clean tokens, without
+    gradient, because a head that is shown the value it predicts copies it. `public-code` does so.
     """
 
     @full_precision()
@@ -70,20 +70,20 @@ class VTADL(FullPrecisionModule):
             self.grid = tokens
 
     def open_gate(self) -> None:
-        """Makes the gate fit the dictionary, once that is fitted, or leaves it closed."""
+        """Opens the gate for the components of the fitted dictionary, if it is to be open."""
         if self.dictionary.aligned if self.gated is None else self.gated:
             self.gate.resize(self.dictionary.mu.shape[1])
 
     @property
     def aligned(self) -> bool:
-        """Whether each position of the dictionary has mixtures of its own."""
+        """Whether each position of a dictionary has its own mixture."""
         return self.likelihood == "dictionary" and self.dictionary.aligned
 
     def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
-        """Images [B, 3, H, W] in [0, 1] to their features and mixtures, and their reconstruction if asked to.
+        """Predicts features and mixtures of images [B, 3, H, W] in [0, 1], and reconstructs them if asked.
 
-        Without that, a dictionary whose gate is closed does not need the transformer at all. Autocast counts
-        in training alone, and never for the dictionary: whatever is scored is computed in float32.
+        Without a reconstruction, a dictionary with a closed gate does not need the transformer. Autocast
+        applies to training alone, and never to the dictionary: all scores are computed in float32.
         """
         with nullcontext() if self.training else full_precision():
             return self._predict(images.to(self.embedding.positions.dtype), reconstruct)
@@ -99,7 +99,7 @@ class VTADL(FullPrecisionModule):
 
     @in_full_precision
     def patch_scores(self, prediction: Prediction) -> Tensor:
-        """How unlike normal ones patches are, [B, rows, columns]: their NLL, less that of a background."""
+        """Scores [B, rows, columns] of patches: their NLL, minus that of the background if there is one."""
         scores = prediction.mixture.nll(prediction.features, reduction="none")
         if self.likelihood == "dictionary":
             scores = scores - self.dictionary.background_nll(prediction.features)

@@ -1,1 +1,1 @@
-"""From the likelihood of patches to scores, maps and thresholds."""
+"""Scores of images and pixels, and the thresholds that normal images seldom exceed."""

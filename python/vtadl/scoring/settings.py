@@ -13,16 +13,16 @@ TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Scores, maps and thresholds; what is None is chosen from the normal images.
+    """Scores, maps and thresholds; settings that are None are chosen from the normal images.
 
     Args:
-        terms: What scores and maps are made of.
-        normalised: Whether each place is compared with normal images at that place; if None, where
-            the positions have mixtures of their own and enough images are held out.
-        top_patches: How many patches, those of the largest NLL, count in the score of an image.
+        terms: The terms whose average is the score.
+        normalised: Whether each position is compared with normal images at that position; if None, this is
+            so if each position has its own mixture and enough images are held out.
+        top_patches: How many patches, those of the largest NLL, determine the score of an image.
         smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
-        image_false_alarm_rate: How many of the normal images may exceed the threshold of images.
-        pixel_false_alarm_rate: How many of their pixels may exceed the threshold of pixels.
+        image_false_alarm_rate: Fraction of normal images that may exceed the threshold of images.
+        pixel_false_alarm_rate: Fraction of their pixels that may exceed the threshold of pixels.
 
     Raises:
         InputError: If there are no terms, or a number is out of its range.

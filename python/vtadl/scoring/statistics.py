@@ -1,15 +1,15 @@
-"""Running means and standard deviations of what normal images give."""
+"""Statistics of scores: running moments, and the mean of the largest values."""
 
 import torch
 from torch import Tensor
 
 from vtadl.common.precision import FullPrecisionModule, full_precision
 
-_LEAST_DEVIATION = 0.1  # of that of all places together
+_MIN_DEVIATION = 0.1  # of the root mean variance of all positions
 
 
-class Moments(FullPrecisionModule):
-    """Mean and standard deviation of each entry of the values seen, kept in the checkpoint."""
+class RunningMoments(FullPrecisionModule):
+    """Mean and standard deviation of each entry of the values, which the checkpoint keeps."""
 
     @full_precision()
     def __init__(self, *shape: int) -> None:
@@ -21,12 +21,20 @@ class Moments(FullPrecisionModule):
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("squares", torch.ones(shape))  # summed squared distance from the mean
 
+    @classmethod
+    def of(cls, values: Tensor) -> "RunningMoments":
+        """The moments of values [M, *shape] alone."""
+        moments = cls(*values.shape[1:]).to(values)
+        moments.reset()
+        moments.update(values)
+        return moments
+
     def reset(self) -> None:
         for buffer in self.buffers():
             buffer.zero_()
 
     def update(self, values: Tensor) -> None:
-        """Takes in values [M, *shape] (Chan et al., 1979)."""
+        """Adds values [M, *shape] (Chan et al., 1979)."""
         mean = values.mean(0)
         shift, total = mean - self.mean, self.count + len(values)
         self.squares += (values - mean).square().sum(0) + shift.square() * self.count * len(values) / total
@@ -36,7 +44,7 @@ class Moments(FullPrecisionModule):
     def standardise(self, values: Tensor, pooled: int = 0) -> Tensor:
         """Values [..., *shape] in standard deviations from the mean.
 
-        With `pooled` the moments are those of the last `pooled` dimensions together.
+        With `pooled`, the moments are those of the last `pooled` dimensions together.
         """
         mean, variance = self.mean, self.squares / self.count.clamp(min=1)
         if pooled:
@@ -46,23 +54,24 @@ class Moments(FullPrecisionModule):
             variance = variance - mean.square()
         return (values - mean) / variance.clamp(min=1e-12).sqrt()
 
-    def standardise_places(self, values: Tensor, dims: int, seen: bool = False) -> Tensor:
-        """Values [..., *shape] by the moments of each place of the last `dims` dimensions.
+    def standardise_positions(self, values: Tensor, dims: int, leave_one_out: bool = False) -> Tensor:
+        """Values [..., *shape] in standard deviations from the mean of each position of the last dimensions.
 
-        A place where normal images hardly differ is given a part of the mean variance of all places. Values
-        that the moments have `seen` are each judged by the moments of the others.
+        A part of the mean deviation of all positions is added to that of each, because normal images hardly
+        differ at some of them. With `leave_one_out`, the values are among those of the moments, and each is
+        standardised by the moments of the others.
         """
         mean, squares, count = self.mean, self.squares, self.count
-        if seen:
+        if leave_one_out:
             count = (count - 1).clamp(min=1)
             mean = mean - (values - mean) / count
             squares = (squares - (values - self.mean) * (values - mean)).clamp(min=0)
         variance = squares / count.clamp(min=1)
         overall = variance.mean(tuple(range(-dims, 0)), keepdim=True)
-        deviation = variance.sqrt() + _LEAST_DEVIATION * overall.sqrt()
+        deviation = variance.sqrt() + _MIN_DEVIATION * overall.sqrt()
         return (values - mean) / deviation.clamp(min=1e-6)
 
 
-def largest_mean(values: Tensor, count: int) -> Tensor:
-    """Mean of the `count` largest values of each row [B, M], or of all if there are fewer."""
-    return values.topk(min(count, values.shape[1])).values.mean(1)
+def top_k_mean(values: Tensor, k: int) -> Tensor:
+    """Mean of the k largest values of each row [B, M], or of all values if there are fewer."""
+    return values.topk(min(k, values.shape[1])).values.mean(1)

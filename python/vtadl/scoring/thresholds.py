@@ -1,4 +1,4 @@
-"""From scores to decisions: thresholds that normal images seldom exceed."""
+"""Thresholds that normal images seldom exceed, and decisions by them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,16 +12,17 @@ from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_
 from vtadl.common.ranges import LARGEST
 from vtadl.scoring.scorer import Scores
 
-PIXELS_OF_AN_IMAGE = 64  # rows and columns of the grid at which a map is sampled
+_SAMPLED_SIDE = 64  # largest number of rows and of columns at which a map is sampled
 
 
 class Threshold(FullPrecisionModule):
-    """The score that a new normal one exceeds with a chosen probability; kept in the checkpoint.
+    """The value that a new normal score exceeds with a chosen probability; the checkpoint keeps it.
 
-    Of n normal scores it is the k-th smallest, k = n + 1 - floor(rate * (n + 1)): a further score of the same
-    kind exceeds it with probability 1 - k / (n + 1) at most (Vovk et al., "Algorithmic Learning in a Random
-    World", 2005). Where n < 1 / rate - 1 that would take more scores than there are. The threshold is then
-    the largest of them, and `false_alarm_rate` is 1 / (n + 1), larger than what was asked for.
+    The threshold is the k-th smallest of n normal scores, k = n + 1 - floor(rate * (n + 1)). A further score
+    from the same distribution exceeds it with a probability of 1 - k / (n + 1) at most (Vovk et al.,
+    "Algorithmic Learning in a Random World", 2005). If n < 1 / rate - 1, there are too few scores: the
+    threshold is then the largest of them, and `false_alarm_rate` is 1 / (n + 1), which exceeds the requested
+    rate.
     """
 
     @full_precision()
@@ -36,7 +37,7 @@ class Threshold(FullPrecisionModule):
         self.register_buffer("count", torch.tensor(0))
 
     def fit(self, scores: Tensor, rate: float) -> None:
-        """Takes the threshold from normal scores [n] and the wanted false-alarm rate."""
+        """Fits the threshold to normal scores [n] and the requested false-alarm rate."""
         count = len(scores)
         rank = min(count, count + 1 - math.floor(rate * (count + 1) + 1e-9))
         self.value.copy_(scores.kthvalue(rank).values)
@@ -45,7 +46,7 @@ class Threshold(FullPrecisionModule):
         self.false_alarm_rate.fill_(1 - rank / (count + 1))
 
     def normalise(self, scores: Tensor) -> Tensor:
-        """Scores between 0 and 1, in the same order: 0.5 at the threshold and 0.25 at the normal median."""
+        """Maps scores to [0, 1] in the same order, the threshold to 0.5 and the normal median to 0.25."""
         spread = (self.value - self.median).clamp(min=1e-6)
         distance = (scores - self.value) / spread
         return 0.5 + 0.5 * distance / (1 + distance.abs())
@@ -64,7 +65,7 @@ class Calibration(FullPrecisionModule):
     @torch.no_grad()
     @in_full_precision
     def fit(self, score: Callable[[Tensor], Scores], batches: Iterable[Tensor]) -> None:
-        """Takes both thresholds from batches [B, 3, H, W] of normal images that training has not seen."""
+        """Fits both thresholds to batches [B, 3, H, W] of normal images that were held out from training."""
         scores, pixels = [], []
         for images in batches:
             batch = score(images)
@@ -74,7 +75,7 @@ class Calibration(FullPrecisionModule):
         self.pixel.fit(torch.cat(pixels), self.pixel_rate)
 
     def sentence(self) -> str:
-        """What the threshold of images promises, and what more would take."""
+        """States the false-alarm rate of the threshold of images, and how many images a lower one needs."""
         count, rate = int(self.image.count), self.image.false_alarm_rate.item()
         promise = f"threshold: a new normal image exceeds it with a probability of {rate:.1%} at most"
         if rate <= self.image_rate + 1e-6:
@@ -84,7 +85,7 @@ class Calibration(FullPrecisionModule):
         return f"{promise}; {lack}"
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Both thresholds with their false-alarm rates, as numbers."""
+        """Both thresholds with their false-alarm rates, as plain numbers."""
         return {
             kind: {name: buffer.item() for name, buffer in threshold.named_buffers()}
             for kind, threshold in self.named_children()
@@ -92,13 +93,13 @@ class Calibration(FullPrecisionModule):
 
 
 def sample_pixels(maps: Tensor) -> Tensor:
-    """The values of maps [B, 1, H, W] on a regular grid; neighbours in a smooth map say the same."""
-    rows, columns = (min(size, PIXELS_OF_AN_IMAGE) for size in maps.shape[-2:])
+    """Samples maps [B, 1, H, W] on a regular grid, because neighbours in a smooth map are redundant."""
+    rows, columns = (min(size, _SAMPLED_SIDE) for size in maps.shape[-2:])
     return F.interpolate(maps, (rows, columns), mode="nearest-exact").flatten()
 
 
 class Decisions(NamedTuple):
-    """Scores of a batch and what follows from them; maps are as large as the images."""
+    """Scores of a batch, and the decisions by the thresholds; maps are as large as the images."""
 
     score: Tensor  # [B]
     normalised_score: Tensor  # [B] in [0, 1], 0.5 at the threshold
@@ -110,7 +111,7 @@ class Decisions(NamedTuple):
 
 @in_full_precision
 def decide(calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Decisions:
-    """Compares scores with the thresholds, their maps enlarged to images of `size` (height, width)."""
+    """Compares scores with the thresholds; maps are resized to the images' `size` (height, width)."""
     maps = F.interpolate(scores.map, size, mode="bilinear")[:, 0]
     normalised = calibration.image.normalise(scores.image)
     normalised_map = calibration.pixel.normalise(maps)

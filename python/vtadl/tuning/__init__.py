@@ -1,1 +1,1 @@
-"""The choice of the settings of a density, and its fit, before the network is trained."""
+"""The choice of a density's settings, and its fit, before the network is trained."""

@@ -1,4 +1,4 @@
-"""Fitting the dictionary before the transformer is trained."""
+"""The fit of the dictionary, before the transformer is trained."""
 
 import logging
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ from vtadl.density import DensitySettings
 from vtadl.model import VTADL
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.backgrounds import make_backgrounds
-from vtadl.tuning.selection import BACKGROUND_PICTURES, choose_settings
+from vtadl.tuning.selection import BACKGROUND_IMAGES, choose_settings
 
-_WINDOWS = 400_000  # of the training images, at most
+_MAX_WINDOWS = 400_000  # of the training images
 
 log = logging.getLogger(__name__)
 
 
 def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
-    """Training images [N, 3, H, W], as many as the dictionary is fitted to."""
-    wanted = max(1, _WINDOWS // (grid[0] * grid[1]))
+    """Collects as many training images [N, 3, H, W] as the dictionary is fitted to."""
+    wanted = max(1, _MAX_WINDOWS // (grid[0] * grid[1]))
     images: list[Tensor] = []
     for batch in loader:
         images.append(batch["image"])
@@ -33,15 +33,15 @@ def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
 def fit_dictionary(
     network: VTADL, images: Tensor, density: DensitySettings, scoring: ScoringSettings
 ) -> None:
-    """Fits the network's dictionary to images [N, 3, H, W], and chooses the settings that are not given."""
+    """Fits the network's dictionary to images [N, 3, H, W]; settings that are not given are chosen."""
     dictionary = network.dictionary
     settings = choose_settings(dictionary, images, density, scoring)
-    dictionary.describe(images, settings.descriptor)
-    components = dictionary.components_of(images)
+    dictionary.fit_descriptor(images, settings.descriptor)
+    coefficients = dictionary.pca_coefficients(images)
     background = None
     if settings.background == "pictures":
-        background = dictionary.components_of(make_backgrounds(images, BACKGROUND_PICTURES))
-    dictionary.fit(components, settings, background=background)
+        background = dictionary.pca_coefficients(make_backgrounds(images, BACKGROUND_IMAGES))
+    dictionary.fit(coefficients, settings, background=background)
     network.open_gate()
     log.info("dictionary: %s", settings)
     print(

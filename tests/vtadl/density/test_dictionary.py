@@ -25,8 +25,8 @@ def fitted(make_network, tiny):
     def fit(settings=EACH[0], **options):
         model = make_network(**tiny, features=12, **options)
         images = torch.rand(24, 3, 32, 32)
-        model.dictionary.describe(images, settings.descriptor)
-        model.dictionary.fit(model.dictionary.components_of(images), settings)
+        model.dictionary.fit_descriptor(images, settings.descriptor)
+        model.dictionary.fit(model.dictionary.pca_coefficients(images), settings)
         model.open_gate()
         return model
 
@@ -164,12 +164,12 @@ def test_scores_are_ratios_to_one_mixture_of_the_background(make_network, tiny, 
     model = make_network(**tiny, features=12)
     images, textures = torch.rand(24, 3, 32, 32), torch.rand(6, 3, 32, 32).cumsum(3) / 32
     dictionary = model.dictionary
-    dictionary.describe(images, "energies")
-    normal, background = dictionary.components_of(images), dictionary.components_of(textures)
+    dictionary.fit_descriptor(images, "energies")
+    normal, background = dictionary.pca_coefficients(images), dictionary.pca_coefficients(textures)
     settings = DictionarySettings("energies", positions, 2, background="pictures")
     dictionary.fit(normal, settings, background=background)
     prediction = model(textures)
-    x = (background * dictionary.factors)[..., :-1].double()
+    x = (background * dictionary.whitening)[..., :-1].double()
     parts = (getattr(dictionary, f"background_{name}").double() for name in ("logits", "mu", "log_std"))
     expected = prediction.mixture.nll(prediction.features, "none") - Mixture(*parts).nll(x, "none")
     scores = model.patch_scores(prediction)
@@ -185,11 +185,13 @@ def test_a_colour_among_grey_images_counts_with_a_background_too(make_network, t
     images = torch.rand(24, 1, 32, 32).expand(-1, 3, -1, -1)
     pictures = torch.rand(6, 1, 32, 32).cumsum(3).expand(-1, 3, -1, -1) / 32
     dictionary = model.dictionary
-    dictionary.describe(images, "energies")
+    dictionary.fit_descriptor(images, "energies")
     settings = DictionarySettings("energies", "shared", 2, background="pictures")
-    dictionary.fit(dictionary.components_of(images), settings, background=dictionary.components_of(pictures))
+    dictionary.fit(
+        dictionary.pca_coefficients(images), settings, background=dictionary.pca_coefficients(pictures)
+    )
     coloured = images * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1)
-    grey, colour = (dictionary.scores(dictionary.components_of(x)) for x in (images, coloured))
+    grey, colour = (dictionary.scores(dictionary.pca_coefficients(x)) for x in (images, coloured))
     assert colour.min() > grey.max()
 
 
@@ -203,8 +205,8 @@ def test_a_background_without_images_is_refused(fitted):
 def test_features_of_own_positions_are_uncorrelated():
     model = Dictionary({"pixels": Windows((16, 16), 4, 4, (1,))}, 6)
     images = torch.rand(200, 1, 16, 16)
-    model.describe(images, "pixels")
-    model.fit(model.components_of(images), DictionarySettings("pixels", "own", 1))
+    model.fit_descriptor(images, "pixels")
+    model.fit(model.pca_coefficients(images), DictionarySettings("pixels", "own", 1))
     x = model(images)
     covariance = torch.einsum("npd,npe->pde", x, x) / len(x)
     off_diagonal = covariance - torch.diag_embed(covariance.diagonal(dim1=1, dim2=2))
@@ -214,7 +216,7 @@ def test_features_of_own_positions_are_uncorrelated():
 def test_the_gate_starts_from_the_weights_that_em_found(fitted):
     model = fitted()
     logits = model(torch.rand(2, 3, 32, 32)).mixture.logits
-    torch.testing.assert_close(logits, model.dictionary.log_weights.expand_as(logits))
+    torch.testing.assert_close(logits, model.dictionary.logits.expand_as(logits))
 
 
 def test_the_gate_sees_no_more_than_the_bottleneck():
@@ -252,6 +254,17 @@ def test_a_state_of_other_sizes_is_loaded(fitted, make_network, tiny, settings):
     image = torch.rand(2, 3, 32, 32)
     for expected, got in zip(model(image).mixture[:3], other(image).mixture[:3], strict=True):
         assert torch.equal(expected, got)
+
+
+def test_a_state_of_earlier_names_is_loaded(fitted, make_network, tiny):
+    model = fitted()
+    state = model.state_dict()
+    for old, new in (("log_weights", "logits"), ("factors", "whitening")):
+        state[f"dictionary.{old}"] = state.pop(f"dictionary.{new}")
+    other = make_network(**tiny, features=12)
+    other.load_state_dict(state)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
 
 
 def test_a_dictionary_that_is_not_fitted_says_so(make_network, tiny):

@@ -6,7 +6,7 @@ from vtadl.images.smoothing import smooth
 from vtadl.model import Prediction
 from vtadl.scoring.scorer import AnomalyScorer
 from vtadl.scoring.settings import ScoringSettings
-from vtadl.scoring.statistics import Moments, largest_mean
+from vtadl.scoring.statistics import RunningMoments, top_k_mean
 from vtadl_ext import MixtureHead
 
 
@@ -17,7 +17,7 @@ def predict(reconstruction: torch.Tensor | None) -> Prediction:
 
 def test_moments_of_batches_are_those_of_all_values():
     values = torch.randn(100, 2) * torch.tensor([3.0, 0.1]) + torch.tensor([50.0, -1.0])
-    moments = Moments(2)
+    moments = RunningMoments(2)
     moments.reset()
     for batch in values.split([1, 40, 59]):
         moments.update(batch)
@@ -27,7 +27,7 @@ def test_moments_of_batches_are_those_of_all_values():
 
 def test_pooled_moments_are_those_of_all_places():
     values = torch.randn(100, 3, 4) * torch.rand(3, 4) + torch.rand(3, 4)
-    moments = Moments(3, 4)
+    moments = RunningMoments(3, 4)
     moments.reset()
     moments.update(values)
     expected = (values - values.mean()) / values.std(correction=0)
@@ -36,7 +36,7 @@ def test_pooled_moments_are_those_of_all_places():
 
 def test_before_any_normal_image_scores_are_plain():
     values = torch.randn(4, 2)
-    torch.testing.assert_close(Moments(2).standardise(values), values)
+    torch.testing.assert_close(RunningMoments(2).standardise(values), values)
 
 
 def make_scorer(grid, size, images, predictions, nll, **options) -> AnomalyScorer:
@@ -158,20 +158,20 @@ def test_smoothing_keeps_a_constant_image_and_spreads_a_point():
     assert (spread.sum(-1).flatten() * offsets.square()).sum().item() == pytest.approx(4, rel=0.05)
 
 
-def test_largest_mean_takes_all_values_when_there_are_few():
+def test_the_top_k_mean_takes_all_values_when_there_are_few():
     values = torch.tensor([[1.0, 2.0, 6.0]])
-    assert largest_mean(values, 2).item() == 4
-    assert largest_mean(values, 10).item() == 3
+    assert top_k_mean(values, 2).item() == 4
+    assert top_k_mean(values, 10).item() == 3
 
 
 def test_what_moments_have_seen_is_judged_by_the_others():
-    values, others = torch.randn(6, 3, 4), Moments(3, 4)
-    moments = Moments(3, 4)
+    values, others = torch.randn(6, 3, 4), RunningMoments(3, 4)
+    moments = RunningMoments(3, 4)
     for each, some in ((moments, values), (others, values[1:])):
         each.reset()
         each.update(some)
-    judged = moments.standardise_places(values, 2, seen=True)[0]
-    torch.testing.assert_close(judged, others.standardise_places(values[0], 2))
+    judged = moments.standardise_positions(values, 2, leave_one_out=True)[0]
+    torch.testing.assert_close(judged, others.standardise_positions(values[0], 2))
 
 
 @pytest.mark.parametrize("normalised", [False, True])

@@ -8,7 +8,7 @@ from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.anomalies import make_pseudo_anomalies, photometric_jitter
-from vtadl.tuning.selection import choose_settings, split
+from vtadl.tuning.selection import choose_settings, split_images
 
 
 def aligned_images(count: int) -> torch.Tensor:
@@ -60,7 +60,7 @@ def test_the_choice_is_the_same_every_time():
 
 def test_an_image_held_out_is_taken_several_times_and_never_judged_by_its_own_takes():
     images = 0.5 * torch.eye(32)[:, None, :, None].expand(-1, 3, -1, 32)  # each is bright in a row of its own
-    parts = split(Dictionary({"pixels": Windows((32, 32), 4)}, 16), images, seed=0)
+    parts = split_images(Dictionary({"pixels": Windows((32, 32), 4)}, 16), images, seed=0)
     rows = parts.normal.mean((1, 3)).argmax(1).tolist()
     assert len(rows) == 4 * len(set(rows)) == 4 * parts.held_out == 32
     assert set(rows[::2]).isdisjoint(rows[1::2])

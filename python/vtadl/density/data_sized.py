@@ -1,4 +1,4 @@
-"""Modules whose sizes are found from data."""
+"""Modules whose tensors take their shapes from data."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from vtadl.common.precision import FullPrecisionModule
 
 
-class Resizing(FullPrecisionModule):
-    """A module whose own parameters and buffers take the sizes of the state that is loaded."""
+class DataSizedModule(FullPrecisionModule):
+    """A module whose parameters and buffers take the shapes of the state that it loads."""
 
     def replace(self, name: str, values: Tensor) -> None:
-        """Gives a parameter or buffer other values, of any shape."""
+        """Replaces a parameter or buffer by values of any shape."""
         old = getattr(self, name)
         new = nn.Parameter(values, old.requires_grad) if isinstance(old, nn.Parameter) else values
         setattr(self, name, new)
