@@ -29,7 +29,7 @@ void forward(const GmmForward& p, Regime regime, void* stream) {
       shared_forward<Scalar>(p, stream);
       break;
     case Regime::kPerSample:
-    case Regime::kOnePass:
+    case Regime::kOnePass:  // no plan of a single pass has these two
     case Regime::kOnePassCluster:
       per_sample_forward<Scalar>(p, stream);
   }
