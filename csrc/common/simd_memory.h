@@ -11,7 +11,7 @@
 
 namespace vtadl {
 
-// As many numbers of half precision as there are floats in a vector.
+// A vector of as many numbers of half precision as a vector has floats.
 typedef std::uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
 
 // Loads kLanes<T> elements.

@@ -48,7 +48,7 @@ constexpr int kPivotPixels = 16;
 // How many of the smallest pixels, and of the largest, the pivot leaves out.
 VTADL_INLINE int outermost(int count) { return count / 4; }
 
-// Where a pixel of the grid lies in a region of this size.
+// The row and the column of a pixel of the grid, in a region of this size.
 VTADL_INLINE std::int64_t pivot_row(int which, std::int64_t height) {
   return (2 * (which / 4) + 1) * height / 8;
 }
@@ -67,8 +67,8 @@ struct Pivots {
   S x, difference;  // px, px - py
 };
 
-// What is the same for all windows of a problem. The host makes it, because a
-// GPU is slow with doubles.
+// The constants of a problem. The host computes them, because a GPU is slow
+// with doubles.
 template <typename S>
 struct Constants {
   S inverse_range;  // 1 / data_range

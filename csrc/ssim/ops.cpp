@@ -84,7 +84,7 @@ SsimProblem problem_of(const Tensor& x, const Tensor& y,
   return p;
 }
 
-// Of the sums of each plane.
+// The shape of the sums of all planes.
 Shape sums_shape(const SsimProblem& p) {
   return {p.batch, p.channels, SsimSums::kCount};
 }
@@ -93,7 +93,7 @@ std::int64_t parts_of_a_plane(const Tensor& x, const SsimProblem& p) {
 #ifdef VTADL_WITH_CUDA
   if (!x.is_cpu()) {
     const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-    return ssim_parts_cuda(p);  // what suits the current device
+    return ssim_parts_cuda(p);  // depends on the current device
   }
 #endif
   (void)x;
@@ -111,7 +111,7 @@ Tensor sum_of_parts(const Tensor& parts) {
   return torch::stable::sum(parts, Shape{2});
 }
 
-// Σ weights · sums over all planes, and the sums.
+// Returns Σ weights · sums over all planes, and the sums.
 std::tuple<Tensor, Tensor> total_of_parts(const Tensor& x, const Tensor& parts,
                                           const std::vector<double>& weights) {
   const Tensor total = empty(x, {}, accumulate_type(x));
@@ -133,7 +133,7 @@ void check_weights(const std::vector<double>& weights, const char* name) {
                   " must have a number for each of the sums");
 }
 
-// The gradients' memory: laid out like the images.
+// Memory for the gradients, laid out like the images.
 struct Grads {
   Tensor x, y;
 
@@ -204,7 +204,7 @@ std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
   return {grads.x, grads.y};
 }
 
-// Σ weights · sums over all planes, and the sums.
+// Returns Σ weights · sums over all planes, and the sums.
 std::tuple<Tensor, Tensor> ssim_total(std::vector<double> weights, Tensor x,
                                       Tensor y, MaybeTensor mask,
                                       std::vector<double> window,
@@ -221,7 +221,8 @@ std::tuple<Tensor, Tensor> ssim_total(std::vector<double> weights, Tensor x,
   return total_of_parts(x, parts, weights);
 }
 
-// The same with weights `grad`, and the gradients.
+// Returns Σ grad · sums over all planes, the sums, and the gradients of both
+// images.
 std::tuple<Tensor, Tensor, Tensor, Tensor> ssim_forward_backward(
     std::vector<double> grad, Tensor x, Tensor y, MaybeTensor mask,
     std::vector<double> window, double data_range, double k1, double k2,

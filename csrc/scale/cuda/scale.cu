@@ -11,8 +11,8 @@ namespace {
 using std::int64_t;
 
 // The threads of a block, and the blocks of a multiprocessor: together all
-// threads that it holds. Chosen on 2026-11-23 and, for an NVIDIA H100, on
-// 2026-11-27. Half and double were not measured.
+// threads that it holds. Set on 2026-11-24 and 2026-11-27; no record says on
+// which machine. Half and double were not measured.
 constexpr int kThreads = 256;
 constexpr int64_t kResidentBlocks = 8;
 

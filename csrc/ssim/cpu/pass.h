@@ -12,8 +12,8 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// What a pass keeps of the tile at hand. Arrays [column][row] hold rows side by
-// side, so that the same code sums along either axis.
+// The intermediate results of the tile at hand. Arrays [column][row] hold rows
+// side by side, so that the same code sums along either axis.
 template <typename T, int kTerms>
 struct PassScratch {
   alignas(64) T rows[kTileHeight][kReadWidth];
@@ -29,7 +29,7 @@ struct PassScratch {
   alignas(64) T by[ssim::kDerivatives][kTileHeight][kTileWidth];
 };
 
-// What the next row of tiles needs of this one, for each tile.
+// The derivatives of a tile that the next row of tiles needs.
 template <typename T>
 struct Carried {
   ssim::Pivots<T> pivots;

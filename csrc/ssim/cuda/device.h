@@ -1,4 +1,4 @@
-// What the SSIM kernels for the GPU have in common.
+// The code that all SSIM kernels for the GPU share.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ inline unsigned grid_size(const Tiling& tiling) {
 
 // ---------------------------------------------------------------------- sums
 
-// Where the sums of the tiles go, each to its part of its plane.
+// The memory for the sums of the tiles; each tile has its part of its plane.
 struct SumsOfTiles {
   void* sums = nullptr;  // [planes, parts, SsimSums::kCount], Accumulate
   bool errors = false;   // whether the sums of errors are wanted

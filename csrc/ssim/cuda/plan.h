@@ -36,7 +36,8 @@ enum class Regime {
 constexpr int kTaps = 11;
 constexpr int kHalo = kTaps - 1;
 
-// In a border wider than the window would lie windows that touch no strip.
+// Strips need a border narrower than the window: in a wider one lie windows
+// that touch no strip.
 inline bool fits_strips(const SsimProblem& p) {
   return p.taps == kTaps && p.dtype != DType::kFloat64 && p.mask == nullptr &&
          p.border < kTaps;

@@ -280,7 +280,8 @@ inline SsimBackward with_grad_x(SsimBackward p) {
   return p;
 }
 
-// Also writes the sums of the forward pass, if `sums` says where.
+// Writes the gradients and, if `sums` has memory for them, the sums of the
+// forward pass.
 template <typename Scalar>
 void strip_backward(const SsimBackward& problem, const SumsOfTiles& sums,
                     void* stream) {

@@ -1,4 +1,4 @@
-// What both passes in strips have in common. A block owns a strip of columns
+// The code that both passes in strips share. A block owns a strip of columns
 // and goes down a band of rows; a thread owns kColumns columns of the strip.
 #pragma once
 
@@ -79,8 +79,8 @@ struct Inside {
     return j >= column_begin && j < column_end;
   }
 
-  // For a region of windows: the part that no tile above or to the left has,
-  // which may be empty.
+  // The part of a region of windows that no tile above or to the left has. It
+  // may be empty.
   __device__ Inside without_halo(const Tile& tile) const {
     Inside result = *this;
     if (tile.top > 0) result.row_begin = min(kHalo, row_end);

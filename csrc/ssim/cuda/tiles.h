@@ -1,4 +1,4 @@
-// What both passes in tiles have in common. A block works on one tile per
+// The code that both passes in tiles share. A block works on one tile per
 // round.
 #pragma once
 
