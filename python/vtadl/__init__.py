@@ -17,7 +17,7 @@ Each of these parts imports only parts above it:
     checkpoints        files of trained detectors
     detector           a trained detector in Python
     training           the trainer and its callbacks
-    report             the page about a test
+    report             the HTML report of a test
     cli                the commands
 """
 
@@ -30,7 +30,7 @@ __all__ = ["Detection", "Detector"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what a user asks for only then: `vtadl --help` needs no PyTorch."""
+    """Imports public names on first access, so that `vtadl --help` does not import PyTorch."""
     if name in __all__:
         from vtadl import detector
 

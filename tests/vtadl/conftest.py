@@ -1,11 +1,11 @@
-"""Tiny inputs that several tests share."""
+"""Small inputs that several tests share."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch  # noqa: F401  # its log keeps the stream of this moment, which outlives each test
+import lightning.pytorch  # noqa: F401  # its logger keeps the stream of its import, which must outlive each test
 import numpy as np
 import pytest
 import torch
@@ -32,13 +32,13 @@ SETTLED = {"descriptor": "pixels", "positions": "own", "background": "none", "mi
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, int]:
-    """Sizes of a network that a test trains in seconds."""
+    """Returns sizes of a network that trains in seconds."""
     return dict(TINY)
 
 
 @pytest.fixture(scope="session")
 def settled() -> dict[str, Any]:
-    """Such sizes, and settings that leave nothing to choose, for speed."""
+    """Returns such sizes, and settings with which nothing has to be chosen, which is fast."""
     return TINY | SETTLED
 
 
@@ -104,17 +104,17 @@ def make_parts() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def category(tmp_path: Path) -> Path:
-    """Such a folder."""
+    """Returns a folder of one category."""
     return make_category(tmp_path / "category")
 
 
 def of_model(settings: dict[str, Any]) -> list[str]:
-    """The settings as options of the command line."""
+    """Converts settings to command-line options."""
     return [f"--model.{name}={value}" for name, value in settings.items()]
 
 
 def train(folder: Path, *options: str) -> Path:
-    """Trains on such a category, which lies in the folder as `parts`."""
+    """Trains on a category, which is written to the subfolder `parts`."""
     data = ["--data=MVTecAD", f"--data.root={make_category(folder / 'parts')}", "--data.workers=0"]
     trainer = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", f"--output={folder}"]
     assert main(["fit", *data, *of_model(TINY), *trainer, *options]) == 0
@@ -123,7 +123,7 @@ def train(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of such a run, the same for all processes that test. Read-only."""
+    """Returns the folder of a run, which all test processes share; tests must not change it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     with FileLock(f"{folder}.lock"):
@@ -132,20 +132,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained_with_equal_norm(tmp_path: Path) -> Path:
-    """The folder of a run for which dark and bright images are alike."""
+    """Returns the folder of a run with `equal_norm`."""
     return train(tmp_path, "--model.equal_norm=true", *of_model(SETTLED))
 
 
 @pytest.fixture
 def trained_with_background(tmp_path: Path) -> Path:
-    """The folder of a run whose scores are relative to a background."""
+    """Returns the folder of a run whose scores are relative to a background."""
     options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}
     return train(tmp_path, *of_model(SETTLED | options))
 
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder with real data that VTADL_DATA names; skips the test where there is none."""
+    """Returns the folder of published data that VTADL_DATA names; skips the test if it is not set."""
     folder = os.environ.get("VTADL_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("VTADL_DATA names no folder")

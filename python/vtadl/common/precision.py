@@ -1,7 +1,7 @@
-"""One precision, float32 or more, whatever a user has set for everything else.
+"""Computation in float32 or float64, whatever precision the user has set for other models.
 
-Scores are logarithms of small energies, and of densities of many features. Rounded to bfloat16 they would be
-noise, and a threshold that was taken in one precision means nothing in another.
+Scores are logarithms of small energies and of densities of many features. Rounded to bfloat16 they would be
+noise, and a threshold that was estimated in one precision is not valid in another.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _EXACT = {"ieee", "none"}
-_ACCEPTED = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # of Lightning's names
+_ACCEPTED = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # names of Lightning
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Within it there is no autocast, new tensors are float32, and products are not rounded to TF32."""
+    """Disables autocast and TF32, and makes float32 the default type of new tensors."""
     with ExitStack() as stack:
         for device in filter(torch.is_autocast_enabled, _DEVICES):
             stack.enter_context(torch.autocast(device, enabled=False))
@@ -37,10 +37,10 @@ def full_precision() -> Iterator[None]:
 
 
 def in_full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorates a function that computes in :func:`full_precision`.
+    """Decorates a function so that it computes in :func:`full_precision`.
 
-    The floats among its arguments become what the module is whose method it is; if that holds none, float32
-    or more.
+    If the function is a method of a module with parameters or buffers, floating-point arguments are converted
+    to the type of that module; otherwise they are converted to float32 unless they are float64.
     """
 
     @wraps(function)
@@ -53,9 +53,10 @@ def in_full_precision(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class FullPrecisionModule(nn.Module):
-    """A module that never becomes less than float32: `half()`, `to("cuda", torch.bfloat16)` at most move it.
+    """A module that ignores conversions to less than float32, such as `half()`.
 
-    So a larger model can be converted that a detector is a part of.
+    `to("cuda", torch.bfloat16)` moves the module and keeps its type. A larger model that contains a detector
+    can therefore be converted.
     """
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -71,17 +72,17 @@ def require_precision(precision: Any) -> None:
     """Raises InputError for a precision of Lightning in which images or weights would not be float32."""
     if precision not in _ACCEPTED:
         raise InputError(
-            f"trainer.precision {precision} is not offered: images and densities are float32; take 32-true, "
+            f"trainer.precision {precision} is not supported: images and densities are float32; use 32-true, "
             "or bf16-mixed or 16-mixed, in which transformer and decoder are trained in half precision"
         )
 
 
 @contextmanager
 def _exact_products() -> Iterator[None]:
-    """Within it matrix products and convolutions of float32 are not rounded to TF32 or bfloat16.
+    """Prevents that float32 matrix products and convolutions are rounded to TF32 or bfloat16.
 
-    PyTorch has older switches and newer ones, and raises where they are not in accord: the older ones are
-    set, which set the newer ones, and the newer ones by themselves only where that was not enough.
+    PyTorch has old and new switches, and raises an error if they contradict each other. The old switches are
+    set first, which sets most of the new ones; the remaining new switches are set after that.
     """
     cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn

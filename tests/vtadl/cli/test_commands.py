@@ -17,7 +17,7 @@ SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bot
 
 
 def losses_of(path):
-    """The rows of a run's metrics, but for what a clock says."""
+    """Reads the metrics of a run, without those that depend on time."""
     with path.open(newline="") as file:
         return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
 
@@ -63,7 +63,7 @@ def test_settings_that_are_not_yaml_are_named(capsys, tmp_path):
     assert "line 2" in said
 
 
-def test_settings_that_multiply_are_refused(capsys, tmp_path):
+def test_settings_with_many_aliases_are_refused(capsys, tmp_path):
     path = tmp_path / "settings.yaml"
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 11)]
     path.write_text("\n".join(["a0: &a0 [0]", *levels]))
@@ -71,7 +71,7 @@ def test_settings_that_multiply_are_refused(capsys, tmp_path):
     assert f"vtadl: settings {path} have 90 aliases; at most 16 are allowed" in capsys.readouterr().err
 
 
-def test_only_settings_are_looked_for_among_the_packaged_ones(tmp_path, monkeypatch, capsys):
+def test_only_config_names_are_looked_up_among_the_packaged_settings(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
     with pytest.raises(SystemExit):
@@ -89,7 +89,7 @@ def test_packaged_settings_are_found_by_name(capsys, name):
     assert "image_size: 128" in capsys.readouterr().out or name != "small"
 
 
-def test_a_run_keeps_all_that_belongs_to_it(trained):
+def test_the_folder_of_a_run_is_complete(trained):
     assert {"best.ckpt", "last.ckpt", "config.yaml", "metrics.csv"} <= {
         path.name for path in trained.iterdir()
     }
@@ -161,7 +161,7 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
     error = capsys.readouterr().err
     assert f"vtadl: {sentence}" in error
     assert "Traceback" not in error
-    assert not list(tmp_path.glob("runs/*"))  # no folder of a run that never was
+    assert not list(tmp_path.glob("runs/*"))  # a run that has not started leaves no folder
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_an_input_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments
         (["test"], "nothing to test"),
     ],
 )
-def test_wrong_usage_has_a_status_of_its_own(capsys, arguments, sentence):
+def test_wrong_usage_has_its_own_exit_status(capsys, arguments, sentence):
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"vtadl: {sentence}")
 
@@ -182,7 +182,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):
     assert f"vtadl: {tmp_path}/file/run: Not a directory" in capsys.readouterr().err
 
 
-def test_a_missing_package_is_named_with_what_brings_it(trained, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert main(["export", f"--ckpt={trained}", "-o", str(tmp_path / "x.onnx")]) == 1
     assert "onnx" in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_wrong_usage_is_one_sentence_after_a_short_usage(capsys, arguments, sent
     assert len(usage) < 8
 
 
-def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_path, capsys):
+def test_the_error_of_a_loader_process_about_a_broken_image_is_one_sentence(category, tmp_path, capsys):
     for path in (category / "train/good").iterdir():
         path.write_bytes(path.read_bytes()[:200])
     arguments = [
@@ -228,7 +228,9 @@ def test_a_broken_image_met_by_a_loader_process_is_one_sentence(category, tmp_pa
 
 
 def test_the_demo_writes_its_report(settled, tiny, tmp_path, monkeypatch, capsys):
-    chosen = {name: value for name, value in settled.items() if name not in tiny}  # the sizes are its own
+    chosen = {
+        name: value for name, value in settled.items() if name not in tiny
+    }  # the demo sets the sizes itself
     monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector.from_settings, **chosen))
     output = tmp_path / "demo"
     sizes = ["--epochs=1", "--train_count=16", "--test_count=12", "--textures=[brick]"]

@@ -60,7 +60,7 @@ def test_the_exported_program_needs_no_operator_of_ours(exported):
     assert not [name for name in called if "vtadl" in name]
 
 
-def test_exported_detectors_know_their_background(trained_with_background):
+def test_exported_detectors_keep_their_background(trained_with_background):
     folder = trained_with_background
     assert torch.load(folder / "best.ckpt", weights_only=True)["state_dict"][
         "network.dictionary.background_mu"
@@ -74,7 +74,7 @@ def test_exported_detectors_know_their_background(trained_with_background):
 
 
 @pytest.mark.parametrize(("mode", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
-def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, mode, format, size):
+def test_a_program_resizes_images_as_training_did(trained, tmp_path, capsys, mode, format, size):
     checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": mode}
     torch.save(checkpoint, tmp_path / "changed.ckpt")
     path = export(str(tmp_path / "changed.ckpt"), format, str(tmp_path / "program"), size)
@@ -91,7 +91,7 @@ def test_a_program_fits_images_as_training_did(trained, tmp_path, capsys, mode, 
         expect_parity(detector, images, outputs)
 
 
-def test_a_program_of_tiles_is_for_images_of_one_size(trained, tmp_path):
+def test_a_program_with_tiles_is_exported_for_one_size(trained, tmp_path):
     checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": "tiles"}
     torch.save(checkpoint, tmp_path / "tiles.ckpt")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Runs and settings of earlier versions go on with this one."""
+"""Runs and settings of earlier versions work with this version."""
 
 from dataclasses import fields
 
@@ -15,16 +15,16 @@ OLD_PLUGINS = """trainer:
 """
 
 
-def test_plugins_that_every_trainer_has_are_not_asked_for_again() -> None:
+def test_plugins_that_every_trainer_has_are_removed_from_settings() -> None:
     assert translate_file(OLD_PLUGINS) == '{"trainer": {"max_epochs": 3, "plugins": null}}'
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "a: [", "trainer: {plugins: [x]}", "patience: 1e-3"])
-def test_other_settings_stay_as_they_are(text: str) -> None:
+def test_other_settings_are_unchanged(text: str) -> None:
     assert translate_file(text) == text
 
 
-def test_fit_of_the_data_is_their_resize_mode() -> None:
+def test_the_old_option_fit_becomes_resize_mode() -> None:
     old = "data: {class_path: MVTecAD, init_args: {root: parts, fit: crop}}"
     new = '{"data": {"class_path": "MVTecAD", "init_args": {"root": "parts", "resize_mode": "crop"}}}'
     assert translate_file(old) == new

@@ -1,4 +1,4 @@
-"""Whatever options `vtadl fit` is given, it ends with a run that can be used, or with one sentence."""
+"""Any options of `vtadl fit` lead to a usable run, or to an error of one sentence."""
 
 import contextlib
 import io
@@ -23,16 +23,16 @@ from vtadl.data import Augmentation, ImageDataModule, MVTecAD
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.training.callbacks import Throughput
 
-MOST_BATCHES = 12  # where options make a training endless
+MAX_BATCHES = 12  # some options make training endless
 LEFT_OUT = {
-    "trainer.devices",  # of processors there are as many as one asks for,
-    "trainer.num_nodes",  # and other machines are waited for
+    "trainer.devices",  # any number of CPU devices is accepted
+    "trainer.num_nodes",  # the processes would wait for other machines
     "trainer.strategy",
-    "model.pretrained",  # is looked for on the hub
-    "ckpt_path",  # belongs to other sizes
+    "model.pretrained",  # the model would be downloaded
+    "ckpt_path",  # a checkpoint has other sizes
     "output",
 }
-FIXED = {  # so that nothing is left to choose, for speed
+FIXED = {  # with these settings nothing has to be chosen, which is fast
     "features": 8,
     "descriptor": "pixels",
     "positions": "shared",
@@ -48,7 +48,7 @@ MAPPINGS = ["{}", '{"minutes": 0}', '{"days": -1}', '{"hours": 1}', '{"colour": 
 
 
 def extremes(hint):
-    """Values at the limits of a type, and beyond."""
+    """Returns values at the limits of a type, and beyond them."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return [value for part in parts for value in extremes(part)]
@@ -67,7 +67,7 @@ def extremes(hint):
 
 
 class ParserOnly(DetectorCLI):
-    """Ends with its parser before anything is parsed."""
+    """Stops after the parser is made."""
 
     def parse_arguments(self, parser, args):
         raise LookupError(self._parser("fit"))
@@ -80,7 +80,7 @@ def parser_of(cls, prefix):
 
 
 def all_options():
-    """The options of `vtadl fit`, of its data and their augmentation, with what to try."""
+    """Returns the options of `vtadl fit`, of the data and of augmentation, with values to try."""
     with pytest.raises(LookupError) as stopped:
         ParserOnly(AnomalyDetector, ImageDataModule, trainer_class=DetectorTrainer, subclass_mode_data=True)
     classes = {"data": MVTecAD, "data.augmentation": Augmentation}
@@ -97,7 +97,7 @@ OPTIONS = all_options()
 
 
 def call(*arguments):
-    """The exit status of a command, and its sentences of what is wrong; an exception is the test's."""
+    """Runs a command; returns its exit status and its error messages. Exceptions are not caught."""
     out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGINT)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -113,7 +113,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def fit(tiny, make_parts, tmp_path_factory):
-    """Fits with options; returns its status, its sentences and the folder of the run."""
+    """Runs `vtadl fit`; returns its exit status, its error messages and the folder of the run."""
     root = tmp_path_factory.mktemp("options")
     make_parts(root / "parts")
     given_always = {f"model.{name}": value for name, value in (tiny | FIXED).items()}
@@ -136,7 +136,7 @@ def _no_endless_training():
 
     def count(self, trainer, *arguments):
         seen.append(trainer)
-        if seen.count(trainer) > MOST_BATCHES:
+        if seen.count(trainer) > MAX_BATCHES:
             raise KeyboardInterrupt
         batch_end(self, trainer, *arguments)
 
@@ -146,7 +146,7 @@ def _no_endless_training():
 
 
 def expect_use(run, kinds=("test", "predict", "resume")):
-    """That the commands which take a run take this one."""
+    """Checks that the commands which use a run accept this one."""
     image = str(run.parent / "parts/test/hole/000.jpg")
     commands = {
         "test": ["test", str(run)],
@@ -155,7 +155,7 @@ def expect_use(run, kinds=("test", "predict", "resume")):
     }
     for kind in kinds:
         status, sentences = call(*commands[kind])
-        assert status in (0, INTERRUPTED) or kind == "test", (kind, sentences)  # there may be nothing to test
+        assert status in (0, INTERRUPTED) or kind == "test", (kind, sentences)  # the test set may be empty
         assert status == 0 or len(sentences) == 1, (kind, sentences)
 
 
@@ -164,14 +164,14 @@ one_option = st.sampled_from(sorted(OPTIONS)).flatmap(
 )
 
 
-EXAMPLES = int(os.environ.get("VTADL_OPTIONS", "30"))  # a few hundred find more
+EXAMPLES = int(os.environ.get("VTADL_OPTIONS", "30"))  # some errors are found only with a few hundred
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(
     options=st.lists(one_option, min_size=1, max_size=2).map(dict), use=st.sampled_from(["test", "resume"])
 )
-def test_any_options_end_in_a_run_that_can_be_used_or_in_a_sentence(fit, options, use):
+def test_any_options_lead_to_a_usable_run_or_to_one_sentence(fit, options, use):
     status, sentences, run = fit(options)
     if status == 0:
         expect_use(run, ("predict", use))
@@ -192,7 +192,7 @@ def test_any_options_end_in_a_run_that_can_be_used_or_in_a_sentence(fit, options
     ],
     ids=str,
 )
-def test_a_training_ends_with_a_validation_whatever_its_settings(fit, options):
+def test_training_ends_with_a_validation_whatever_its_settings(fit, options):
     status, _, run = fit(options)
     assert status == 0
     best, last = (torch.load(run / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
@@ -208,7 +208,7 @@ def test_a_training_ends_with_a_validation_whatever_its_settings(fit, options):
     [{"trainer.max_epochs": 0}, {"trainer.max_time": "00:00:00:00"}, {"trainer.limit_train_batches": 0}],
     ids=str,
 )
-def test_settings_that_leave_no_step_are_named(fit, options):
+def test_settings_that_allow_no_step_are_named(fit, options):
     status, (sentence,), _ = fit(options)
     assert status == 2
     assert sentence.startswith("vtadl: nothing was trained: max_epochs, max_steps, ")
@@ -236,14 +236,14 @@ def test_settings_that_leave_no_step_are_named(fit, options):
         ({"trainer.logger": "MLFlowLogger"}, ".*mlflow"),
     ],
 )
-def test_options_that_cannot_be_are_one_sentence(fit, options, sentence):
+def test_errors_about_invalid_options_are_one_sentence(fit, options, sentence):
     status, sentences, _ = fit(options)
     assert status in (1, 2)
     assert len(sentences) == 1
     assert re.match(f"vtadl: {sentence}", sentences[0])
 
 
-def test_settings_are_kept_in_the_run_wherever_a_logger_writes(fit, tmp_path):
+def test_settings_are_saved_in_the_run_wherever_a_logger_writes(fit, tmp_path):
     logger = {"trainer.logger": "CSVLogger", "trainer.logger.save_dir": tmp_path}
     status, _, run = fit(logger)
     assert status == 0
@@ -252,7 +252,7 @@ def test_settings_are_kept_in_the_run_wherever_a_logger_writes(fit, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_few_images_are_enough_or_named(fit, make_parts, tmp_path, count):
+def test_few_images_suffice_or_are_an_error(fit, make_parts, tmp_path, count):
     parts = make_parts(tmp_path / "parts")
     for path in sorted((parts / "train/good").iterdir())[count:]:
         path.unlink()
@@ -267,7 +267,7 @@ def test_few_images_are_enough_or_named(fit, make_parts, tmp_path, count):
 
 
 def fail_in(first, *rest):
-    """Raises in the last of modules that call each other."""
+    """Raises an error in the last of several modules that call one another."""
     source = "fail_in(*rest)" if rest else "raise RuntimeError"
     exec(source, {"__name__": first, "fail_in": fail_in, "rest": rest})
 
@@ -281,7 +281,7 @@ def fail_in(first, *rest):
         (["vtadl.cli.lightning_cli", "lightning.pytorch", "vtadl.lightning_module", "torch.nn"], False),
     ],
 )
-def test_only_what_lightning_raises_by_itself_is_a_matter_of_settings(modules, refused):
+def test_only_errors_of_lightning_itself_are_attributed_to_settings(modules, refused):
     with pytest.raises(RuntimeError) as raised:
         fail_in(*modules)
     assert raised_by_lightning(raised.value) == refused

@@ -49,7 +49,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(trained
     assert report["thresholds"]["image"]["count"] == 2
 
 
-def test_where_no_image_can_be_read_there_is_nothing_to_score(predict, tmp_path, capsys):
+def test_it_is_an_error_if_no_image_can_be_read(predict, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no image")
     status, output = predict(tmp_path / "broken.png")
     assert status == 1
@@ -57,7 +57,7 @@ def test_where_no_image_can_be_read_there_is_nothing_to_score(predict, tmp_path,
     assert len(json.loads((output / "scores.json").read_text())["unreadable"]) == 1
 
 
-def test_sixteen_bits_of_grey_are_scored_and_overlaid(predict, tmp_path):
+def test_grey_images_of_sixteen_bits_are_scored_and_overlaid(predict, tmp_path):
     pixels = np.linspace(0, 65535, 48 * 40).reshape(40, 48).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "deep.png")
     status, output = predict(tmp_path / "deep.png")
@@ -76,7 +76,9 @@ def test_files_folders_and_patterns_stand_for_images(trained):
         "hole/000.jpg",
         "hole/001.jpg",
     ]
-    assert len(find_images([str(test / "good"), str(test / "good/000.png")]).paths) == 4  # once each
+    assert (
+        len(find_images([str(test / "good"), str(test / "good/000.png")]).paths) == 4
+    )  # no image is found twice
     for nothing in ("nowhere", str(test / "*.png"), str(trained.parent / "none")):
         with pytest.raises(InputError, match="there is no image"):
             find_images([nothing])
@@ -88,14 +90,14 @@ def test_files_folders_and_patterns_stand_for_images(trained):
 
 @pytest.fixture
 def scored(predict, tmp_path, save_image):
-    """A folder with two images, and what was predicted of them in it and elsewhere."""
+    """Makes a folder with two images and their predictions, and another folder of predictions."""
     for index in range(2):
-        save_image(tmp_path / f"out/in/{index}.png")  # the output's folder holds the images
+        save_image(tmp_path / f"out/in/{index}.png")  # the images are in the output folder
     assert predict(tmp_path / "out/in")[0] == 0
     return tmp_path / "out"
 
 
-def test_the_output_is_never_taken_for_images(trained, scored, tmp_path, capsys, monkeypatch):
+def test_predictions_are_never_taken_for_images(trained, scored, tmp_path, capsys, monkeypatch):
     expected = ["0.png", "1.png"]
     (scored / "scores.csv").unlink()
     (scored / "in/older").mkdir()
@@ -116,7 +118,7 @@ def test_the_output_is_never_taken_for_images(trained, scored, tmp_path, capsys,
         assert "files that `vtadl predict` wrote" in printed.err
 
 
-def test_the_output_of_an_interrupted_prediction_is_known_too(predict, tmp_path, save_image, monkeypatch):
+def test_predictions_of_an_interrupted_run_are_recognised_too(predict, tmp_path, save_image, monkeypatch):
     save_image(tmp_path / "out/0.png")
 
     def interrupt(*arguments):
@@ -124,11 +126,11 @@ def test_the_output_of_an_interrupted_prediction_is_known_too(predict, tmp_path,
 
     monkeypatch.setattr("vtadl.cli.predict.render_overlay", interrupt)
     predict(tmp_path / "out/0.png")
-    save_image(tmp_path / "out/maps/0.png.png")  # written before the interruption
+    save_image(tmp_path / "out/maps/0.png.png")  # the interrupted run wrote this file
     assert list(find_images([str(tmp_path / "out")]).paths) == ["0.png"]
 
 
-def test_masks_of_ones_own_beside_the_output_are_images(scored, save_image):
+def test_other_images_beside_predictions_are_scored(scored, save_image):
     save_image(scored / "masks/mine.png")
     assert sorted(find_images([str(scored)]).paths) == ["in/0.png", "in/1.png", "masks/mine.png"]
 

@@ -1,4 +1,4 @@
-"""Whatever precision is set, features, scores and thresholds are those of float32, or a sentence says no."""
+"""With any precision, scores and thresholds are those of float32, or one sentence refuses it."""
 
 import copy
 import pickle
@@ -43,7 +43,7 @@ def matmul_precision(precision):
 def switches():
     backends = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
-    return [part.fp32_precision.replace("none", "ieee") for part in parts]  # nothing is rounded by either
+    return [part.fp32_precision.replace("none", "ieee") for part in parts]  # neither of them rounds
 
 
 surroundings = st.one_of(
@@ -91,7 +91,7 @@ def figures(detector, images):
 
 @quick
 @given(around=surroundings, convert=conversions, part=st.sampled_from(PARTS), loaded_there=st.booleans())
-def test_a_detector_scores_in_any_surroundings_as_in_float32(
+def test_a_detector_scores_as_in_float32_under_any_precision_settings(
     trained, detector, images, around, convert, part, loaded_there
 ):
     expected = figures(detector, images)
@@ -139,7 +139,7 @@ def test_in_training_autocast_counts_for_the_transformer_and_not_for_the_diction
 
 
 class Values(torch.utils.data.Dataset):
-    """Images as a data module would give them."""
+    """A data module of random images."""
 
     def __len__(self):
         return 8
@@ -192,7 +192,7 @@ def fit(sizes, **options):
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16", "32"])
-def test_a_fit_in_mixed_precision_has_the_thresholds_and_figures_of_one_in_float32(tiny, precision):
+def test_a_fit_in_mixed_precision_has_the_thresholds_and_metrics_of_one_in_float32(tiny, precision):
     sizes = tiny | CHOSEN
     expected, module = fit(sizes), fit(sizes, precision=precision)
     for name, buffer in expected.network.dictionary.state_dict().items():
@@ -203,14 +203,14 @@ def test_a_fit_in_mixed_precision_has_the_thresholds_and_figures_of_one_in_float
 
 
 @pytest.mark.parametrize("likelihood", ["paper", "public-code"])
-def test_thresholds_that_come_from_training_in_bfloat16_hold_for_what_predicts_in_float32(tiny, likelihood):
+def test_thresholds_of_training_in_bfloat16_are_valid_in_float32(tiny, likelihood):
     module = fit(tiny | {"likelihood": likelihood}, precision="bf16-mixed")
     scores = Detector(module, "cpu").predict(torch.stack([Values()[index]["image"] for index in range(8)]))
     assert max(detection.score for detection in scores) <= module.calibration.image.value * (1 + 1e-4) + 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_fit_under_another_default_dtype_is_one_in_float32(tiny, dtype):
+def test_a_fit_under_another_default_dtype_is_in_float32(tiny, dtype):
     sizes = tiny | CHOSEN
     expected = fit(sizes)
     with default_dtype(dtype):
@@ -220,14 +220,14 @@ def test_a_fit_under_another_default_dtype_is_one_in_float32(tiny, dtype):
 
 
 @pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true", 64])
-def test_any_other_precision_is_refused_in_a_sentence(tiny, precision):
-    with pytest.raises(InputError, match=r"trainer\.precision .*true is not offered: .*take 32-true"):
+def test_unsupported_precisions_are_refused_in_one_sentence(tiny, precision):
+    with pytest.raises(InputError, match=r"trainer\.precision .*true is not supported: .*use 32-true"):
         fit(tiny | CHOSEN, precision=precision)
 
 
 @pytest.mark.parametrize("precision", ["transformer-engine", "transformer-engine-float16"])
 def test_precisions_of_other_packages_are_refused_too(precision):
-    with pytest.raises(InputError, match=r"transformer-engine.* is not offered"):
+    with pytest.raises(InputError, match=r"transformer-engine.* is not supported"):
         require_precision(precision)
 
 
@@ -245,7 +245,7 @@ def test_the_transformer_of_pretrained_features_is_float32(tmp_path):
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_switches_of_pytorch_stay_as_they_were(allowed):
+def test_switches_of_pytorch_are_restored(allowed):
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = allowed
     try:

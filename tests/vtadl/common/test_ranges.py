@@ -1,4 +1,4 @@
-"""Numbers out of their range are refused by the name that the user knows."""
+"""Errors about numbers out of their range have the name that the user knows."""
 
 import math
 import re
@@ -30,7 +30,7 @@ NOT_NEGATIVE += ("learning_rate", "weight_decay")
         (require_less_than_all, [0, 0.99], [1, -0.1, math.nan]),
     ],
 )
-def test_what_lies_outside_is_named(require, accepted, refused):
+def test_a_number_out_of_its_range_is_named(require, accepted, refused):
     for number in [*accepted, None]:
         require(size=number)
     for number in refused:
@@ -67,7 +67,7 @@ def test_a_detector_without_scales_or_terms_is_refused(tiny):
         (Augmentation, {"brightness": 1}),
     ],
 )
-def test_data_name_a_number_that_is_out_of_range(make, options):
+def test_data_modules_name_a_number_that_is_out_of_range(make, options):
     ((name, number),) = options.items()
     with pytest.raises(InputError, match=f"{name} is {number}; it has to be"):
         make(**options)

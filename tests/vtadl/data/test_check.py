@@ -12,7 +12,7 @@ def problems(root, **options):
     return check(MVTecAD(str(root)), **options).problems
 
 
-def test_counts_and_sizes_are_those_of_the_files(category, save_image):
+def test_counts_and_sizes_of_files_are_reported(category, save_image):
     save_image(category / "test/good/large.png", mode="L", size=(50, 60))
     report = check(MVTecAD(str(category), val_fraction=0.25))
     assert report.counts == {"training": 9, "validation": 3, "test good": 5, "test hole": 4}
@@ -33,7 +33,7 @@ def test_every_unreadable_file_is_named(category):
     assert problems(category, read=False) == []
 
 
-def test_masks_without_image_of_another_size_and_empty_ones_are_named(category, save_image):
+def test_empty_masks_and_masks_without_image_or_of_another_size_are_named(category, save_image):
     masks = category / "ground_truth/hole"
     save_image(masks / "009_mask.png")
     save_image(masks / "000_mask.png", size=(10, 10))
@@ -46,7 +46,7 @@ def test_masks_without_image_of_another_size_and_empty_ones_are_named(category, 
     assert "002_mask.png" in unreadable
 
 
-def test_a_mask_of_a_normal_image_may_mark_nothing(category, save_image):
+def test_a_mask_of_a_normal_image_must_be_empty(category, save_image):
     path = category / "ground_truth/good/000_mask.png"
     save_image(path)
     assert problems(category) == [f"mask {path} marks pixels of a normal image"]
@@ -54,7 +54,7 @@ def test_a_mask_of_a_normal_image_may_mark_nothing(category, save_image):
     assert problems(category) == []
 
 
-def test_a_test_image_that_was_trained_with_is_found_by_its_pixels(category):
+def test_a_test_image_that_is_a_training_image_is_found_by_its_pixels(category):
     Image.open(category / "train/good/005.png").save(category / "test/good/copy.bmp")
     (problem,) = problems(category)
     assert "test/good/copy.bmp is the training image" in problem
@@ -67,20 +67,20 @@ def test_an_image_that_is_both_normal_and_anomalous_is_found(category):
     assert "test/hole/copy.png (hole) is" in problem
 
 
-def test_missing_test_images_are_no_problem_for_training(category):
+def test_missing_test_images_are_only_a_note(category):
     shutil.rmtree(category / "test")
     report = check(MVTecAD(str(category)))
     assert report.problems == []
     assert "no image in" in report.notes[0]
 
 
-def test_missing_training_images_are_the_one_problem(category):
+def test_missing_training_images_are_the_only_problem(category):
     shutil.rmtree(category / "train")
     (problem,) = problems(category)
     assert "no image in" in problem
 
 
-def test_data_that_are_no_image_files_are_counted_too(tmp_path):
+def test_data_without_image_files_are_counted_too(tmp_path):
     report = check(TextureDefects(image_size=32, train_count=8, val_count=4, test_count=7))
     kinds = {"test blot": 1, "test good": 4, "test patch": 1, "test scratch": 1}
     assert report.counts == {"training": 8, "validation": 4, **kinds}
@@ -89,7 +89,7 @@ def test_data_that_are_no_image_files_are_counted_too(tmp_path):
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_the_command_prints_the_counts_and_fails_where_there_are_problems(category, capsys, broken):
+def test_the_command_prints_the_counts_and_fails_if_there_are_problems(category, capsys, broken):
     if broken:
         (category / "train/good/000.png").write_bytes(b"")
     assert main(["data", "--data=MVTecAD", f"--data.root={category}", "--check"]) == int(broken)

@@ -10,7 +10,7 @@ def module(root, **options):
 
 @pytest.fixture
 def parts(tmp_path, save_image):
-    """Good parts, bad ones in two folders with masks beside them, in no known layout."""
+    """Makes a folder of normal images, and two folders of anomalous images with masks beside them."""
     for index in range(10):
         save_image(tmp_path / f"ok/line{index % 2}/{index}.png")
     for kind in ("dent", "hole"):
@@ -23,7 +23,7 @@ def parts(tmp_path, save_image):
 GLOBS = {"anomalous": "bad/**/*", "masks": "bad/**/*_mask.png"}
 
 
-def test_globs_tell_good_images_bad_ones_and_masks_apart(parts):
+def test_globs_select_normal_images_anomalous_images_and_masks(parts):
     data = module(parts, **GLOBS, test_fraction=0.3)
     data.setup("fit")
     data.setup("test")
@@ -42,7 +42,7 @@ def test_globs_tell_good_images_bad_ones_and_masks_apart(parts):
     assert {r.kind for r in data.test_set.records} == {"good", "dent", "hole"}
 
 
-def test_test_images_that_are_named_leave_all_others_to_the_training(parts):
+def test_with_a_glob_for_test_images_all_others_are_for_training(parts):
     data = module(parts, normal="ok/line0/*", test_normal="ok/line1/*", **GLOBS)
     data.setup("fit")
     data.setup("test")
@@ -50,7 +50,7 @@ def test_test_images_that_are_named_leave_all_others_to_the_training(parts):
     assert {r.path.parent.name for r in data.test_set.records if not r.label} == {"line1"}
 
 
-def test_without_bad_images_all_are_for_training(parts):
+def test_without_anomalous_images_all_images_are_for_training(parts):
     data = module(parts, normal="ok/**/*")
     data.setup("fit")
     assert len(data.train_set) + len(data.val_set) == 10
@@ -59,7 +59,7 @@ def test_without_bad_images_all_are_for_training(parts):
 
 
 @pytest.mark.parametrize("glob", ["normal", "anomalous", "test_normal"])
-def test_a_glob_that_finds_nothing_is_named(parts, glob):
+def test_a_glob_that_matches_nothing_is_named(parts, glob):
     with pytest.raises(InputError, match=r"no image in .*nothing/\*"):
         module(parts, **GLOBS | {glob: "nothing/*"}).setup("fit" if glob == "normal" else "test")
 
@@ -72,7 +72,7 @@ def test_a_mask_without_an_image_is_named(parts, save_image):
 
 @pytest.mark.parametrize("option", ["val_fraction", "test_fraction"])
 @pytest.mark.parametrize("value", [-0.1, 0, 1, 20])
-def test_a_fraction_that_leaves_a_part_without_images_is_named(parts, option, value):
+def test_a_fraction_that_leaves_one_part_empty_is_named(parts, option, value):
     with pytest.raises(InputError, match=f"{option} is {value}"):
         module(parts, **{option: value}).setup("fit")
 
@@ -82,19 +82,19 @@ def test_a_glob_that_does_not_start_below_the_root_is_named(parts):
         module(parts, masks="/elsewhere/*").setup("fit")
 
 
-def test_what_the_glob_of_bad_images_finds_is_bad_whatever_its_folder_is_called(parts, save_image):
+def test_images_of_the_anomalous_glob_are_anomalous_whatever_the_name_of_their_folder(parts, save_image):
     save_image(parts / "bad/good/0.png")
     data = module(parts, **GLOBS)
     data.setup("test")
     assert [r.label for r in data.test_set.records if r.path.parent.name == "good"] == [1]
 
 
-def test_a_glob_that_is_none_is_named(parts):
+def test_an_invalid_glob_is_named(parts):
     with pytest.raises(InputError, match=r"normal is good/\*\*x, which is not a valid glob"):
         module(parts, normal="good/**x").setup("fit")
 
 
-def test_too_few_images_to_hold_some_out_are_named(tmp_path, save_image):
+def test_too_few_images_to_hold_some_out_are_an_error(tmp_path, save_image):
     for index in range(2):
         save_image(tmp_path / f"{index}.png")
     with pytest.raises(InputError, match="needs at least 3 different images"):

@@ -25,11 +25,11 @@ def test_grey_and_colour_images_of_each_format_become_rgb(tmp_path, save_image, 
     assert image.shape == (3, 20, 24)
     assert 0.3 < image.min() <= image.max() < 0.5
     if mode == "L":
-        assert torch.allclose(image[0], image[1], atol=0.02)  # webp keeps no grey
+        assert torch.allclose(image[0], image[1], atol=0.02)  # WebP has no grey mode
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1"])
-def test_transparency_and_palettes_become_plain_colours(tmp_path, mode):
+def test_transparency_is_ignored_and_palettes_become_colours(tmp_path, mode):
     pixels = np.zeros((8, 8, 3), dtype=np.uint8)
     pixels[:, 4:] = 255
     path = tmp_path / "image.png"
@@ -37,7 +37,7 @@ def test_transparency_and_palettes_become_plain_colours(tmp_path, mode):
     assert torch.equal(read_image(path, (8, 8)), torch.from_numpy(pixels / 255).float().permute(2, 0, 1))
 
 
-def test_sixteen_bits_of_grey_stay_sixteen(tmp_path):
+def test_grey_images_of_sixteen_bits_keep_them(tmp_path):
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16) + 32768
     path = save(tmp_path / "deep.png", levels)
     assert np.array_equal(read_pixels(path, (16, 16))[..., 1], levels)
@@ -45,15 +45,15 @@ def test_sixteen_bits_of_grey_stay_sixteen(tmp_path):
 
 
 @pytest.mark.parametrize("pixels", [np.full((4, 4), 1.5, np.float32), np.full((4, 4), 100_000, np.int32)])
-def test_pixels_of_another_kind_are_refused(tmp_path, pixels):
+def test_pixels_of_another_type_are_refused(tmp_path, pixels):
     with pytest.raises(InputError, match=r"odd\.tif: its pixels are not integers of 8 or 16 bits"):
         read_image(save(tmp_path / "odd.tif", pixels), (4, 4))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_is_read_as_it_is_to_be_seen(tmp_path, orientation):
+def test_the_orientation_of_an_image_is_applied(tmp_path, orientation):
     upright = np.zeros((6, 10), np.uint8)
-    upright[:2, :4] = 255  # bright at the upper left
+    upright[:2, :4] = 255  # a bright rectangle at the upper left
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -71,7 +71,7 @@ def test_an_image_is_read_as_it_is_to_be_seen(tmp_path, orientation):
     assert np.array_equal(read_pixels(path, (6, 10))[..., 0], upright)
 
 
-def test_a_crop_keeps_the_middle_and_the_ratio_of_the_sides(tmp_path):
+def test_a_crop_keeps_the_centre_and_the_aspect_ratio(tmp_path):
     pixels = np.zeros((20, 40), np.uint8)
     pixels[:, 8:32] = 255
     path = save(tmp_path / "wide.png", pixels)
@@ -108,7 +108,7 @@ def test_a_corrupt_or_truncated_image_is_named(tmp_path, save_image, suffix, kep
 
 
 @pytest.mark.parametrize("orientation", [90, 9, 0])
-def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+def test_an_invalid_orientation_is_ignored(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (6, 4)).save(tmp_path / "image.png", exif=exif)
@@ -119,7 +119,7 @@ def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
 @pytest.mark.parametrize(
     "error", [RuntimeError, TypeError, MemoryError, KeyError, ZeroDivisionError, EOFError]
 )
-def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+def test_every_error_of_a_decoder_names_the_file(tmp_path, monkeypatch, error):
     Image.new("RGB", (6, 4)).save(tmp_path / "image.png")
 
     def fail(image):

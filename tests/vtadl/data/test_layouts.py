@@ -1,4 +1,4 @@
-"""What lies in a folder is used or named."""
+"""Every file in a folder of images is used or named."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from vtadl.data.listing import list_images
 DRAWN = settings(max_examples=25, deadline=None, derandomize=True)
 GOOD = [f"train/good/{index}.png" for index in range(5)]
 
-# By what they are: files in places where they are used, and in others.
+# Files that are used, by what they are; the files of the second group are not used, and are named.
 USED = {
     "nested": ["train/good/left/1.png"],
     "upper case": ["train/good/A.PNG", "test/dent/B.JPG"],
@@ -47,7 +47,7 @@ NAMED = {
 
 
 def write(path: Path, rng: np.random.Generator) -> None:
-    """An image, a mask, or something else, by the name."""
+    """Writes an image, a mask or another file, depending on the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = rng.integers(0, 256, (12, 16), np.uint8)
     if path.stem in ("gone", "lost"):
@@ -64,7 +64,7 @@ def write(path: Path, rng: np.random.Generator) -> None:
 
 
 def used_files(data):
-    """All that a data module reads."""
+    """Returns all files that a data module reads."""
     records = data.test_records()[0]
     masks = [record.mask for record in records if record.mask is not None]
     parts = [part for mask in masks for part in (list_images(mask) if mask.is_dir() else [mask])]
@@ -101,7 +101,7 @@ def test_every_file_is_used_or_named(tmp_path_factory, chosen):
 
 @pytest.fixture
 def linked(tmp_path, save_image):
-    """Images beyond links, some of which lead in circles."""
+    """Makes a folder with linked images; some of the links form cycles."""
     for index in range(6):
         save_image(tmp_path / f"data/train/good/{index}.png")
         save_image(tmp_path / f"store/scratch/{index}.png")
@@ -129,7 +129,7 @@ def test_linked_folders_are_followed_once(linked):
     assert {record.kind for record in folder.test_records()[0]} == {"good", "scratch"}
 
 
-def test_a_folder_of_two_names_is_of_both_kinds(category):
+def test_a_folder_linked_under_two_names_is_of_both_kinds(category):
     (category / "test/dent").symlink_to(category / "test/hole")
     kinds = [record.kind for record in MVTecAD(str(category)).test_records()[0]]
     assert kinds == ["dent"] * 4 + ["good"] * 4 + ["hole"] * 4
@@ -137,7 +137,7 @@ def test_a_folder_of_two_names_is_of_both_kinds(category):
 
 @pytest.mark.parametrize("layout", [MVTecAD, BTAD])
 @pytest.mark.parametrize("only", ["normal", "anomalous"])
-def test_tests_may_be_of_one_kind(tmp_path, save_image, layout, only):
+def test_test_images_may_be_of_one_label(tmp_path, save_image, layout, only):
     kind = layout.normal if only == "normal" else "odd"
     for index in range(4):
         save_image(tmp_path / f"train/{layout.normal}/{index}.png")
@@ -147,7 +147,7 @@ def test_tests_may_be_of_one_kind(tmp_path, save_image, layout, only):
     assert [int(sample["label"]) for sample in data.test_set] == [int(only == "anomalous")] * 4
 
 
-def test_good_images_alone_may_be_tested_in_any_layout(tmp_path, save_image):
+def test_test_images_may_be_normal_alone_in_any_layout(tmp_path, save_image):
     for index in range(4):
         save_image(tmp_path / f"fine/{index}.png")
         save_image(tmp_path / f"later/{index}.png")
@@ -156,7 +156,7 @@ def test_good_images_alone_may_be_tested_in_any_layout(tmp_path, save_image):
     assert check(data).problems == []
 
 
-def test_a_layout_of_folders_that_all_count_as_normal_is_named(category, capsys, caplog):
+def test_normal_images_with_names_of_anomalous_images_are_named(category, capsys, caplog):
     data = Folder(str(category), workers=0, image_size=8)
     problems = " ".join(check(data).problems)
     assert "12 of the images that `normal` matches have names of anomalous images or masks" in problems
@@ -174,7 +174,7 @@ def test_masks_among_normal_images_are_found_by_their_two_values(category):
 
 
 @pytest.mark.parametrize("home", [True, False])
-def test_a_relative_root_and_one_below_home_are_what_they_say(category, monkeypatch, home):
+def test_relative_roots_and_roots_below_home_are_resolved(category, monkeypatch, home):
     monkeypatch.setenv("HOME", str(category.parent))
     monkeypatch.chdir(category.parent)
     root = "~/category" if home else "category"
@@ -185,7 +185,7 @@ def test_a_relative_root_and_one_below_home_are_what_they_say(category, monkeypa
     assert len(find_images([f"{root}/test/*/*.png"]).paths) == 4
 
 
-def test_files_of_several_pictures_are_noted(category):
+def test_files_of_several_frames_are_noted(category):
     pages = [Image.fromarray(np.full((40, 48), level, np.uint8)) for level in (9, 90)]
     for name in ("train/good/pages.tif", "ground_truth/hole/000_mask.tif"):
         pages[0].save(category / name, save_all=True, append_images=pages[1:])
@@ -196,7 +196,7 @@ def test_files_of_several_pictures_are_noted(category):
     assert "000_mask.tif" in notes
 
 
-def test_levels_of_masks_are_explained_by_the_file_of_defects(tmp_path, save_image):
+def test_levels_of_masks_are_explained_by_the_list_of_defects(tmp_path, save_image):
     for index in range(4):
         save_image(tmp_path / f"train/good/{index}.png")
     save_image(tmp_path / "test/logical_anomalies/000.png", square=True)

@@ -1,4 +1,4 @@
-"""What a mask marks, whatever wrote it."""
+"""Masks of all formats and modes are read with the intended meaning."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FEW = settings(max_examples=5, deadline=None, derandomize=True)
 
 @st.composite
 def drawn(draw):
-    """A few ellipses, some of which touch the border, and another of their own within."""
+    """Draws a few ellipses, some of which touch the border."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     marked = np.zeros(SIZE, bool)
     for _ in range(draw(st.integers(1, 3))):
@@ -30,7 +30,7 @@ def grey(marked, level=255, kind=np.uint8):
 
 
 def halves(marked, left, right, kind=np.uint8):
-    """Different levels on the left and on the right."""
+    """Makes a mask with different levels on the left and on the right."""
     return Image.fromarray(np.where(marked, np.where(np.arange(SIZE[1]) < 30, left, right), 0).astype(kind))
 
 
@@ -102,7 +102,7 @@ OPTIONS = {"webp": {"lossless": True}, "jp2": {"irreversible": False}, "tif": {"
 @pytest.mark.parametrize("name", EXACT)
 @FEW
 @given(marked=drawn())
-def test_without_loss_all_but_the_background_is_marked(tmp_path_factory, name, marked):
+def test_in_lossless_masks_everything_but_the_background_is_marked(tmp_path_factory, name, marked):
     write, suffix = EXACT[name]
     path = tmp_path_factory.mktemp("mask") / f"mask.{suffix}"
     image = write(marked)
@@ -116,7 +116,7 @@ def test_without_loss_all_but_the_background_is_marked(tmp_path_factory, name, m
 @pytest.mark.parametrize("name", LOSSY)
 @FEW
 @given(marked=drawn())
-def test_with_loss_a_mask_keeps_its_area(tmp_path_factory, name, marked):
+def test_lossy_masks_keep_their_area(tmp_path_factory, name, marked):
     suffix, options = LOSSY[name]
     path = tmp_path_factory.mktemp("mask") / f"mask.{suffix}"
     grey(marked).convert("RGB").save(path, **options)
@@ -126,7 +126,7 @@ def test_with_loss_a_mask_keeps_its_area(tmp_path_factory, name, marked):
 
 @FEW
 @given(marked=drawn(), smoothing=st.sampled_from([Image.Resampling.BILINEAR, Image.Resampling.LANCZOS]))
-def test_soft_edges_are_cut_at_half_and_named(tmp_path_factory, marked, smoothing):
+def test_soft_edges_are_thresholded_at_half_and_named(tmp_path_factory, marked, smoothing):
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     large = Image.fromarray(np.kron(marked, np.ones((4, 4), np.uint8)) * 255)
     large.resize((75, 60), smoothing).save(path)
@@ -144,7 +144,7 @@ def test_an_empty_mask_marks_nothing(tmp_path, mode, suffix):
 
 
 def doubtful(marked):
-    """Masks that may mean something else, and what is said of them."""
+    """Makes doubtful masks, each with a phrase of the message about it."""
     noise = np.random.default_rng(0).integers(1, 256, SIZE)
     return {
         "no clear edges": (Image.fromarray(np.where(marked, noise, 0).astype(np.uint8)), "png"),
@@ -167,7 +167,7 @@ def test_a_doubtful_mask_is_named(category, said):
     assert said in problem
 
 
-def test_several_masks_of_an_image_mark_together(tmp_path):
+def test_several_masks_of_an_image_are_united(tmp_path):
     for index in range(3):
         marked = np.zeros(SIZE, bool)
         marked[10 * index : 10 * index + 5] = True

@@ -18,7 +18,7 @@ def write_idx(path, array):
 
 @pytest.fixture
 def root(tmp_path):
-    """Ten images of each digit for training and five for testing, the labels in turn."""
+    """Writes ten images of each digit for training and five for testing; the digits alternate."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 100), ("t10k", 50)):
         write_idx(tmp_path / f"{split}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)))
@@ -27,13 +27,13 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "a.gz"])
-def test_an_idx_file_is_read_packed_or_not(tmp_path, name):
+def test_an_idx_file_is_read_compressed_or_not(tmp_path, name):
     array = np.arange(24).reshape(2, 3, 4)
     write_idx(tmp_path / name, array)
     np.testing.assert_array_equal(read_idx(tmp_path / "a"), array)
 
 
-def test_training_sees_one_digit_and_testing_all(root):
+def test_training_has_one_digit_and_testing_has_all(root):
     data = MNISTDigit(str(root), digit=3, val_fraction=0.2)
     data.setup("fit")
     data.setup("test")
@@ -45,14 +45,14 @@ def test_training_sees_one_digit_and_testing_all(root):
     assert batch["image"].max() <= 1
 
 
-def test_the_held_out_images_are_none_of_those_for_training(root):
+def test_validation_images_are_not_training_images(root):
     data = MNISTDigit(str(root), digit=1)
     data.setup("fit")
     held_out = {tuple(image.flatten().tolist()) for image in data.val_set.images}
     assert held_out.isdisjoint(tuple(image.flatten().tolist()) for image in data.train_set.images)
 
 
-def test_changed_images_and_another_split_are_known_by_what_the_images_hold(root):
+def test_changed_images_and_another_split_are_found_by_content(root):
     def manifest(seed=0):
         return MNISTDigit(str(root), digit=3, val_fraction=0.2, seed=seed).manifest()
 
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
         read_idx(tmp_path / "labels")
 
 
-def test_a_cut_packed_file_is_named(root):
+def test_a_truncated_compressed_file_is_named(root):
     path = root / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="t10k-images"):
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_with_the_layout_the_source_and_the_licence(tmp_
 
 
 @pytest.mark.parametrize(("options", "named"), [({"digit": 10}, "digit"), ({"image_size": 32}, "28x28")])
-def test_what_mnist_does_not_have_is_named(options, named):
+def test_a_digit_or_size_that_mnist_does_not_have_is_named(options, named):
     with pytest.raises(InputError, match=named):
         MNISTDigit("anywhere", **options)
 
@@ -99,7 +99,7 @@ def test_the_real_files_hold_the_known_counts(real_data):
     assert int((data.test_set.digits == 8).sum()) == 974
 
 
-def test_images_that_do_not_fit_to_their_labels_are_refused(root):
+def test_unequal_numbers_of_images_and_labels_are_refused(root):
     write_idx(root / "train-labels-idx1-ubyte", np.arange(99) % 10)
     with pytest.raises(InputError, match=r"the numbers of train images and of their labels in .* differ"):
         MNISTDigit(str(root)).setup("fit")

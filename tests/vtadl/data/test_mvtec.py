@@ -52,7 +52,7 @@ def test_equal_names_in_two_kinds_keep_their_own_masks(category, save_image):
     assert masks["hole"].parent.name == "hole"
 
 
-def test_validation_images_are_training_normals_held_out(category):
+def test_validation_images_are_held_out_of_the_normal_images(category):
     data = module(category, val_fraction=0.25)
     data.setup("fit")
     train, val = ({record.path for record in part.records} for part in (data.train_set, data.val_set))
@@ -108,7 +108,7 @@ def test_a_mask_of_another_size_than_its_image_is_named(category, save_image):
         data.test_set[5]
 
 
-def test_the_real_bottle_is_read_whole(real_data):
+def test_the_published_bottle_category_is_read_completely(real_data):
     data = module(real_data / "mvtec_ad_512/bottle")
     data.setup("fit")
     data.setup("test")
@@ -118,7 +118,7 @@ def test_the_real_bottle_is_read_whole(real_data):
 
 @pytest.fixture
 def product(tmp_path, save_image):
-    """A folder in the layout of BTAD: mixed suffixes, and names that repeat in test/ok and test/ko."""
+    """Makes a folder in the layout of BTAD, with mixed suffixes and the same names in test/ok and test/ko."""
     root = tmp_path / "btad" / "03"
     for index in range(5):
         save_image(root / f"train/ok/{index:04d}.bmp")
@@ -154,13 +154,13 @@ def test_an_image_with_two_masks_is_named(product, save_image):
 
 
 @pytest.mark.parametrize(("module_", "licence"), [(MVTecAD, "CC BY-NC-SA 4.0"), (BTAD, "CC BY-SA 4.0")])
-def test_where_published_data_are_missing_their_source_and_licence_are_named(tmp_path, module_, licence):
+def test_source_and_licence_of_missing_published_data_are_named(tmp_path, module_, licence):
     with pytest.raises(InputError, match=f"https://.*{licence}"):
         module_(str(tmp_path), category="01").setup("fit")
 
 
 @pytest.mark.parametrize("resize_mode", ["stretch", "crop"])
-def test_images_that_are_kept_are_those_of_the_files(category, resize_mode):
+def test_cached_images_equal_those_read_from_files(category, resize_mode):
     read, kept = (module(category, resize_mode=resize_mode, cache_gb=gigabytes) for gigabytes in (0, 2))
     read.setup("fit")
     kept.setup("fit")
@@ -171,15 +171,15 @@ def test_images_that_are_kept_are_those_of_the_files(category, resize_mode):
 
 
 @pytest.mark.parametrize(("cache_gb", "workers"), [(0, 2), (2, 0)])
-def test_no_processes_read_what_is_in_memory(category, cache_gb, workers):
+def test_images_in_memory_are_not_read_by_other_processes(category, cache_gb, workers):
     data = module(category, cache_gb=cache_gb, workers=2)
     data.setup("fit")
     assert data.train_dataloader().num_workers == data.val_dataloader().num_workers == workers
 
 
-def test_no_more_images_are_kept_than_may_be(category):
+def test_the_cache_holds_no_more_images_than_fit(category):
     images = [Record(path) for path in sorted((category / "train/good").iterdir())]
-    bytes_each = 4 * 3 * 32 * 32  # channels are floats
+    bytes_each = 4 * 3 * 32 * 32  # three channels of floats
     dataset = ImageFiles(images, (32, 32), cache_bytes=2.5 * bytes_each)
     assert len(dataset.cached) == 2 < len(dataset)
     plain = ImageFiles(images, (32, 32))

@@ -43,7 +43,7 @@ def test_the_parts_of_the_splits_do_not_overlap():
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_normal_crop_is_found_in_its_own_part_only(split):
+def test_a_normal_crop_occurs_only_in_its_own_part(split):
     data = module(texture="gravel")
     data.setup("fit")
     data.setup("test")
@@ -62,7 +62,7 @@ def test_a_mask_covers_exactly_what_was_painted(kind, seed):
     image, donor = (random_crop(load_texture(name), (64, 64), rng) for name in ("brick", "gravel"))
     painted, mask = DEFECTS[kind](image, donor, rng)
     assert np.array_equal(painted[~mask], image[~mask])
-    assert (painted[mask] != image[mask]).mean() > 0.9  # a pixel may be painted in its own colour
+    assert (painted[mask] != image[mask]).mean() > 0.9  # the new colour of a pixel may equal the old one
     assert mask.any()
 
 

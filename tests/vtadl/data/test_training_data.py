@@ -1,4 +1,4 @@
-"""What training may see: augmented training images, and nothing of the test."""
+"""Training uses augmented training images, and no test image."""
 
 import lightning as L
 import pytest
@@ -26,8 +26,8 @@ def train(category, folder, tiny, **options):
     return torch.load(folder / "best.ckpt", weights_only=True)
 
 
-def test_nothing_of_the_test_has_any_influence_on_a_checkpoint(category, tmp_path, settled):
-    options = settled | {"softness": None}  # is chosen
+def test_test_images_do_not_influence_a_checkpoint(category, tmp_path, settled):
+    options = settled | {"softness": None}  # softness is chosen during training
     expected = train(category, tmp_path / "before", options)
     good, hole = category / "test/good", category / "test/hole"
     good.rename(category / "test/other")
@@ -41,7 +41,7 @@ def test_nothing_of_the_test_has_any_influence_on_a_checkpoint(category, tmp_pat
         assert torch.equal(checkpoint["state_dict"][name], value), name
 
 
-def test_augmentation_changes_what_is_trained_with(category, tmp_path, settled):
+def test_augmentation_changes_training(category, tmp_path, settled):
     plain = train(category, tmp_path / "plain", settled)["state_dict"]
     changed = train(category, tmp_path / "changed", settled, augmentation=Augmentation(rotation=90))[
         "state_dict"
@@ -82,7 +82,7 @@ def test_each_augmentation_changes_images_of_a_batch_differently_and_keeps_their
 
 
 @pytest.mark.parametrize(("option", "dim"), [("horizontal_flip", -1), ("vertical_flip", -2)])
-def test_a_flip_exchanges_the_sides_of_some_images(option, dim):
+def test_some_images_of_a_batch_are_flipped(option, dim):
     image = torch.rand(1, 3, 8, 8).expand(32, -1, -1, -1)
     changed = Augmentation(**{option: True}).build()(image)
     flipped = [torch.equal(one, image[0].flip(dim)) for one in changed]
@@ -90,6 +90,6 @@ def test_a_flip_exchanges_the_sides_of_some_images(option, dim):
     assert all(torch.equal(one, image[0]) for one, turned in zip(changed, flipped, strict=True) if not turned)
 
 
-def test_no_augmentation_is_the_default():
+def test_augmentation_is_off_by_default():
     image = torch.rand(2, 3, 8, 8)
     assert torch.equal(Augmentation().build()(image), image)

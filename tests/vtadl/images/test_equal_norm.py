@@ -17,7 +17,7 @@ def test_images_get_the_norm_of_normal_ones():
     assert equal(torch.zeros(1, 3, 8, 8)).eq(0).all()
 
 
-def test_a_trained_detector_takes_dark_and_bright_images_for_alike(trained_with_equal_norm, tmp_path):
+def test_a_trained_detector_scores_dark_and_bright_images_alike(trained_with_equal_norm, tmp_path):
     detector = Detector.load(trained_with_equal_norm, device="cpu")
     image = torch.rand(3, 32, 32)
     bright, dark = detector.predict(image), detector.predict(0.25 * image)

@@ -1,4 +1,4 @@
-"""One image has one score, in whatever form it is given."""
+"""The score of an image does not depend on the type in which it is given."""
 
 import io
 
@@ -45,7 +45,7 @@ def score(detector, image, mode="stretch"):
 
 
 def saved(folder, image, suffix, **options):
-    """A file of an image, whose name is its own."""
+    """Saves an image to a file with a unique name."""
     path = folder / f"{len(list(folder.iterdir()))}.{suffix}"
     image.save(path, **options)
     return path
@@ -122,7 +122,7 @@ GREY_FORMS = {
     mode=st.sampled_from(RESIZE_MODES),
     form=st.sampled_from(list(COLOUR_FORMS)),
 )
-def test_every_form_of_a_colour_image_has_one_score(detector, folder, size, seed, mode, form):
+def test_every_type_of_a_colour_image_has_the_same_score(detector, folder, size, seed, mode, form):
     pixels = colour(size, seed)
     expected = score(detector, pixels, mode)
     assert score(detector, COLOUR_FORMS[form](pixels, folder), mode) == pytest.approx(expected, rel=2e-5)
@@ -130,7 +130,7 @@ def test_every_form_of_a_colour_image_has_one_score(detector, folder, size, seed
 
 @settings(quick, max_examples=60)
 @given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES), form=st.sampled_from(list(GREY_FORMS)))
-def test_every_form_of_a_grey_image_has_one_score(detector, folder, size, seed, mode, form):
+def test_every_type_of_a_grey_image_has_the_same_score(detector, folder, size, seed, mode, form):
     pixels = colour(size, seed)[..., 0]
     expected = score(detector, np.repeat(pixels[..., None], 3, axis=2), mode)
     assert score(detector, GREY_FORMS[form](pixels, folder), mode) == pytest.approx(expected, rel=2e-5)
@@ -138,7 +138,7 @@ def test_every_form_of_a_grey_image_has_one_score(detector, folder, size, seed, 
 
 @quick
 @given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES))
-def test_black_and_white_images_have_the_score_of_their_bools(detector, folder, size, seed, mode):
+def test_black_and_white_images_have_the_score_of_bools(detector, folder, size, seed, mode):
     bools = colour(size, seed)[..., 0] > 127
     expected = score(detector, bools * np.uint8(255), mode)
     for form in (
@@ -156,7 +156,7 @@ def test_black_and_white_images_have_the_score_of_their_bools(detector, folder, 
     size=sizes,
     kind=st.sampled_from(["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]),
 )
-def test_white_is_the_largest_number_of_a_type_of_integers(detector, data, size, kind):
+def test_white_is_the_largest_value_of_an_integer_type(detector, data, size, kind):
     white = np.iinfo(kind).max
     rng = np.random.default_rng(data.draw(seeds))
     values = rng.integers(0, white, (*size, 3), dtype=kind, endpoint=True)
@@ -167,7 +167,7 @@ def test_white_is_the_largest_number_of_a_type_of_integers(detector, data, size,
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "int64", "uint32", "uint64"])
-def test_bytes_in_a_wider_type_are_refused_and_not_taken_for_black(detector, kind):
+def test_bytes_in_a_wider_type_are_refused(detector, kind):
     pixels = colour((8, 8), 0).astype(kind)
     for form in (pixels, planes(pixels)):
         with pytest.raises(InputError, match=rf"in an image of (torch\.)?{kind}, .* is 2\d\d: convert it"):
@@ -188,7 +188,7 @@ def test_negative_numbers_are_refused(detector, kind):
     suffix=st.sampled_from(["png", "webp", "tif", "jpg"]),
     mode=st.sampled_from(RESIZE_MODES),
 )
-def test_files_and_opened_images_are_seen_as_their_exif_says(
+def test_the_exif_orientation_of_files_and_opened_images_is_applied(
     detector, folder, size, seed, orientation, suffix, mode
 ):
     exif = Image.Exif()
@@ -196,7 +196,9 @@ def test_files_and_opened_images_are_seen_as_their_exif_says(
     options = {"lossless": True} if suffix == "webp" else {}
     path = saved(folder, Image.fromarray(colour(size, seed)), suffix, exif=exif, **options)
     with Image.open(path) as image:
-        stored = np.asarray(image) if suffix != "tif" else colour(size, seed)  # Pillow turns TIFF by itself
+        stored = (
+            np.asarray(image) if suffix != "tif" else colour(size, seed)
+        )  # Pillow applies the orientation of TIFF itself
     turn = [
         *(lambda x: x, lambda x: x[:, ::-1], lambda x: x[::-1, ::-1], lambda x: x[::-1]),
         *(lambda x: x.swapaxes(0, 1), lambda x: np.rot90(x, -1)),
@@ -212,7 +214,7 @@ def test_files_and_opened_images_are_seen_as_their_exif_says(
 
 @quick
 @given(size=sizes, seed=seeds, mode=st.sampled_from(RESIZE_MODES), count=st.integers(1, 3))
-def test_a_program_to_export_decides_as_python_does(detector, size, seed, mode, count):
+def test_a_program_to_export_decides_like_python(detector, size, seed, mode, count):
     images = np.stack([colour(size, seed + index) for index in range(count)])
     detector.module.resize_mode = mode
     try:
@@ -234,7 +236,7 @@ def test_a_program_to_export_decides_as_python_does(detector, size, seed, mode, 
     grey=st.booleans(),
     cache=st.sampled_from([0, 1e9]),
 )
-def test_samples_are_what_the_detector_sees(folder, size, seed, mode, grey, cache):
+def test_samples_equal_the_input_of_the_detector(folder, size, seed, mode, grey, cache):
     pixels = colour(size, seed)[..., 0] if grey else colour(size, seed)
     path = saved(folder, Image.fromarray(pixels), "png")
     sample = ImageFiles([Record(path)], (32, 32), mode, cache)[0]["image"]
@@ -257,7 +259,7 @@ def test_the_cache_holds_no_more_bytes_than_it_may(folder, mode, most):
         assert all(pixels.base is None or pixels.base.nbytes == pixels.nbytes for pixels in files.cached)
 
 
-def test_what_is_resized_is_not_rounded():
+def test_resized_images_are_not_rounded():
     image = resize_pixels(np.arange(100, dtype=np.uint8).reshape(10, 10, 1), (7, 7), "stretch")
     assert image.dtype == np.float32
     assert not np.allclose(image * 255, np.round(image * 255), atol=1e-2)

@@ -1,4 +1,4 @@
-"""Images larger than the network are seen as tiles, and what is found in these is joined."""
+"""Images larger than the network are cut into tiles, whose scores and maps are joined."""
 
 import math
 
@@ -38,12 +38,12 @@ def test_joined_tiles_are_the_images_they_were_cut_from(whole):
     torch.testing.assert_close(join(tiles, whole), images)
 
 
-def test_where_tiles_overlap_a_map_is_their_mean():
+def test_overlapping_tiles_are_averaged():
     joined = join(torch.stack([torch.zeros(1, 2, 4), torch.ones(1, 2, 4)]), (2, 6))
     assert joined[0, 0].tolist() == [[0, 0, 0.5, 0.5, 1, 1]] * 2
 
 
-def test_an_image_has_the_largest_score_of_its_tiles_and_their_maps(trained):
+def test_the_score_of_an_image_is_the_largest_of_its_tiles(trained):
     detector = load_detector(trained)
     images = torch.rand(2, 3, 32, 50)
     with torch.inference_mode():
@@ -57,13 +57,13 @@ def test_an_image_has_the_largest_score_of_its_tiles_and_their_maps(trained):
 @pytest.mark.parametrize(
     ("size", "expected"), [((40, 80), (32, 64)), ((90, 30), (96, 32)), ((8, 8), (32, 32))]
 )
-def test_an_image_keeps_the_ratio_of_its_sides_and_covers_a_tile(tmp_path, save_image, size, expected):
+def test_an_image_keeps_its_aspect_ratio_and_covers_a_tile(tmp_path, save_image, size, expected):
     assert read_pixels(save_image(tmp_path / "image.png", size=size), (32, 32), "tiles").shape[:2] == expected
 
 
 @pytest.fixture
 def mixed(category, save_image):
-    """Upright and lying images among those of the category."""
+    """Makes a category that also has portrait and landscape images."""
     for folder in ("train/good", "test/good"):
         for index in range(3):
             save_image(category / folder / f"upright{index}.png", size=(80, 40))
@@ -71,7 +71,7 @@ def mixed(category, save_image):
     return category
 
 
-def test_training_sees_tiles_and_testing_whole_images(mixed):
+def test_training_uses_tiles_and_testing_uses_whole_images(mixed):
     data = MVTecAD(str(mixed), image_size=32, workers=0, resize_mode="tiles")
     data.setup("fit")
     data.setup("test")
@@ -83,7 +83,7 @@ def test_training_sees_tiles_and_testing_whole_images(mixed):
     assert all(batch["mask"].shape[2:] == batch["image"].shape[2:] for batch in data.test_dataloader())
 
 
-def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(mixed, tiny, tmp_path, capsys):
+def test_a_detector_with_tiles_works_on_images_of_any_shape(mixed, tiny, tmp_path, capsys):
     data = ["--data=MVTecAD", f"--data.root={mixed}", "--data.workers=0", "--data.resize_mode=tiles"]
     settings = tiny | {"features": 12, "positions": "own", "softness": 0.03, "min_std": 0.1}
     model = [f"--model.{name}={value}" for name, value in settings.items()]
@@ -96,7 +96,7 @@ def test_a_detector_of_tiles_is_trained_tested_and_used_on_images_of_any_shape(m
         in capsys.readouterr().err
     )
     detector = Detector.load(run, "cpu")
-    assert detector.module.calibration.image.count == 2  # images, not tiles
+    assert detector.module.calibration.image.count == 2  # counts images, not tiles
     upright, lying = (mixed / f"test/good/{name}0.png" for name in ("upright", "lying"))
     detections = detector.predict([upright, lying])
     assert [detection.map.shape for detection in detections] == [(80, 40), (40, 100)]

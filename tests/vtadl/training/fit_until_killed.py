@@ -1,4 +1,4 @@
-"""`vtadl fit` with the options given, killed in the second step of its second epoch."""
+"""Runs `vtadl fit` with the given options, and kills it in the second step of the second epoch."""
 
 import os
 import signal

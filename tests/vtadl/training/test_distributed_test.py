@@ -1,4 +1,4 @@
-"""A test run by two processes gives the figures of one."""
+"""A test in two processes gives the metrics of a test in one."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from vtadl.data import rank_sample_count
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
-def test_every_sample_is_the_own_of_one_process(count):
+def test_every_sample_belongs_to_exactly_one_rank(count):
     data, seen = TensorDataset(torch.arange(count)), []
     for rank in range(3):
         sampler = DistributedSampler(data, num_replicas=3, rank=rank, shuffle=False)
@@ -25,12 +25,12 @@ def test_every_sample_is_the_own_of_one_process(count):
 
 
 def rows(text):
-    """The lines of the printed tables."""
+    """Returns the rows of the printed tables."""
     return [line for line in text.splitlines() if line.startswith("│")]
 
 
-def test_two_processes_print_the_figures_of_one(trained, tiny, category, tmp_path, capsys):
-    (category / "test/good/003.png").unlink()  # seven images do not divide by two
+def test_two_processes_print_the_metrics_of_one(trained, tiny, category, tmp_path, capsys):
+    (category / "test/good/003.png").unlink()  # the number of images is odd
     folder = ["--data=MVTecAD", f"--data.root={category}", "--data.workers=0", "--data.batch_size=2"]
     runs = ["--trainer.accelerator=cpu", f"--output={tmp_path}"]
     sizes = [f"--model.{name}={size}" for name, size in tiny.items()]

@@ -1,4 +1,4 @@
-"""Runs that end early and go on."""
+"""Runs that end early, and are resumed."""
 
 import csv
 import signal
@@ -30,7 +30,7 @@ def rows_of(folder):
         return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(options, tmp_path):
+def test_a_killed_run_is_resumed_with_identical_results(options, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     script = [sys.executable, str(Path(__file__).with_name("fit_until_killed.py"))]
     process = subprocess.run([*script, *options, f"--output={killed}"], capture_output=True, timeout=300)
@@ -71,7 +71,7 @@ def test_an_interrupted_run_can_be_resumed(options, tmp_path, monkeypatch, capsy
     assert [row["epoch"] for row in rows_of(tmp_path)] == ["0", "1", "2"]
 
 
-def test_training_stops_early_where_the_validation_loss_no_longer_falls(options, tmp_path):
+def test_training_stops_early_when_the_validation_loss_stops_falling(options, tmp_path):
     stopping = ["--patience=1", "--trainer.max_epochs=20", "--model.learning_rate=0"]
     assert main(["fit", *options, *stopping, f"--output={tmp_path}"]) == 0
     assert len(rows_of(tmp_path)) == 2

@@ -1,4 +1,4 @@
-"""A run knows its images by what they hold: copies, the split, and changes between fit and resume."""
+"""Images are recognised by their contents: copies, the split, and changes before a run is resumed."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def module(root, **options):
 
 
 def parts(root, **options):
-    """The pictures that are trained with and those that are validated with."""
+    """Returns the training images and the validation images, as bytes."""
     data = module(root, **options)
     data.setup("fit")
     return [{s["image"].numpy().tobytes() for s in part} for part in (data.train_set, data.val_set)]
@@ -50,7 +50,7 @@ def copy_in_another_format(path, name):
     Image.open(path).save(path.with_name(name).with_suffix(".bmp"))
 
 
-def copy_packed_otherwise(path, name):
+def copy_with_other_compression(path, name):
     Image.open(path).save(path.with_name(name), compress_level=1)
 
 
@@ -58,7 +58,7 @@ def copy_with_opaque_alpha(path, name):
     Image.open(path).convert("RGBA").save(path.with_name(name))
 
 
-COPY = [copy_exactly, copy_in_another_format, copy_packed_otherwise, copy_with_opaque_alpha]
+COPY = [copy_exactly, copy_in_another_format, copy_with_other_compression, copy_with_opaque_alpha]
 
 
 @DRAWN
@@ -81,7 +81,7 @@ def test_copies_count_as_one_image(tmp_path_factory, copies, seed, fraction):
     assert f"{len(copies)} of {12 + len(copies)} normal images are copies" in check(module(root)).problems[0]
 
 
-def test_training_says_that_copies_count_as_one(tmp_path, caplog):
+def test_training_reports_copies(tmp_path, caplog):
     root = make(tmp_path)
     copy_exactly(root / "train/good/000.png", "more.png")
     with caplog.at_level("INFO", "lightning.pytorch"):
@@ -96,7 +96,7 @@ def test_training_says_that_copies_count_as_one(tmp_path, caplog):
     added=st.integers(0, 3),
     fraction=st.floats(0.05, 0.5),
 )
-def test_the_split_moves_as_few_images_as_it_can(tmp_path_factory, seed, removed, added, fraction):
+def test_the_split_reassigns_as_few_images_as_possible(tmp_path_factory, seed, removed, added, fraction):
     root = make(tmp_path_factory.mktemp("split"), 30)
     before = parts(root, seed=seed, val_fraction=fraction)
     assert before == parts(root, seed=seed, val_fraction=fraction)
@@ -127,7 +127,7 @@ def change(root, path):
     save(path, 500)
 
 
-def encode_anew(root, path):
+def reencode(root, path):
     Image.open(path).save(path, compress_level=1)
 
 
@@ -149,7 +149,7 @@ def copy(root, path):
 
 
 HARMLESS = [rename, move, copy]
-HARMFUL = {remove: "removed", change: "changed", encode_anew: "changed", add: "added"}
+HARMFUL = {remove: "removed", change: "changed", reencode: "changed", add: "added"}
 
 
 @DRAWN
@@ -160,7 +160,7 @@ HARMFUL = {remove: "removed", change: "changed", encode_anew: "changed", add: "a
         unique_by=(lambda change: change[0], lambda change: change[1]),
     )
 )
-def test_a_run_knows_how_its_images_have_changed(tmp_path_factory, changes):
+def test_changes_of_the_images_of_a_run_are_found(tmp_path_factory, changes):
     root = make(tmp_path_factory.mktemp("changes"))
     before = module(root).manifest()
     for index, act in changes:
@@ -180,13 +180,13 @@ def test_a_run_knows_how_its_images_have_changed(tmp_path_factory, changes):
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"val_fraction": 0.4}])
-def test_images_do_not_change_sides_in_a_resumed_run(tmp_path, options):
+def test_a_resumed_run_keeps_its_split(tmp_path, options):
     root = make(tmp_path)
     with pytest.raises(InputError, match=r"would move from training to validation or back, because `seed`"):
         require_unchanged(module(root).manifest(), module(root, **options).manifest(), "run")
 
 
-def test_images_that_are_given_for_validation_are_all_that_is_validated_with(tmp_path):
+def test_images_in_the_validation_folder_are_the_only_validation_images(tmp_path):
     root = make(tmp_path)
     for index in range(3):
         save(root / f"validation/good/{index}.png", 50 + index)
@@ -195,7 +195,7 @@ def test_images_that_are_given_for_validation_are_all_that_is_validated_with(tmp
     assert (len(split.training), len(split.validation), len(split.copies)) == (12, 3, 1)
 
 
-def test_test_images_of_a_folder_are_held_out_by_content_too(tmp_path):
+def test_test_images_are_held_out_of_a_folder_by_content(tmp_path):
     root = make(tmp_path, 20)
     save(root / "bad/0.png", 99)
     copy_exactly(root / "train/good/003.png", "copy.png")
@@ -219,14 +219,14 @@ def test_test_images_of_a_folder_are_held_out_by_content_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(trained, tmp_path_factory):
-    """A copy of a run and of its data, which tests may change."""
+    """Copies a run and its data, so that tests may change them."""
     folder = tmp_path_factory.mktemp("changed")
     shutil.copytree(trained, folder / "run", ignore=shutil.ignore_patterns("parts"))
     shutil.copytree(trained / "parts", folder / "parts")
     return folder
 
 
-def test_a_run_says_what_it_was_trained_with_and_is_not_resumed_with_other_images(runs, capsys):
+def test_a_run_lists_its_images_and_is_not_resumed_with_others(runs, capsys):
     run, good = runs / "run", runs / "parts/train/good"
     kept = json.loads((run / "data.json").read_text())["files"]
     assert {entry["path"] for entry in kept} == {f"train/good/{path.name}" for path in good.iterdir()}
@@ -247,7 +247,7 @@ def test_a_run_says_what_it_was_trained_with_and_is_not_resumed_with_other_image
     assert (run / "config.yaml").read_text() == settings_before
 
 
-def test_a_run_whose_data_have_moved_is_tested_where_they_are(runs, trained, monkeypatch, capsys, tmp_path):
+def test_a_run_is_tested_after_its_data_have_moved(runs, trained, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings_ = yaml.safe_load((runs / "run/config.yaml").read_text())
     assert Path(settings_["data"]["init_args"]["root"]).is_absolute()
@@ -258,7 +258,7 @@ def test_a_run_whose_data_have_moved_is_tested_where_they_are(runs, trained, mon
     assert main(["test", str(runs / "run"), f"--data.root={trained / 'parts'}"]) == 0
 
 
-def test_a_run_from_a_relative_folder_remembers_where_it_is(tmp_path, monkeypatch):
+def test_relative_paths_in_the_settings_of_a_run_become_absolute(tmp_path, monkeypatch):
     from vtadl.cli.run_folder import make_paths_absolute
 
     class Settings(dict):
@@ -294,7 +294,7 @@ def test_images_of_every_mode_can_be_checked_and_trained_with(tmp_path, mode):
     assert len(data.train_set) + len(data.val_set) == 4
 
 
-def test_a_folder_above_the_target_of_a_link_is_that_of_the_target(tmp_path):
+def test_the_parent_of_a_link_is_the_parent_of_its_target(tmp_path):
     make(tmp_path / "else/parts")
     (tmp_path / "else/deep").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "else/deep")
@@ -309,7 +309,7 @@ def test_a_resumed_run_keeps_the_model_of_its_checkpoint(trained, capsys):
     assert "--model.image_size cannot change in a run that is resumed" in capsys.readouterr().err
 
 
-def test_a_resumed_run_sees_its_images_as_before(trained, tmp_path, capsys):
+def test_a_resumed_run_keeps_its_resize_mode(trained, tmp_path, capsys):
     run = str(shutil.copytree(trained, tmp_path / "run"))
     assert main(["fit", "--resume", run, "--trainer.max_epochs", "9", "--data.fit", "crop"]) == 1
     assert "was trained with resize_mode=stretch, but resize_mode is crop now" in capsys.readouterr().err
