@@ -139,7 +139,7 @@ def test_in_training_autocast_counts_for_the_transformer_and_not_for_the_diction
 
 
 class Values(torch.utils.data.Dataset):
-    """A data module of random images."""
+    """A data set of random images."""
 
     def __len__(self):
         return 8
