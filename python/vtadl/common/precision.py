@@ -79,7 +79,7 @@ def require_precision(precision: Any) -> None:
 
 @contextmanager
 def _exact_products() -> Iterator[None]:
-    """Prevents that float32 matrix products and convolutions are rounded to TF32 or bfloat16.
+    """Prevents the rounding of float32 matrix products and convolutions to TF32 or bfloat16.
 
     PyTorch has old and new switches, and raises an error if they contradict each other. The old switches are
     set first, which sets most of the new ones; the remaining new switches are set after that.
