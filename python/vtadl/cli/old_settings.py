@@ -1,6 +1,7 @@
 """Translation of settings of earlier versions to the names of this version."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,17 @@ from vtadl.settings import GROUP_OF, group_settings
 _OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}
 
 
-def translate_options(arguments: Sequence[str]) -> list[str]:
-    """Translates command-line options."""
-    return [_translate_option(argument) for argument in arguments]
+def translate_data_options(arguments: Sequence[str]) -> list[str]:
+    """Translates command-line options of the data."""
+    return [
+        re.sub(r"^--data(\.init_args)?\.fit(?==|$)", r"--data\1.resize_mode", argument)
+        for argument in arguments
+    ]
+
+
+def translate_model_options(arguments: Sequence[str]) -> list[str]:
+    """Puts command-line options of the model into their groups."""
+    return [re.sub(r"^--model\.(\w+)", _with_group, argument) for argument in arguments]
 
 
 def translate_file(text: str) -> str:
@@ -37,14 +46,9 @@ def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return translated
 
 
-def _translate_option(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    part, _, setting = name.rpartition(".")
-    if part in ("--data", "--data.init_args") and setting == "fit":
-        setting = "resize_mode"
-    elif part == "--model" and setting.rstrip("+") in GROUP_OF:
-        setting = f"{GROUP_OF[setting.rstrip('+')]}.{setting}"
-    return f"{part}.{setting}{equals}{value}" if part else argument
+def _with_group(option: re.Match[str]) -> str:
+    name = option[1]
+    return f"--model.{GROUP_OF[name]}.{name}" if name in GROUP_OF else option[0]
 
 
 def _translate_data(data: dict[str, Any]) -> dict[str, Any]:

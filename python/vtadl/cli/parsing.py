@@ -7,7 +7,12 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vtadl.cli.old_settings import translate_file, translate_options, translate_settings
+from vtadl.cli.old_settings import (
+    translate_data_options,
+    translate_file,
+    translate_model_options,
+    translate_settings,
+)
 
 # The beginnings of lines in jsonargparse's messages that only concern Python types.
 _DETAILS = (
@@ -43,7 +48,7 @@ class Parser(ArgumentParser):
     """jsonargparse's parser with shorter errors; it accepts settings with the names of earlier versions."""
 
     def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
-        return super().parse_args(None if args is None else translate_options(args), **options)
+        return super().parse_args(None if args is None else translate_data_options(args), **options)
 
     def parse_string(self, content: str, *arguments: Any, **options: Any) -> Namespace:
         return super().parse_string(translate_file(content), *arguments, **options)
@@ -54,6 +59,9 @@ class Parser(ArgumentParser):
 
 class LightningParser(Parser, LightningArgumentParser):
     """Lightning's parser with shorter errors; it accepts settings with the names of earlier versions."""
+
+    def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
+        return super().parse_args(None if args is None else translate_model_options(args), **options)
 
     def parse_object(self, obj: Any, *arguments: Any, **options: Any) -> Namespace:
         """Parses the settings of a command by its name; those of the model come from a checkpoint."""

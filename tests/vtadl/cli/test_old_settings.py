@@ -1,10 +1,12 @@
 """Runs and settings of earlier versions work with this version."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
-from vtadl.cli.old_settings import translate_file, translate_options
+from vtadl.cli.old_settings import translate_data_options, translate_file, translate_model_options
+from vtadl.cli.parsing import Parser
 from vtadl.settings import GROUP_OF, GROUPS
 
 OLD_PLUGINS = """trainer:
@@ -28,7 +30,7 @@ def test_the_old_option_fit_becomes_resize_mode() -> None:
     old = "data: {class_path: MVTecAD, init_args: {root: parts, fit: crop}}"
     new = '{"data": {"class_path": "MVTecAD", "init_args": {"root": "parts", "resize_mode": "crop"}}}'
     assert translate_file(old) == new
-    assert translate_options(["fit", "--data.fit=crop", "--data.root", "fit"]) == [
+    assert translate_data_options(["fit", "--data.fit=crop", "--data.root", "fit"]) == [
         "fit",
         "--data.resize_mode=crop",
         "--data.root",
@@ -42,12 +44,26 @@ def test_settings_of_the_model_may_stand_outside_their_groups() -> None:
     )
     assert translate_file("model: {width: 16, equal_norm: true, terms: null, network: {depth: 1}}") == grouped
     assert translate_file(grouped) == grouped
-    assert translate_options(["--model.width", "16", "--model.scales+=4", "--model.loss.mse_weight=1"]) == [
+    options = [
+        "--model.width",
+        "16",
+        "--model.scales+=4",
+        "--model.loss.mse_weight=1",
+        "--model.equal_norm=true",
+    ]
+    assert translate_model_options(options) == [
         "--model.network.width",
         "16",
         "--model.density.scales+=4",
-        "--model.loss.mse_weight=1",
+        *options[3:],
     ]
+
+
+def test_a_dictionary_of_settings_keeps_each_of_them() -> None:
+    parser = Parser()
+    parser.add_argument("--model", type=dict[str, Any])
+    options = ["--model.likelihood", "paper", "--model.min_std", "0.1", "--model.terms", "[nll]"]
+    assert parser.parse_args(options).model == {"likelihood": "paper", "min_std": 0.1, "terms": ["nll"]}
 
 
 def test_no_two_settings_of_the_model_have_one_name() -> None:
