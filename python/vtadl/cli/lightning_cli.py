@@ -12,14 +12,15 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from vtadl.checkpoints import find_checkpoint, read_checkpoint
 from vtadl.cli.parsing import LightningParser, one_sentence
-from vtadl.cli.run_folder import make_paths_absolute, remove_logs, require_data_folder, require_no_other_run
+from vtadl.cli.run_callbacks import Interruption, SaveSettings
+from vtadl.cli.run_folder import make_paths_absolute, require_data_folder, require_no_other_run
 from vtadl.cli.trainer_options import check_trainer_options, require_main_address
 from vtadl.common.files import atomic_path
 from vtadl.common.ranges import require_not_negative, require_positive
@@ -175,37 +176,6 @@ class DetectorCLI(LightningCLI):
             with atomic_path(results) as path:
                 path.write_text(json.dumps(self.model.evaluation.as_dict(), indent=2) + "\n")
             print(f"metrics, intervals and curves: {results}")
-
-
-class SaveSettings(SaveConfigCallback):
-    """Saves the settings to the folder of the run, whatever the folder of the logger is."""
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        path = Path(trainer.default_root_dir) / self.config_filename
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(path), skip_none=False, overwrite=True)
-
-
-class Interruption(Callback):
-    """Stores the exception that ended a run, and tells the user how to resume the run."""
-
-    exception: BaseException | None = None
-    hint = ""
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        self.exception = exception
-        folder = Path(trainer.default_root_dir)
-        checkpoint = folder / "last.ckpt"
-        if not (folder / "config.yaml").exists():
-            remove_logs(folder)  # the run ended before its first step
-        elif checkpoint.exists():
-            self.hint = (
-                f"; the last good checkpoint is {checkpoint}; resume with: vtadl fit --resume {folder}"
-            )
-        else:
-            self.hint = f"; no epoch was completed; start again with: vtadl fit --resume {folder}"
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -1,20 +1,16 @@
 """`vtadl predict`: scores, anomaly maps and masks of image files."""
 
-import csv
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtadl.cli.find_images import describe, find_images
 from vtadl.cli.parsing import Parser
-from vtadl.common.files import atomic_path
+from vtadl.cli.prediction_files import write_pictures, write_scores
 from vtadl.common.progress import progress
 from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.data.images import MAX_PIXELS, open_image, to_uint8_rgb
@@ -23,7 +19,7 @@ from vtadl.data.predictions import listed_pictures
 from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
-from vtadl.report.rendering import RGBImage, map_to_uint16, render_overlay
+from vtadl.report.rendering import RGBImage
 
 
 class LoadedImage(NamedTuple):
@@ -150,11 +146,11 @@ def predict(
         write_scores(folder, detector, [], [])
     for batch in progress(loader, "scoring"):
         for loaded, detection in detect(detector, batch):
-            if detection is None:
+            if detection is None or loaded.pixels is None:
                 print(f"vtadl: {loaded.error}", file=sys.stderr)
                 unreadable.append({"image": loaded.name, "error": loaded.error})
             else:
-                rows.append(write_pictures(folder, loaded, detection))
+                rows.append(write_pictures(folder, loaded.name, loaded.pixels, detection))
     write_scores(folder, detector, rows, unreadable)
     if not rows:
         raise InputError("none of the images could be read")
@@ -171,45 +167,3 @@ def detect(
     detections = detector.detect(images, len(batch))
     for loaded in batch:
         yield loaded, None if loaded.image is None else next(detections)
-
-
-def write_pictures(folder: Path, loaded: LoadedImage, detection: Detection) -> dict[str, Any]:
-    """Writes the map, the mask and the overlay of an image; returns its row of the tables."""
-    assert loaded.pixels is not None
-    pictures = {
-        "map": map_to_uint16(detection.normalised_map),
-        "mask": Image.fromarray(detection.mask),
-        "overlay": Image.fromarray(render_overlay(loaded.pixels, detection.normalised_map, detection.mask)),
-    }
-    files = {kind: f"{kind}s/{loaded.name}.png" for kind in pictures}
-    for kind, picture in pictures.items():
-        with atomic_path(folder / files[kind]) as path:
-            picture.save(path)
-    return {
-        "image": loaded.name,
-        "score": detection.score,
-        "normalised_score": detection.normalised_score,
-        "anomalous": detection.anomalous,
-        "anomalous_area": float(detection.mask.mean()),
-        **files,
-    }
-
-
-def write_scores(
-    folder: Path, detector: Detector, rows: Sequence[dict[str, Any]], unreadable: Sequence[dict[str, str]]
-) -> None:
-    """Writes scores.csv with a row per image, and scores.json, which adds thresholds and unreadable files."""
-    with atomic_path(folder / "scores.json") as path:
-        report = {
-            "thresholds": detector.module.calibration.summary(),
-            "images": rows,
-            "unreadable": unreadable,
-        }
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    columns = ("image", "score", "normalised_score", "anomalous", "anomalous_area")
-    # surrogateescape keeps the bytes of names that are not UTF-8.
-    write = partial(open, mode="w", newline="", encoding="utf-8", errors="surrogateescape")
-    with atomic_path(folder / "scores.csv") as path, write(path) as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -124,7 +124,7 @@ def test_predictions_of_an_interrupted_run_are_recognised_too(predict, tmp_path,
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vtadl.cli.predict.render_overlay", interrupt)
+    monkeypatch.setattr("vtadl.cli.prediction_files.render_overlay", interrupt)
     predict(tmp_path / "out/0.png")
     save_image(tmp_path / "out/maps/0.png.png")  # the interrupted run wrote this file
     assert list(find_images([str(tmp_path / "out")]).paths) == ["0.png"]
