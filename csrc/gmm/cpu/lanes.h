@@ -71,9 +71,6 @@ struct Offsets {
   }
 };
 
-// Fewer elements than these are copied one by one.
-constexpr int64_t kFewElements = 4;
-
 // Elements [first, first + count) of each sample's row, as `to[count]`.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE void gather(const void* base, const Offsets<T>& rows,

@@ -63,19 +63,23 @@ bool has_few_samples(const GmmProblem& p, bool grads) {
          map.rows >= kLeastMixtures;
 }
 
-bool is_shared(const GmmProblem& p) {
+bool is_shared(const GmmProblem& p, bool grads) {
   const int64_t repeats = p.mu.rows.repeats;
+  const bool many_features = p.features >= kManyFeatures;
+  // The only other way to the gradients of few features is a second pass, which
+  // costs more than half-empty vectors of samples.
+  const int64_t many = grads && !many_features ? 2 : kManySamples;
   // The sums of a large mixture, a vector for each parameter, do not pay for
   // few samples.
-  const bool too_large = p.features >= kManyFeatures &&
+  const bool too_large = grads && many_features &&
                          p.components * p.features > kLargeMixture &&
-                         repeats < 16 * p.features;
-  return p.mu.rows == p.scale.rows && repeats >= kManySamples && !too_large;
+                         repeats < kManySamplesOfLargeMixture;
+  return p.mu.rows == p.scale.rows && repeats >= many && !too_large;
 }
 
 Regime choose_regime(const GmmProblem& p, bool grads) {
   if (has_few_samples(p, grads)) return Regime::kFewSamples;
-  if (is_shared(p)) return Regime::kShared;
+  if (is_shared(p, grads)) return Regime::kShared;
   const bool few_features = is_tril(p) || p.features < kManyFeatures;
   return few_features ? Regime::kFewFeatures : Regime::kPerSample;
 }
