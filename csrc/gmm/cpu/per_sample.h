@@ -177,16 +177,16 @@ VTADL_HOST_INLINE gmm::LogSumExp<Vector<T>> in_all_lanes(
 // kLogSumExp.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 T mix(const GmmProblem& p, const Scalar* logits, T* component) {
-  const auto logits_lse = in_all_lanes(log_sum_exp(logits, p.components));
+  const auto lse = log_sum_exp(logits, p.components);
+  const auto logits_lse = in_all_lanes(lse);
   if (p.mixture == Mixture::kWeighted) {
-    if (logits_lse.log_sum[0] == -INFINITY) return -INFINITY;  // all masked
     Vector<T> total{};
     for_each_vector<T>(p.components, [&](int64_t k, int count) {
       const auto pi = logits_lse.softmax(load<T>(logits + k, count));
       const auto log_normal = load<T>(component + k, count);
       total += keep<T>(gmm::weighted_log_prob(pi, log_normal), count);
     });
-    return sum<T>(total);
+    return gmm::expected_log_normal(lse, sum<T>(total));
   }
   for_each_vector<T>(p.components, [&](int64_t k, int count) {
     const auto log_pi = logits_lse.log_softmax(load<T>(logits + k, count));

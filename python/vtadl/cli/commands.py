@@ -131,9 +131,10 @@ def _data(arguments: list[str]) -> int:
 
 
 def _reproduce(arguments: list[str]) -> int:
+    from vtadl.cli.old_settings import drop_model_groups
     from vtadl.cli.reproduce import mnist, mvtec
 
-    _call([mnist, mvtec], "vtadl reproduce", arguments[1:])
+    _call([mnist, mvtec], "vtadl reproduce", drop_model_groups(arguments[1:]))
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import get_loader
 
-from vtadl.settings import GROUP_OF, group_settings
+from vtadl.settings import GROUP_OF, GROUPS, group_settings
 
 # Plugins that earlier versions saved in the settings of a run; every trainer has them now.
 _OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}
@@ -24,6 +24,11 @@ def translate_data_options(arguments: Sequence[str]) -> list[str]:
 def translate_model_options(arguments: Sequence[str]) -> list[str]:
     """Puts command-line options of the model into their groups."""
     return [re.sub(r"^--model\.(\w+)", _with_group, argument) for argument in arguments]
+
+
+def drop_model_groups(arguments: Sequence[str]) -> list[str]:
+    """Takes command-line options of the model out of their groups, for commands that take names alone."""
+    return [re.sub(rf"^--model\.(?:{'|'.join(GROUPS)})\.", "--model.", argument) for argument in arguments]
 
 
 def translate_file(text: str) -> str:

@@ -96,3 +96,13 @@ def test_the_error_about_a_missing_root_is_one_sentence(tmp_path, capsys):
 def test_a_setting_that_does_not_exist_is_named(root, tmp_path):
     with pytest.raises(InputError, match=r"the settings of the model are invalid: .*colour"):
         reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | {"colour": 1})
+
+
+def test_every_option_of_the_model_counts_with_or_without_its_group(root, tmp_path, monkeypatch):
+    settings = []
+    monkeypatch.setattr(reproduce, "_run", lambda data, given, *_: settings.append(given) or {"seconds": 1.0})
+    options = ["--model.density.softness", "0.5", "--model.density.min_std=0.25", "--model.components", "3"]
+    arguments = ["--root", str(root), "-o", str(tmp_path / "out"), "--categories=[bottle]", "--seeds=1"]
+    assert main(["reproduce", "mvtec", *arguments, *options]) == 0
+    density = settings[0]["model"]["density"]
+    assert (density["softness"], density["min_std"], density["components"]) == (0.5, 0.25, 3)
