@@ -16,6 +16,9 @@ enum class Mixture { kLogSumExp, kWeighted, kNone };
 
 // The names in Python, in the order of the numbers.
 inline constexpr std::array kMixtureNames = {"logsumexp", "weighted", "none"};
+static_assert(kMixtureNames.size() ==
+                  static_cast<std::size_t>(Mixture::kNone) + 1,
+              "every enumerator has a name");
 
 constexpr std::int64_t kMaxTrilFeatures = 8;
 

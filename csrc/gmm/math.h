@@ -87,6 +87,12 @@ VTADL_INLINE T tril_diagonal_grad(T grad, T grad_mean, T y,
 
 // ---------------------------------------------------------------- the mixture
 
+// exp(log_p), where log_p may be -inf.
+template <typename T>
+VTADL_INLINE T probability(T log_p) {
+  return select(log_p == -INFINITY, T{}, exponential(log_p));
+}
+
 // log Σ exp(l) = shift + log_sum, with log_sum = log Σ exp(l - shift). Kept
 // apart, because a large shift swallows the digits of the sum.
 template <typename T>
@@ -101,9 +107,7 @@ struct LogSumExp {
   }
 
   // exp(l) / Σ exp(l): π_k of a logit, or the responsibility of a component.
-  VTADL_INLINE T softmax(T l) const {
-    return select(l == -INFINITY, T{}, exponential(log_softmax(l)));
-  }
+  VTADL_INLINE T softmax(T l) const { return probability(log_softmax(l)); }
 };
 
 // The shift is the maximum, or 0 where that is infinite: -inf - -inf is not a
@@ -155,18 +159,6 @@ VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T grad, T pi,
   const auto none = plateau | (grad == 0);
   return {select(none, T{}, grad * part.log_normal),
           select(none, T{}, grad * part.logit)};
-}
-
-// Calls body with a zero of the element type and the parametrisation, both as
-// types.
-template <typename Body>
-VTADL_HOST_INLINE void dispatch(const GmmProblem& p, const Body& body) {
-  vtadl::dispatch(p.dtype, [&](auto zero) {
-    if (p.scale_param == ScaleParam::kTril) {
-      return body(zero, Constant<ScaleParam::kTril>());
-    }
-    with_scale_param(p.scale_param, [&](auto param) { body(zero, param); });
-  });
 }
 
 }  // namespace vtadl::gmm

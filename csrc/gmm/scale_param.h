@@ -28,6 +28,9 @@ enum class ScaleParam {
 inline constexpr std::array kScaleParamNames = {
     "log_std", "std", "log_var", "var", "softplus", "tril", "precision",
 };
+static_assert(kScaleParamNames.size() ==
+                  static_cast<std::size_t>(ScaleParam::kPrecision) + 1,
+              "every enumerator has a name");
 
 namespace gmm {
 

@@ -9,9 +9,9 @@
 namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
-// The activated parameters of a component. Value: Lanes<T> where each sample
-// has its own, T where all samples of a block share them. The steps from one
-// feature to the next are 0 where all features share a parameter.
+// The activated parameters of a component. Value: BlockValues<T> where each
+// sample has its own, T where all samples of a block share them. The steps from
+// one feature to the next are 0 where all features share a parameter.
 template <typename Value>
 struct Component {
   const Value* mean;
@@ -23,7 +23,7 @@ struct Component {
 };
 
 template <typename T>
-VTADL_HOST_INLINE Vector<T> vector_of(const Lanes<T>& lanes, int v) {
+VTADL_HOST_INLINE Vector<T> vector_of(const BlockValues<T>& lanes, int v) {
   return lanes.v[v];
 }
 template <typename T>
@@ -41,7 +41,7 @@ VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale_of(
 
 // The standardised residual of feature d for the samples of one vector.
 template <typename T, typename Value>
-VTADL_HOST_INLINE Vector<T> standardized(const Lanes<T>* x,
+VTADL_HOST_INLINE Vector<T> standardized(const BlockValues<T>* x,
                                          const Component<Value>& c, int64_t d,
                                          int v) {
   return gmm::standardize(x[d].v[v], vector_of<T>(c.mean[d * c.mean_step], v),
@@ -49,10 +49,10 @@ VTADL_HOST_INLINE Vector<T> standardized(const Lanes<T>* x,
 }
 
 // The gradients of a component's parameters; that of a diagonal scale is the
-// one with respect to log_std. Sum: Lanes<T> for each sample apart, Vector<T>
-// for sums over the samples. Null where they are not wanted.
+// one with respect to log_std. Sum: BlockValues<T> for each sample apart,
+// Vector<T> for sums over the samples. Null where they are not wanted.
 template <typename Sum>
-struct ComponentGrads {
+struct ParameterGrads {
   Sum* mean;
   Sum* scale;
   int64_t mean_step, scale_step;
@@ -69,7 +69,8 @@ VTADL_HOST_INLINE Vector<T> total_of(const Vector<T>* values) {
 }
 
 template <typename T, int kCount>
-VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount], Lanes<T>& to) {
+VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount],
+                           BlockValues<T>& to) {
   for (int v = 0; v < kCount; ++v) to.v[v] += values[v];
 }
 template <typename T, int kCount>
@@ -80,10 +81,10 @@ VTADL_HOST_INLINE void add(const Vector<T> (&values)[kCount], Vector<T>& to) {
 // In the functions below kCount is the number of vectors that hold samples.
 
 template <typename T, int kCount, typename Value>
-VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
-                                             const Component<Value>& c,
-                                             int64_t features) {
-  Lanes<T> distance{};
+VTADL_HOST_INLINE BlockValues<T> diagonal_distance(const BlockValues<T>* x,
+                                                   const Component<Value>& c,
+                                                   int64_t features) {
+  BlockValues<T> distance{};
   for (int64_t d = 0; d < features; ++d) {
     for (int v = 0; v < kCount; ++v) {
       const auto z = standardized<T>(x, c, d, v);
@@ -96,20 +97,19 @@ VTADL_HOST_INLINE Lanes<T> diagonal_distance(const Lanes<T>* x,
 // Adds to the gradients, given that with respect to log N_k. Where that is 0
 // nothing is added, whatever the component holds.
 template <typename T, int kCount, typename Value, typename Sum>
-VTADL_HOST_INLINE void add_diagonal_grads(const Lanes<T>* x,
+VTADL_HOST_INLINE void add_diagonal_grads(const BlockValues<T>* x,
                                           const Component<Value>& c,
                                           int64_t features,
-                                          const Lanes<T>& grad_log_normal,
-                                          Lanes<T>* grad_x,
-                                          const ComponentGrads<Sum>& out) {
+                                          const BlockValues<T>& grad_log_normal,
+                                          BlockValues<T>* grad_x,
+                                          const ParameterGrads<Sum>& out) {
   for (int64_t d = 0; d < features; ++d) {
     Vector<T> grad_mean[kCount], grad_log_std[kCount];
     for (int v = 0; v < kCount; ++v) {
       const Vector<T> grad = grad_log_normal.v[v];
       const auto part = gmm::feature_grad(grad, standardized<T>(x, c, d, v));
       const auto inverse_std = vector_of<T>(c.inverse_std[d * c.scale_step], v);
-      grad_mean[v] =
-          select(grad != 0, part.standardized_mean * inverse_std, Vector<T>{});
+      grad_mean[v] = select(grad != 0, part.mean(inverse_std), Vector<T>{});
       grad_log_std[v] = select(grad != 0, part.log_std, Vector<T>{});
       if (grad_x) grad_x[d].v[v] -= grad_mean[v];
     }
@@ -121,8 +121,8 @@ VTADL_HOST_INLINE void add_diagonal_grads(const Lanes<T>* x,
 // Turns `size` gradients with respect to log_std into those of scale.
 template <typename T, int kCount>
 VTADL_HOST_INLINE void chain_grads(ScaleParam param,
-                                   const Component<Lanes<T>>& c, int64_t size,
-                                   Lanes<T>* grads) {
+                                   const Component<BlockValues<T>>& c,
+                                   int64_t size, BlockValues<T>* grads) {
   gmm::with_scale_param(param, [&](auto known) {
     for (int64_t i = 0; i < size; ++i) {
       for (int v = 0; v < kCount; ++v) {
@@ -135,8 +135,9 @@ VTADL_HOST_INLINE void chain_grads(ScaleParam param,
 
 // y = factor⁻¹·(x - mean) for one vector of samples.
 template <typename T, typename Value>
-VTADL_HOST_INLINE void solve_tril(const Lanes<T>* x, const Component<Value>& c,
-                                  int64_t features, int v, Vector<T>* y) {
+VTADL_HOST_INLINE void solve_tril(const BlockValues<T>* x,
+                                  const Component<Value>& c, int64_t features,
+                                  int v, Vector<T>* y) {
   for (int64_t i = 0; i < features; ++i) {
     Vector<T> residual = x[i].v[v] - vector_of<T>(c.mean[i * c.mean_step], v);
     for (int64_t j = 0; j < i; ++j) {
@@ -161,10 +162,10 @@ VTADL_HOST_INLINE void solve_tril_transposed(const Component<Value>& c,
 }
 
 template <typename T, int kCount, typename Value>
-VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
-                                         const Component<Value>& c,
-                                         int64_t features) {
-  Lanes<T> distance{};
+VTADL_HOST_INLINE BlockValues<T> tril_distance(const BlockValues<T>* x,
+                                               const Component<Value>& c,
+                                               int64_t features) {
+  BlockValues<T> distance{};
   for (int v = 0; v < kCount; ++v) {
     Vector<T> y[kMaxTrilFeatures];
     solve_tril<T>(x, c, features, v, y);
@@ -175,12 +176,12 @@ VTADL_HOST_INLINE Lanes<T> tril_distance(const Lanes<T>* x,
 
 // As add_diagonal_grads(), for a Cholesky factor.
 template <typename T, int kCount, typename Value, typename Sum>
-VTADL_HOST_INLINE void add_tril_grads(const Lanes<T>* x,
+VTADL_HOST_INLINE void add_tril_grads(const BlockValues<T>* x,
                                       const Component<Value>& c,
                                       int64_t features,
-                                      const Lanes<T>& grad_log_normal,
-                                      Lanes<T>* grad_x,
-                                      const ComponentGrads<Sum>& out) {
+                                      const BlockValues<T>& grad_log_normal,
+                                      BlockValues<T>* grad_x,
+                                      const ParameterGrads<Sum>& out) {
   Vector<T> y[kCount][kMaxTrilFeatures], u[kCount][kMaxTrilFeatures];
   for (int v = 0; v < kCount; ++v) {
     solve_tril<T>(x, c, features, v, y[v]);

@@ -16,8 +16,8 @@ namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
 template <typename T>
-gmm::LogSumExp<Vector<T>> log_sum_exp(const Lanes<T>* values, int64_t count,
-                                      int v) {
+gmm::LogSumExp<Vector<T>> log_sum_exp(const BlockValues<T>* values,
+                                      int64_t count, int v) {
   auto largest = broadcast<Vector<T>>(-static_cast<T>(INFINITY));
   for (int64_t k = 0; k < count; ++k) {
     largest = maximum(largest, values[k].v[v]);
@@ -31,7 +31,7 @@ gmm::LogSumExp<Vector<T>> log_sum_exp(const Lanes<T>* values, int64_t count,
 }
 
 template <typename T>
-VTADL_HOST_INLINE bool any_not_zero(const Lanes<T>& values, int vectors) {
+VTADL_HOST_INLINE bool any_not_zero(const BlockValues<T>& values, int vectors) {
   // Bits are not compared as numbers: NaN counts, and -0 does no harm.
   IntOf<Vector<T>> bits{};
   for (int v = 0; v < vectors; ++v) bits |= bits_of(values.v[v]);
@@ -44,9 +44,9 @@ VTADL_HOST_INLINE bool any_not_zero(const Lanes<T>& values, int vectors) {
 // What is kept of one block of samples.
 template <typename T>
 struct BlockScratch {
-  const Scratch<Lanes<T>> x, grad_x;
+  const Scratch<BlockValues<T>> x, grad_x;
   // `log_pi` is later overwritten with the logits' gradients.
-  const Scratch<Lanes<T>> log_pi, component, grad_log_normal;
+  const Scratch<BlockValues<T>> log_pi, component, grad_log_normal;
 
   explicit BlockScratch(const GmmProblem& p)
       : x(p.features),
@@ -81,7 +81,7 @@ class BlockPass {
     });
     if (p_.mixture != Mixture::kNone) {
       read_log_pi(block);
-      Lanes<T> log_prob[1];
+      BlockValues<T> log_prob[1];
       for (int v = 0; v < vectors_; ++v) log_prob->v[v] = mix(v);
       scatter<T, T>(log_prob, 1, block, out.log_prob, 1, 0);
     }
@@ -129,14 +129,14 @@ class BlockPass {
   }
 
   void clear_grad_x() {
-    std::memset(scratch_.grad_x, 0, p_.features * sizeof(Lanes<T>));
+    std::memset(scratch_.grad_x, 0, p_.features * sizeof(BlockValues<T>));
   }
 
   template <typename Value, typename Sum>
   void add_grads(int64_t k, const Component<Value>& component, bool grad_x,
-                 const ComponentGrads<Sum>& out) {
-    const Lanes<T>& grad = scratch_.grad_log_normal[k];
-    Lanes<T>* to = grad_x ? scratch_.grad_x.get() : nullptr;
+                 const ParameterGrads<Sum>& out) {
+    const BlockValues<T>& grad = scratch_.grad_log_normal[k];
+    BlockValues<T>* to = grad_x ? scratch_.grad_x.get() : nullptr;
     with_constant(vectors_, [&](auto vectors) {
       if constexpr (kTril) {
         add_tril_grads<T, vectors>(scratch_.x, component, p_.features, grad, to,
@@ -184,7 +184,7 @@ class BlockPass {
 
   template <int kCount, typename Value>
   VTADL_HOST_INLINE void write_log_normal(const Component<Value>& component,
-                                          Lanes<T>& to) const {
+                                          BlockValues<T>& to) const {
     const auto distance =
         kTril
             ? tril_distance<T, kCount>(scratch_.x, component, p_.features)
@@ -195,8 +195,8 @@ class BlockPass {
     }
   }
 
-  void chain_scale_grads(const Component<Lanes<T>>& component,
-                         Lanes<T>* grads) const {
+  void chain_scale_grads(const Component<BlockValues<T>>& component,
+                         BlockValues<T>* grads) const {
     with_constant(vectors_, [&](auto vectors) {
       chain_grads<T, vectors>(p_.scale_param, component, p_.scale.size, grads);
     });
@@ -214,10 +214,10 @@ class BlockPass {
                       Offsets<T>(block, p_.logits_rows, p_.components), 0,
                       p_.components, scratch_.log_pi);
     for (int v = 0; v < vectors_; ++v) {
-      const auto logits_lse = log_sum_exp<T>(scratch_.log_pi, p_.components, v);
+      logits_lse_[v] = log_sum_exp<T>(scratch_.log_pi, p_.components, v);
       for (int64_t k = 0; k < p_.components; ++k) {
         auto& logit = scratch_.log_pi[k].v[v];
-        logit = logits_lse.log_softmax(logit);
+        logit = logits_lse_[v].log_softmax(logit);
       }
     }
   }
@@ -233,24 +233,17 @@ class BlockPass {
   }
 
   Vector<T> weighted_sum(int v) const {
-    Vector<T> sum{}, total_pi{};
+    Vector<T> sum{};
     for (int64_t k = 0; k < p_.components; ++k) {
-      const auto pi = pi_of(k, v);
-      total_pi += pi;
+      const auto pi = gmm::probability(scratch_.log_pi[k].v[v]);
       sum += gmm::weighted_log_prob(pi, scratch_.component[k].v[v]);
     }
-    const auto impossible = broadcast<Vector<T>>(-static_cast<T>(INFINITY));
-    return select(total_pi == 0, impossible, sum);
-  }
-
-  Vector<T> pi_of(int64_t k, int v) const {
-    const auto log_pi = scratch_.log_pi[k].v[v];
-    return select(log_pi == -INFINITY, Vector<T>{}, gmm::exponential(log_pi));
+    return gmm::expected_log_normal(logits_lse_[v], sum);
   }
 
   void differentiate_log_prob(const GmmBackward& out,
                               const SampleBlock<T>& block) {
-    Lanes<T> log_prob[1], grad[1];
+    BlockValues<T> log_prob[1], grad[1];
     const Offsets<T> samples(block, each_sample(), 1);
     gather<T, T>(out.log_prob, samples, 0, 1, log_prob);
     if (out.grad) {
@@ -262,9 +255,9 @@ class BlockPass {
     }
     for (int64_t k = 0; k < p_.components; ++k) {
       for (int v = 0; v < vectors_; ++v) {
-        const auto part =
-            gmm::component_grad(p_.mixture, grad->v[v], pi_of(k, v),
-                                scratch_.component[k].v[v], log_prob->v[v]);
+        const auto part = gmm::component_grad(
+            p_.mixture, grad->v[v], gmm::probability(scratch_.log_pi[k].v[v]),
+            scratch_.component[k].v[v], log_prob->v[v]);
         scratch_.grad_log_normal[k].v[v] = part.log_normal;
         scratch_.log_pi[k].v[v] = part.logit;
       }
@@ -278,6 +271,7 @@ class BlockPass {
   const GmmProblem& p_;
   const BlockScratch<T> scratch_;
   int vectors_ = 0;  // those that hold samples of the block
+  gmm::LogSumExp<Vector<T>> logits_lse_[kVectors];
 };
 
 // Either pass may be null.

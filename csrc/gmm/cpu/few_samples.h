@@ -105,7 +105,7 @@ class FewSamplesPass {
         const auto z =
             gmm::standardize(load<T>(x_ + first + d, count), mean, inverse_std);
         const auto part = gmm::feature_grad(broadcast<Vector<T>>(grad), z);
-        const auto grad_mean = part.standardized_mean * inverse_std;
+        const auto grad_mean = part.mean(inverse_std);
         T* grad_x = grad_x_ + first + d;
         store<T>(grad_x, load<T>(grad_x, count) - grad_mean, count);
         mean_sum += grad_mean;

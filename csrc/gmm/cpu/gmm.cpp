@@ -12,41 +12,38 @@ namespace {
 template <typename Scalar, ScaleParam kParam>
 void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
+  constexpr bool kTril = kParam == ScaleParam::kTril;
   const Plan plan = make_plan(p, backward);
   switch (plan.regime) {
-    case Regime::kFewSamples:
-      return run_few_samples<Scalar, kParam>(p, forward, backward);
     case Regime::kShared:
-      return run_shared<Scalar, false>(p, forward, backward);
+      return run_shared<Scalar, kTril>(p, forward, backward);
     case Regime::kFewFeatures:
-      run_few_features<Scalar, false>(p, forward, backward, plan.grads);
-      return sum_few_features<Scalar, false>(backward, plan.grads);
+      run_few_features<Scalar, kTril>(p, forward, backward, plan.grads);
+      return sum_few_features<Scalar, kTril>(backward, plan.grads);
+    case Regime::kFewSamples:
+      if constexpr (!kTril) {
+        run_few_samples<Scalar, kParam>(p, forward, backward);
+      }
+      return;
     case Regime::kPerSample:
-      run_per_sample<Scalar, kParam>(p, forward, backward, plan.grads);
-      return sum_per_sample<Scalar, kParam>(backward, plan.grads);
+      if constexpr (!kTril) {
+        run_per_sample<Scalar, kParam>(p, forward, backward, plan);
+        sum_per_sample<Scalar, kParam>(backward, plan.grads);
+      }
+      return;
   }
-}
-
-template <typename Scalar>
-void run_tril(const GmmProblem& p, const GmmForward* forward,
-              const GmmBackward* backward) {
-  const Plan plan = make_plan(p, backward);
-  if (plan.regime == Regime::kShared) {
-    return run_shared<Scalar, true>(p, forward, backward);
-  }
-  run_few_features<Scalar, true>(p, forward, backward, plan.grads);
-  sum_few_features<Scalar, true>(backward, plan.grads);
 }
 
 void run(const GmmProblem& p, const GmmForward* forward,
          const GmmBackward* backward) {
-  gmm::dispatch(p, [&](auto zero, auto param) {
+  dispatch(p.dtype, [&](auto zero) {
     using Scalar = decltype(zero);
-    if constexpr (param == ScaleParam::kTril) {
-      run_tril<Scalar>(p, forward, backward);
-    } else {
-      run<Scalar, decltype(param)::value>(p, forward, backward);
+    if (is_tril(p)) {
+      return run<Scalar, ScaleParam::kTril>(p, forward, backward);
     }
+    gmm::with_scale_param(p.scale_param, [&](auto param) {
+      run<Scalar, decltype(param)::value>(p, forward, backward);
+    });
   });
 }
 

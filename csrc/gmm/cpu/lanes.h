@@ -19,7 +19,7 @@ constexpr int kBlockSamples = kVectors * kLanes<T>;
 
 // One number for each sample of a block.
 template <typename T>
-struct Lanes {
+struct BlockValues {
   Vector<T> v[kVectors];
 
   VTADL_HOST_INLINE T& operator[](int lane) {
@@ -74,7 +74,8 @@ struct Offsets {
 // Elements [first, first + count) of each sample's row, as `to[count]`.
 template <typename T, typename Scalar>
 VTADL_HOST_INLINE void gather(const void* base, const Offsets<T>& rows,
-                              int64_t first, int64_t count, Lanes<T>* to) {
+                              int64_t first, int64_t count,
+                              BlockValues<T>* to) {
   const Scalar* from = static_cast<const Scalar*>(base) + first;
   if (count < kFewElements) {
     for (int64_t i = 0; i < count; ++i) {
@@ -100,7 +101,7 @@ VTADL_HOST_INLINE void gather(const void* base, const Offsets<T>& rows,
 // Writes elements [first, first + count) of each sample's row, which has `size`
 // elements.
 template <typename T, typename Scalar>
-VTADL_HOST_INLINE void scatter(Lanes<T>* from, int64_t count,
+VTADL_HOST_INLINE void scatter(BlockValues<T>* from, int64_t count,
                                const SampleBlock<T>& block, void* base,
                                int64_t size, int64_t first) {
   Scalar* to = static_cast<Scalar*>(base) + first;

@@ -16,7 +16,7 @@ template <typename Scalar>
 class OwnParameters {
  public:
   using T = Accumulate<Scalar>;
-  using Value = Lanes<T>;
+  using Value = BlockValues<T>;
 
   explicit OwnParameters(const GmmProblem& p)
       : p_(p),
@@ -96,7 +96,7 @@ class OwnParameters {
   void activate(int64_t step, const Activate& activate_raw) {
     const T repeats = static_cast<T>(p_.features / scales_);
     for (int64_t k = 0; k < cached_components(p_.scale); ++k) {
-      const Lanes<T>* raw = raw_ + k * p_.scale.size;
+      const BlockValues<T>* raw = raw_ + k * p_.scale.size;
       for (int v = 0; v < scale_rows_.vectors; ++v) {
         Vector<T> log_det{};
         for (int64_t i = 0; i < scales_; ++i) {
@@ -115,7 +115,7 @@ class OwnParameters {
   const bool tril_;
   const int64_t scales_;
   const bool all_;
-  const Scratch<Lanes<T>> mean_, raw_, inverse_std_, slope_, log_det_;
+  const Scratch<BlockValues<T>> mean_, raw_, inverse_std_, slope_, log_det_;
   Offsets<T> mu_rows_, scale_rows_;
 };
 
@@ -134,10 +134,10 @@ class OwnGrads {
         mean_(mean_wanted_ ? cached_ * p.mu.size : 0),
         scale_(scale_wanted_ ? cached_ * p.scale.size : 0) {}
 
-  ComponentGrads<Lanes<T>> begin(int64_t k) {
+  ParameterGrads<BlockValues<T>> begin(int64_t k) {
     const int64_t slot = cached_ > 1 ? k : 0;
-    ComponentGrads<Lanes<T>> grads{nullptr, nullptr, p_.mu.size > 1,
-                                   p_.scale.size > 1};
+    ParameterGrads<BlockValues<T>> grads{nullptr, nullptr, p_.mu.size > 1,
+                                         p_.scale.size > 1};
     if (mean_wanted_) grads.mean = cleared(mean_, slot, p_.mu.size);
     if (scale_wanted_) grads.scale = cleared(scale_, slot, p_.scale.size);
     return grads;
@@ -152,8 +152,9 @@ class OwnGrads {
   }
 
  private:
-  static Lanes<T>* cleared(Lanes<T>* grads, int64_t slot, int64_t size) {
-    std::fill_n(grads + slot * size, size, Lanes<T>{});
+  static BlockValues<T>* cleared(BlockValues<T>* grads, int64_t slot,
+                                 int64_t size) {
+    std::fill_n(grads + slot * size, size, BlockValues<T>{});
     return grads + slot * size;
   }
 
@@ -171,7 +172,7 @@ class OwnGrads {
   const GmmBackward& p_;
   const int64_t cached_;
   const bool mean_wanted_, scale_wanted_;
-  const Scratch<Lanes<T>> mean_, scale_;
+  const Scratch<BlockValues<T>> mean_, scale_;
 };
 
 // The mixture that all samples of a block share.

@@ -18,9 +18,9 @@ namespace {
 
 using std::int64_t;
 
-// One sample and one component of its mixture, as vectors of features. kOwn:
-// each feature has a mean and a scale of its own.
-template <typename Scalar, ScaleParam kParam, bool kOwn>
+// One sample and one component of its mixture, as vectors of features.
+// kPerFeature: each feature has a mean and a scale of its own.
+template <typename Scalar, ScaleParam kParam, bool kPerFeature>
 class FeatureVectors {
  public:
   using T = Accumulate<Scalar>;
@@ -31,8 +31,8 @@ class FeatureVectors {
         mu_(mu),
         scale_(scale),
         floor_(p.min_std),
-        one_mean_(!kOwn && p.mu.size < p.features),
-        one_scale_(!kOwn && p.scale.size < p.features) {
+        one_mean_(!kPerFeature && p.mu.size < p.features),
+        one_scale_(!kPerFeature && p.scale.size < p.features) {
     if (one_mean_) mean_ = broadcast<Vector<T>>(static_cast<T>(mu[0]));
     if (one_scale_) {
       const auto raw = broadcast<Vector<T>>(static_cast<T>(scale[0]));
@@ -40,8 +40,10 @@ class FeatureVectors {
     }
   }
 
-  VTADL_HOST_INLINE bool one_mean() const { return !kOwn && one_mean_; }
-  VTADL_HOST_INLINE bool one_scale() const { return !kOwn && one_scale_; }
+  VTADL_HOST_INLINE bool one_mean() const { return !kPerFeature && one_mean_; }
+  VTADL_HOST_INLINE bool one_scale() const {
+    return !kPerFeature && one_scale_;
+  }
 
   template <typename Elements>
   VTADL_HOST_INLINE gmm::ActivatedScale<Vector<T>> scale(
@@ -70,9 +72,9 @@ class FeatureVectors {
   gmm::ActivatedScale<Vector<T>> activated_{};
 };
 
-template <typename Scalar, ScaleParam kParam, bool kOwn,
+template <typename Scalar, ScaleParam kParam, bool kPerFeature,
           typename T = Accumulate<Scalar>>
-T log_normal(const FeatureVectors<Scalar, kParam, kOwn>& vectors,
+T log_normal(const FeatureVectors<Scalar, kParam, kPerFeature>& vectors,
              int64_t features) {
   Vector<T> distance{}, log_det{};
   for_each_in_any_order<T>(features, [&](auto elements) {
@@ -106,11 +108,11 @@ VTADL_HOST_INLINE void put_sum(Element* to, Vector<T> values) {
   to[0] = static_cast<Element>(kWrites ? total : static_cast<T>(to[0]) + total);
 }
 
-template <bool kWrites, typename Scalar, ScaleParam kParam, bool kOwn,
+template <bool kWrites, typename Scalar, ScaleParam kParam, bool kPerFeature,
           typename T, typename Element>
 VTADL_HOST_INLINE void put_component_grads(
-    const FeatureVectors<Scalar, kParam, kOwn>& vectors, int64_t features,
-    T grad_log_normal, const SampleGrads<T, Element>& out) {
+    const FeatureVectors<Scalar, kParam, kPerFeature>& vectors,
+    int64_t features, T grad_log_normal, const SampleGrads<T, Element>& out) {
   const bool one_mean = vectors.one_mean(), one_scale = vectors.one_scale();
   const auto grad = broadcast<Vector<T>>(grad_log_normal);
   Vector<T> mean_sum{}, scale_sum{};
@@ -118,8 +120,7 @@ VTADL_HOST_INLINE void put_component_grads(
     const auto scale = vectors.scale(Consecutive{d, count});
     const auto z = vectors.standardized(Consecutive{d, count}, scale);
     const auto part = gmm::feature_grad(grad, z);
-    const auto grad_mean =
-        keep<T>(part.standardized_mean * scale.inverse_std, count);
+    const auto grad_mean = keep<T>(part.mean(scale.inverse_std), count);
     if (out.x) {
       store<T>(out.x + d, load<T>(out.x + d, count) - grad_mean, count);
     }
@@ -164,7 +165,7 @@ gmm::LogSumExp<T> log_sum_exp(const Scalar* values, int64_t count) {
     const auto addend = gmm::exponential(load<T>(values + i, some) - shift);
     total += keep<T>(addend, some);
   });
-  return {shift, std::log(sum<T>(total))};
+  return {shift, gmm::logarithm(sum<T>(total))};
 }
 
 template <typename T>
@@ -197,7 +198,7 @@ T mix(const GmmProblem& p, const Scalar* logits, T* component) {
 }
 
 // The passes over one sample after another.
-template <typename Scalar, ScaleParam kParam, bool kOwn>
+template <typename Scalar, ScaleParam kParam, bool kPerFeature>
 class SamplePass {
  public:
   using T = Accumulate<Scalar>;
@@ -208,8 +209,8 @@ class SamplePass {
     T* component = static_cast<T*>(out.component_log_prob) + n * p_.components;
     const Rows rows(p_, n);
     for (int64_t k = 0; k < p_.components; ++k) {
-      component[k] =
-          log_normal<Scalar, kParam, kOwn>(vectors(rows, k), p_.features);
+      component[k] = log_normal<Scalar, kParam, kPerFeature>(vectors(rows, k),
+                                                             p_.features);
     }
     finish_forward(out, n);
   }
@@ -319,8 +320,8 @@ class SamplePass {
     return base ? static_cast<Element*>(base) + offset : nullptr;
   }
 
-  FeatureVectors<Scalar, kParam, kOwn> vectors(const Rows& rows,
-                                               int64_t k) const {
+  FeatureVectors<Scalar, kParam, kPerFeature> vectors(const Rows& rows,
+                                                      int64_t k) const {
     return {p_, rows.x,
             static_cast<const Scalar*>(p_.mu.data) + p_.mu.offset(rows.mu, k),
             static_cast<const Scalar*>(p_.scale.data) +
@@ -331,10 +332,10 @@ class SamplePass {
 };
 
 // Either pass may be null.
-template <typename Scalar, ScaleParam kParam, bool kOwn>
+template <typename Scalar, ScaleParam kParam, bool kPerFeature>
 void run_per_sample(const GmmProblem& p, const GmmForward* forward,
                     const GmmBackward* backward, const GradPlan& plan) {
-  const SamplePass<Scalar, kParam, kOwn> pass(p);
+  const SamplePass<Scalar, kParam, kPerFeature> pass(p);
   parallel_for(p.samples, grain_of(p.components * p.features),
                [&](int64_t begin, int64_t end) {
                  for (int64_t n = begin; n < end; ++n) {
@@ -346,11 +347,11 @@ void run_per_sample(const GmmProblem& p, const GmmForward* forward,
 
 template <typename Scalar, ScaleParam kParam>
 void run_per_sample(const GmmProblem& p, const GmmForward* forward,
-                    const GmmBackward* backward, const GradPlan& plan) {
-  if (has_own_features(p)) {
-    run_per_sample<Scalar, kParam, true>(p, forward, backward, plan);
+                    const GmmBackward* backward, const Plan& plan) {
+  if (plan.per_feature) {
+    run_per_sample<Scalar, kParam, true>(p, forward, backward, plan.grads);
   } else {
-    run_per_sample<Scalar, kParam, false>(p, forward, backward, plan);
+    run_per_sample<Scalar, kParam, false>(p, forward, backward, plan.grads);
   }
 }
 

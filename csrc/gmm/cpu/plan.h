@@ -23,7 +23,8 @@ enum class Regime {
   // activated once for all of them.
   kShared,
   // Blocks of samples of any mixtures, in vectors of samples: vectors of so few
-  // features would be half empty.
+  // features would be half empty. Cholesky factors, of at most 8 features, are
+  // only served here and by kShared.
   kFewFeatures,
   // One sample and component after another, in vectors of features.
   kPerSample,
@@ -43,20 +44,26 @@ struct GradPlan {
 
 struct Plan {
   Regime regime;
+  bool per_feature;  // see is_per_feature()
   GradPlan grads;
 };
 
 bool is_tril(const GmmProblem& p) { return p.scale_param == ScaleParam::kTril; }
 
-// Each feature of each component has a mean and a scale of its own.
-bool has_own_features(const GmmProblem& p) {
+// Each component of each sample has parameters of its own.
+bool is_per_component(const GmmProblem& p, const GmmParameter& parameter) {
+  return parameter.rows.repeats == 1 && parameter.components == p.components;
+}
+
+// Each feature of a component has a mean and a scale of its own.
+bool is_per_feature(const GmmProblem& p) {
   return p.mu.size == p.features && p.scale.size == p.features;
 }
 
 bool has_few_samples(const GmmProblem& p, bool grads) {
   const RowMap& map = p.mu.rows;
   const int64_t too_many = grads ? kManySamplesWithGrads : kManySamples;
-  return !is_tril(p) && p.features >= kManyFeatures && has_own_features(p) &&
+  return !is_tril(p) && p.features >= kManyFeatures && is_per_feature(p) &&
          p.mu.components == p.components &&
          p.scale.components == p.components && map == p.scale.rows &&
          map.repeats > 1 && map.repeats < too_many &&
@@ -86,17 +93,17 @@ Regime choose_regime(const GmmProblem& p, bool grads) {
 
 // `backward` may be null.
 Plan make_plan(const GmmProblem& p, const GmmBackward* backward) {
-  Plan plan{choose_regime(p, backward != nullptr), {}};
+  Plan plan{choose_regime(p, backward != nullptr), is_per_feature(p), {}};
   const bool sums_itself =
       plan.regime == Regime::kFewSamples || plan.regime == Regime::kShared;
   if (backward == nullptr || sums_itself) return plan;
-  const auto is_own = [&](const GmmParameter& parameter) {
-    return parameter.rows.repeats == 1 && parameter.components == p.components;
-  };
   GradPlan& grads = plan.grads;
-  if (backward->grad_mu) (is_own(p.mu) ? grads.own_mu : grads.summed_mu) = true;
+  if (backward->grad_mu) {
+    (is_per_component(p, p.mu) ? grads.own_mu : grads.summed_mu) = true;
+  }
   if (backward->grad_scale) {
-    (is_own(p.scale) ? grads.own_scale : grads.summed_scale) = true;
+    (is_per_component(p, p.scale) ? grads.own_scale : grads.summed_scale) =
+        true;
   }
   return plan;
 }

@@ -148,7 +148,7 @@ class SlabSums {
     std::memset(scale_, 0, scale_numel_ * sizeof(Vector<T>));
   }
 
-  ComponentGrads<Vector<T>> component(int64_t k) const {
+  ParameterGrads<Vector<T>> component(int64_t k) const {
     return {mean_numel_ ? mean_ + p_.mu.offset(0, k) : nullptr,
             scale_numel_ ? scale_ + p_.scale.offset(0, k) : nullptr,
             p_.mu.size > 1, p_.scale.size > 1};
