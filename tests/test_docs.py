@@ -1,5 +1,6 @@
 """The documentation: its site builds, its Python blocks run and assert their results, its paths exist."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -18,8 +19,11 @@ HEADING_OR_BLOCK = re.compile(r"^#+ ([^\n]+)$|^```python\n(.*?)^```$", flags=re.
 TUTORIAL = DOCS / "tutorial.md"
 TUTORIAL_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
+PAGES = [*sorted(path.name for path in DOCS.glob("*.md")), "../README.md", "../CONTRIBUTING.md"]
 # A file or folder of the repository in a code span, and maybe the name of something in it.
 PLACE = re.compile(r"`((?:csrc|vtadl_ext|python|tests|benchmarks|docs|tools)/[\w./-]*)(?:::? ?(\w+))?`")
+# A test in a code span. Those after the first in a line of a table leave out the file.
+TEST = re.compile(r"`(tests/[\w./]+\.py)?::(\w+)`")
 # Two lines of a box in the drawing: a folder and a file in it, or two paths.
 BOX = re.compile(r">((?:csrc|vtadl_ext|python)/[^<]*)</text>\n<text[^>]*>([^<]*)<")
 
@@ -56,15 +60,27 @@ def test_the_tutorial_works(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "brick" / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    "page", [*sorted(path.name for path in DOCS.glob("*.md")), "../README.md", "../CONTRIBUTING.md"]
-)
+def names_of_tests(path: Path) -> set[str]:
+    functions = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    return {function.name for function in functions if function.name.startswith("test_")}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_files_that_a_page_names_exist_and_hold_the_names(page):
     for path, name in PLACE.findall((DOCS / page).read_text()):
         if "NAME" in path or path.startswith("benchmarks/results/MACHINE"):
             continue
         assert (ROOT / path).exists(), path
         assert not name or re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tests_that_a_page_names_exist(page):
+    for line in (DOCS / page).read_text().splitlines():
+        path = ""
+        for next_path, name in TEST.findall(line):
+            path = next_path or path
+            assert name in names_of_tests(ROOT / path), f"{path}::{name}"
 
 
 def test_the_files_in_the_drawing_of_the_architecture_exist():
