@@ -26,6 +26,17 @@ _SCALE_PARAMS = {
     "precision": _ScaleParam(lambda scale: scale.rsqrt().abs(), lambda std: 1 / (std * std)),
 }
 
+# This is computed once, because a head may be made where tensors hold no values, as on the device "meta".
+_ZERO_IS_A_SCALE = {
+    name: 0 < float(param.std(torch.zeros((), device="cpu"))) < math.inf
+    for name, param in _SCALE_PARAMS.items()
+}
+
+
+def zero_is_a_scale(scale_param: str) -> bool:
+    """Whether a `scale` of 0 stands for a positive, finite standard deviation."""
+    return _ZERO_IS_A_SCALE[scale_param]
+
 
 def standard_deviation(scale: Tensor, scale_param: str, min_std: float) -> Tensor:
     return _SCALE_PARAMS[scale_param].std(scale).clamp(min=min_std)

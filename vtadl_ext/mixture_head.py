@@ -11,7 +11,7 @@ from vtadl_ext import _binary, _replicas
 from vtadl_ext._checks import check_count, check_flag, check_option
 from vtadl_ext._head_layout import HeadRows, as_mixture
 from vtadl_ext._options import ScaleOptions
-from vtadl_ext._scale_params import raw_scale
+from vtadl_ext._scale_params import raw_scale, zero_is_a_scale
 from vtadl_ext.gmm import gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
 
@@ -38,7 +38,8 @@ class MixtureHead(nn.Module):
         scale_param, min_std, mixture: as in :func:`gmm_nll`.
         shared_scale: whether the components of a mixture share one scale.
         spherical: whether the features of a component share one scale.
-        bias: whether the layer has a bias. Without one, the logits and the scale of a new head are 0.
+        bias: whether the layer has a bias. Without one, the logits and the scale of a new head are 0, so
+            `scale_param` must give 0 a positive, finite standard deviation.
         memory_budget: of :meth:`nll` and :meth:`log_prob`, as in :func:`linear_gmm_nll`.
         device, dtype: of the parameters.
 
@@ -76,7 +77,7 @@ class MixtureHead(nn.Module):
         check_option("mixture", mixture, _binary.MIXTURES)
         if memory_budget is not None:
             check_count("memory_budget", memory_budget)
-        if not bias and scale_param in ("std", "var"):
+        if not bias and not zero_is_a_scale(scale_param):
             raise ValueError(f"bias must be True with scale_param {scale_param!r}, for 0 is no {scale_param}")
         self.in_features = int(in_features)
         self.out_features = int(out_features)
@@ -160,7 +161,7 @@ class MixtureHead(nn.Module):
     ) -> Tensor:
         """Negative log-likelihood of samples ``[*, D]`` under the mixtures of features ``[*, H]``, in nats.
 
-        As :func:`linear_gmm_nll`, in the form that `mixture` says.
+        The value is that of :func:`linear_gmm_nll`, in the form that `mixture` says.
 
         Raises:
             RuntimeError: the head is part of a module under DistributedDataParallel and is called outside of
@@ -182,7 +183,7 @@ class MixtureHead(nn.Module):
     ) -> Tensor:
         """Samples ``[*sample_shape, *, D]`` of the mixtures of features ``[*, H]``, without gradients.
 
-        As :func:`gmm_sample`.
+        The options are those of :func:`gmm_sample`.
         """
         with torch.no_grad():
             return gmm_sample(

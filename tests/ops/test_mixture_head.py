@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vtadl_ext import MixtureHead, gmm_log_prob, gmm_nll, linear_gmm_nll
+from vtadl_ext import MixtureHead, gmm_log_prob, gmm_nll, linear_gmm_nll, reference
 
 from .comparison import DTYPES, assert_close, dtype_id
 from .mixtures import SCALE_PARAMS
@@ -188,6 +188,19 @@ def test_options_that_do_not_fit_are_refused(options, error, message):
     sizes = {"in_features": 7, "out_features": 5, "num_components": 3}
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         MixtureHead(**sizes | options)
+
+
+@pytest.mark.parametrize("scale_param", SCALE_PARAMS)
+def test_without_a_bias_a_scale_of_0_must_have_a_standard_deviation(scale_param):
+    zero = torch.zeros(1, 1)
+    nll = reference.gmm_nll(torch.ones(1), zero[0], zero, zero, scale_param=scale_param)
+    if nll.isfinite():
+        head = MixtureHead(7, 5, 3, scale_param=scale_param, bias=False)
+        assert head.nll(torch.randn(2, 5), torch.randn(2, 7)).isfinite()
+    else:
+        message = f"^bias must be True with scale_param '{scale_param}'"
+        with pytest.raises(ValueError, match=message), torch.device("meta"):
+            MixtureHead(7, 5, 3, scale_param=scale_param, bias=False)
 
 
 def test_inputs_of_another_width_are_refused_by_name(device):
