@@ -185,8 +185,8 @@ def computes_grads_in_forward(tensors: Sequence[Tensor]) -> bool:
     """Whether a loss computes its gradients in the forward pass, while the cache holds the data.
 
     It does so where gradients will be taken in plain eager mode: the compiler, functorch and traces have
-    backward passes of their own. Not in float16, where gradients would vanish before the factor of a loss
-    scaler could reach them.
+    backward passes of their own. In float16 it
+    does not, because gradients would vanish before the factor of a loss scaler could reach them.
     """
     return (
         not torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""The way to :mod:`vtadl_ext.reference`: nothing else in the library imports it.
+"""The way of the operators to :mod:`vtadl_ext.reference`, which the package imports only to expose it.
 
 The reference computes what the kernels do not serve: tensors on other devices, volumes, everything within
 :func:`vtadl_ext.use_reference`, forward mode, and the derivatives of gradients. The derivatives of gradients
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vtadl_ext import reference
 from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAM_NAMES, TRIL
-from vtadl_ext._options import ScaleOptions, SSIMOptions
+from vtadl_ext._options import HeadOptions, KernelOptions, ScaleOptions, SSIMKernelOptions, SSIMOptions
 from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext.reference import linear_gmm_nll
 from vtadl_ext.reference._reductions import widen
@@ -71,7 +71,7 @@ def _without_padding(options: SSIMOptions) -> dict[str, Any]:
 
 
 def gmm_formula(
-    options: tuple[int, float, int], grad: Tensor | None, x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor
+    options: KernelOptions, grad: Tensor | None, x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor
 ) -> Tensor:
     """log_prob, ``[*]``, or with NO_MIXTURE log N_k of each component, ``[*, K]``."""
     scale_param, _, mixture = options
@@ -83,7 +83,7 @@ def gmm_formula(
 
 
 def _gmm_log_prob(
-    options: tuple[int, float, int], x: Tensor, logits: Tensor, mu: Tensor, scale_or_tril: Tensor
+    options: KernelOptions, x: Tensor, logits: Tensor, mu: Tensor, scale_or_tril: Tensor
 ) -> Tensor:
     param, min_std, mixture = options
     scale, tril = (None, scale_or_tril) if param == TRIL else (scale_or_tril, None)
@@ -101,7 +101,7 @@ def _gmm_log_prob(
 
 
 def linear_gmm_formula(
-    options: Sequence[Any],
+    options: HeadOptions,
     grad: Tensor | None,
     x: Tensor,
     h: Tensor,
@@ -109,7 +109,7 @@ def linear_gmm_formula(
     bias: Tensor | None,
 ) -> Tensor:
     """log_prob of each row, ``[N]``, from mixtures that are whole in memory."""
-    components, shared_scale, dtype, _, scale_param, min_std, mixture = options
+    dtype = options.dtype
 
     def log_prob(x: Tensor, h: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -118,11 +118,11 @@ def linear_gmm_formula(
                 h.to(dtype),
                 weight.to(dtype),
                 None if bias is None else bias.to(dtype),
-                num_components=components,
-                scale_param=SCALE_PARAM_NAMES[scale_param],
-                min_std=min_std,
-                mixture=MIXTURES[mixture],
-                shared_scale=shared_scale,
+                num_components=options.num_components,
+                scale_param=SCALE_PARAM_NAMES[options.scale_param],
+                min_std=options.min_std,
+                mixture=MIXTURES[options.mixture],
+                shared_scale=options.shared_scale,
                 reduction="none",
             )
 
@@ -148,7 +148,9 @@ def _ignoring(
     return function(*ignore_samples(ignored if dim is None else ignored.all(dim), inputs, event_dims))
 
 
-def ssim_formula(options: Sequence[Any], grad: Any, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+def ssim_formula(
+    options: SSIMKernelOptions, grad: Tensor | None, x: Tensor, y: Tensor, mask: Tensor | None
+) -> Tensor:
     """The index of each window, or the sums over each plane, ``[N, C, 4]``."""
     taps, data_range, k1, k2, border, luminance, map, errors = options
     padding = "same" if border else "valid"

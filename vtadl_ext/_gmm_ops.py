@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,15 +10,8 @@ from torch import Tensor
 from vtadl_ext import _binary, _fallback
 from vtadl_ext._autograd import gradients, needs_autograd, save_for_loss, saved_by_loss
 from vtadl_ext._binary import NO_MIXTURE, TRIL, accumulate_dtype
+from vtadl_ext._options import KernelOptions
 from vtadl_ext._shapes import align, batch_first, broadcast_shapes, with_batch_dims
-
-
-class KernelOptions(NamedTuple):
-    """The options of the operators, in their order."""
-
-    scale_param: int  # index among SCALE_PARAM_NAMES
-    min_std: float
-    mixture: int  # index among MIXTURE_NAMES
 
 
 def event_dims_of(scale_param: int) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,22 +20,8 @@ from vtadl_ext._autograd import (
     where_needed,
 )
 from vtadl_ext._binary import SUMS, accumulate_dtype
+from vtadl_ext._options import KernelArguments, SSIMKernelOptions
 from vtadl_ext._shapes import batch_first, with_batch_dims
-
-
-class KernelArguments(NamedTuple):
-    """The arguments that all operators share, in their order."""
-
-    x: Tensor  # [N, C, H, W]
-    y: Tensor
-    mask: Tensor | None
-    taps: Sequence[float]  # of the one-dimensional window
-    data_range: float
-    k1: float
-    k2: float
-    border: int  # pixels of zeros around the image
-    luminance: bool  # whether the index has the factor of the means
-
 
 # ---------------------------------------------------------------------------------------------- fake kernels
 
@@ -162,7 +148,7 @@ def _quotients(coefficients: Sequence[float], divisors: Sequence[int]) -> list[f
 
 
 def _ssim_gradients(
-    grad: Tensor, images_and_mask: Sequence[Tensor | None], options: Sequence[Any], needed: Sequence[bool]
+    grad: Tensor, images_and_mask: Sequence[Tensor | None], options: SSIMKernelOptions, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x, y and the mask, which has none, from that of the map or of the sums."""
 
@@ -186,7 +172,7 @@ class SSIM(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:3])
-        ctx.options = inputs[3:]
+        ctx.options = SSIMKernelOptions(*inputs[3:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -222,6 +208,7 @@ class SSIMTotal(torch.autograd.Function):
         else:
             grad = torch.stack([coefficient * grad for coefficient in ctx.grad_of_sums])
             grad = grad.expand(*images_and_mask[0].shape[:2], SUMS)
-            *options, errors = ctx.options
-            grads = _ssim_gradients(grad, images_and_mask, (*options, False, errors), needed)
+            *shared, errors = ctx.options
+            options = SSIMKernelOptions._make((*shared, False, errors))
+            grads = _ssim_gradients(grad, images_and_mask, options, needed)
         return None, None, *grads, *[None] * len(ctx.options)

@@ -18,9 +18,8 @@ from vtadl_ext._checks import (
     checked_sizes,
     checked_tensors,
 )
-from vtadl_ext._gmm_ops import KernelOptions
 from vtadl_ext._masked_softmax import mixture_log_probs, responsibilities
-from vtadl_ext._options import ScaleOptions
+from vtadl_ext._options import KernelOptions, ScaleOptions
 from vtadl_ext._reductions import reduce, reduce_weighted
 from vtadl_ext._sampling import sample_mixture
 from vtadl_ext._shapes import broadcast_shapes

@@ -16,8 +16,8 @@ from vtadl_ext._checks import (
     checked_tensors,
     is_autocast,
 )
-from vtadl_ext._linear_gmm_ops import HeadOptions, LinearGMMLoss, linear_gmm_log_prob
-from vtadl_ext._options import ScaleOptions
+from vtadl_ext._linear_gmm_ops import LinearGMMLoss, linear_gmm_log_prob
+from vtadl_ext._options import HeadOptions, ScaleOptions
 from vtadl_ext._reductions import reduce, reduce_weighted
 from vtadl_ext._shapes import broadcast_shapes
 

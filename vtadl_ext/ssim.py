@@ -10,10 +10,9 @@ from vtadl_ext import _binary, _fallback, _ssim_ops
 from vtadl_ext._autograd import is_traced, kernels_serve
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_numbers, checked_tensors
 from vtadl_ext._multi_scale import multi_scale_index
-from vtadl_ext._options import SSIMOptions
+from vtadl_ext._options import KernelArguments, SSIMOptions
 from vtadl_ext._padding import reflect_image, reflect_mask
 from vtadl_ext._reductions import mean_over_windows
-from vtadl_ext._ssim_ops import KernelArguments
 from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext._windows import window_taps
 
