@@ -85,8 +85,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         """Builds the detector from plain values, as files and checkpoints hold them.
 
         Raises:
-            TypeError: If there is no setting of this name.
-            InputError: If a value cannot be used.
+            InputError: If there is no setting of a name, or a value cannot be used.
         """
         return cls(**make_settings(settings))
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from vtadl.density import DensitySettings
+from vtadl.errors import InputError
 from vtadl.model import LossSettings, NetworkSettings, OptimizerSettings
 from vtadl.scoring.settings import ScoringSettings
 
@@ -16,6 +17,7 @@ GROUPS: dict[str, Any] = {
     "optimizer": OptimizerSettings,
 }
 GROUP_OF = {field.name: group for group, settings in GROUPS.items() for field in fields(settings)}
+UNGROUPED = ("equal_norm",)  # settings of the detector that belong to no group
 
 
 def plain_settings(*groups: Any) -> dict[str, Any]:
@@ -28,7 +30,13 @@ def group_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Plain settings, each in its group, such as {"network": {"width": 64}}.
 
     A setting may also be given by its name alone, such as {"width": 64}, as in earlier versions.
+
+    Raises:
+        InputError: If the value of a group is not settings by name.
     """
+    for name in GROUPS:
+        if not isinstance(settings.get(name, {}), Mapping):
+            raise InputError(f"{name} is {settings[name]!r}; it has to hold settings by their names")
     grouped = {name: dict(x) if name in GROUPS else x for name, x in settings.items() if name not in GROUP_OF}
     for name, value in settings.items():
         if name in GROUP_OF:
@@ -40,9 +48,20 @@ def make_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the detector from plain settings.
 
     Raises:
-        TypeError: If there is no setting of a name.
-        InputError: If a value cannot be used.
+        InputError: If there is no setting of a name, or a value cannot be used.
     """
     grouped = group_settings(settings)
     grouped.pop("_instantiator", None)  # Lightning's, in a checkpoint
+    require_known(grouped)
     return {name: GROUPS[name](**value) if name in GROUPS else value for name, value in grouped.items()}
+
+
+def require_known(grouped: Mapping[str, Any]) -> None:
+    """Raises InputError, which names the setting, unless the model has all of these settings."""
+    for name, value in grouped.items():
+        if name in GROUPS:
+            unknown = [f"{name}.{setting}" for setting in value if GROUP_OF.get(setting) != name]
+        else:
+            unknown = [] if name in UNGROUPED else [name]
+        if unknown:
+            raise InputError(f"there is no setting {unknown[0]} of the model")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import get_loader
 
-from vtadl.settings import GROUP_OF, GROUPS, group_settings
+from vtadl.settings import GROUP_OF, group_settings
 
 # Plugins that earlier versions saved in the settings of a run; every trainer has them now.
 _OLD_PLUGINS = {"vtadl.files.AtomicCheckpointIO", "vtadl.distributed.SyncBatchNorm"}
@@ -28,7 +28,7 @@ def translate_model_options(arguments: Sequence[str]) -> list[str]:
 
 def drop_model_groups(arguments: Sequence[str]) -> list[str]:
     """Takes command-line options of the model out of their groups, for commands that take names alone."""
-    return [re.sub(rf"^--model\.(?:{'|'.join(GROUPS)})\.", "--model.", argument) for argument in arguments]
+    return [re.sub(r"^--model\.(\w+)\.(\w+)", _without_group, argument) for argument in arguments]
 
 
 def translate_file(text: str) -> str:
@@ -54,6 +54,11 @@ def translate_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def _with_group(option: re.Match[str]) -> str:
     name = option[1]
     return f"--model.{GROUP_OF[name]}.{name}" if name in GROUP_OF else option[0]
+
+
+def _without_group(option: re.Match[str]) -> str:
+    group, name = option.groups()
+    return f"--model.{name}" if GROUP_OF.get(name) == group else option[0]
 
 
 def _translate_data(data: dict[str, Any]) -> dict[str, Any]:

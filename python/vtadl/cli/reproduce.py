@@ -2,6 +2,7 @@
 
 import logging
 import time
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,12 +12,13 @@ import lightning as L
 import yaml  # type: ignore[import-untyped]
 
 from vtadl.checkpoints import load_detector
+from vtadl.cli.parsing import Parser, one_sentence
 from vtadl.cli.reproduce_results import METRICS, PAPER, read_runs, table, write_runs
 from vtadl.common.ranges import require_positive
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
-from vtadl.settings import group_settings
+from vtadl.settings import group_settings, make_settings, require_known
 from vtadl.training.trainer import make_trainer
 
 
@@ -36,7 +38,8 @@ def mnist(
         digits: The digits that are normal, one after another.
         seeds: Number of runs for each digit.
         epochs: Number of passes over the training images; by default that of the packaged settings.
-        model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`.
+        model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`; a setting
+            may also be given with its group, as in `--model.density.likelihood paper`.
     """
 
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
@@ -70,7 +73,8 @@ def mvtec(
         categories: Names of the categories.
         seeds: Number of runs for each category.
         epochs: Number of passes over the training images; by default that of the packaged settings.
-        model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`.
+        model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`; a setting
+            may also be given with its group, as in `--model.density.likelihood paper`.
     """
 
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
@@ -94,6 +98,7 @@ def _reproduce(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     packaged = yaml.safe_load((resources.files("vtadl.configs") / f"{config}.yaml").read_text())
     model = _merge(group_settings(packaged["model"]), group_settings(model))
+    _require_valid(model)
     settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": model}
     runs = read_runs(output, protocol, settings)
     for name in classes:
@@ -122,7 +127,7 @@ def _run(data: ImageDataModule, settings: dict[str, Any], seed: int, folder: Pat
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(_detector(settings["model"]), data)
+    trainer.fit(AnomalyDetector.from_settings(**settings["model"]), data)
     (metrics,) = trainer.test(load_detector(folder / "best.ckpt"), data, verbose=False)
     selected = {name: metrics[name] for name in METRICS if name in metrics}
     return selected | {"seconds": round(time.perf_counter() - start, 1)}
@@ -136,8 +141,13 @@ def _merge(packaged: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _detector(settings: dict[str, Any]) -> AnomalyDetector:
+def _require_valid(model: dict[str, Any]) -> None:
+    """Raises InputError, which names the setting, if one does not exist or its value cannot be used."""
+    require_known(model)
+    parser = Parser(exit_on_error=False)
+    parser.add_class_arguments(AnomalyDetector, "model")
     try:
-        return AnomalyDetector.from_settings(**settings)
-    except TypeError as error:
-        raise InputError(f"the settings of the model are invalid: {error}") from error
+        parser.parse_object({"model": model})  # checks the types
+    except ArgumentError as error:
+        raise InputError(one_sentence(str(error))) from error
+    make_settings(model)

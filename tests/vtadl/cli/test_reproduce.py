@@ -93,9 +93,26 @@ def test_the_error_about_a_missing_root_is_one_sentence(tmp_path, capsys):
     assert "there is no file" in capsys.readouterr().err
 
 
-def test_a_setting_that_does_not_exist_is_named(root, tmp_path):
-    with pytest.raises(InputError, match=r"the settings of the model are invalid: .*colour"):
-        reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | {"colour": 1})
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"colour": 1}, "there is no setting colour of the model"),
+        ({"network": {"softness": 1}}, r"there is no setting network\.softness of the model"),
+        ({"network": 5}, "network is 5"),
+        ({"width": "wide"}, r"model\.network\.width.*wide"),
+        ({"softness": -1}, "softness is -1"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_before_any_run(root, tmp_path, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 1, SMALL | settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_of_the_model_with_another_group_is_refused(root, tmp_path, capsys):
+    arguments = ["--root", str(root), "-o", str(tmp_path / "out"), "--model.network.softness", "0.5"]
+    assert main(["reproduce", "mvtec", *arguments]) == 1
+    assert "there is no setting network.softness of the model" in capsys.readouterr().err
 
 
 def test_every_option_of_the_model_counts_with_or_without_its_group(root, tmp_path, monkeypatch):
