@@ -1,24 +1,24 @@
 """VT-ADL, an image anomaly detector built on the operators of vtadl_ext.
 
-Each of these parts imports only parts above it:
+Each of these parts imports only parts below it:
 
-    errors             the errors of this package
-    common             precision, ranges of numbers, files, progress
-    images             pixels, sizes, tiles and filters
-    data               image files and data sets
-    metrics            metrics of a test, and their confidence intervals
-    synthesis          synthetic textures, backgrounds and anomalies
-    density            the density of patches: features, principal components, mixtures
-    model              the network, its loss and its optimiser
-    scoring            scores, maps and thresholds
-    settings           the settings of the detector, in groups
-    tuning             the choice of a density's settings, and its fit
-    lightning_module   training and evaluation of the detector
-    checkpoints        files of trained detectors
-    detector           a trained detector in Python
-    training           the trainer and its callbacks
-    report             the HTML report of a test
     cli                the commands
+    report             the HTML report of a test
+    training           the trainer and its callbacks
+    detector           a trained detector in Python
+    checkpoints        files of trained detectors
+    lightning_module   training and evaluation of the detector
+    tuning             the choice of a density's settings, and its fit
+    settings           the settings of the detector, in groups
+    scoring            scores, maps and thresholds
+    model              the network, its loss and its optimiser
+    density            the density of patches: features, principal components, mixtures
+    synthesis          synthetic textures, backgrounds and anomalies
+    metrics            metrics of a test, and their confidence intervals
+    data               image files and data sets
+    images             pixels, sizes, tiles and filters
+    common             precision, ranges of numbers, files, progress
+    errors             the errors of this package
 """
 
 from typing import TYPE_CHECKING, Any

@@ -9,6 +9,7 @@ import torch
 
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.settings import make_settings
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -47,6 +48,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def require_known_settings(path: Path) -> None:
+    """Raises InputError if a checkpoint cannot be read, or this version does not have one of its settings."""
+    checkpoint = read_checkpoint(path)
+    try:
+        make_settings(checkpoint["hyper_parameters"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise cannot_load(path, error) from error
+
+
+def cannot_load(path: str | Path, cause: Exception) -> InputError:
+    """The error that this version cannot load the detector of a checkpoint."""
+    reason = f": {cause}" if isinstance(cause, InputError) else ""
+    return InputError(f"{path} does not hold a detector that this version can load{reason}")
+
+
 def load_detector(path: str | Path) -> AnomalyDetector:
     """Loads the trained detector of a checkpoint or of a run's folder, in evaluation mode on the CPU.
 
@@ -61,4 +77,4 @@ def load_detector(path: str | Path) -> AnomalyDetector:
         detector.load_state_dict(checkpoint["state_dict"])
         return detector.eval()
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} does not hold a detector that this version can load") from error
+        raise cannot_load(path, error) from error

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from vtadl.checkpoints import find_checkpoint, read_checkpoint
+from vtadl.checkpoints import cannot_load, find_checkpoint, read_checkpoint, require_known_settings
 from vtadl.cli.parsing import LightningParser, one_sentence
 from vtadl.cli.run_callbacks import Interruption, SaveSettings
 from vtadl.cli.run_folder import make_paths_absolute, require_data_folder, require_no_other_run
@@ -116,7 +116,7 @@ class DetectorCLI(LightningCLI):
         check_trainer_options(settings.trainer)
         if settings.get("ckpt_path") is not None:
             settings.ckpt_path = str(find_checkpoint(settings.ckpt_path))
-            read_checkpoint(Path(settings.ckpt_path))
+            require_known_settings(Path(settings.ckpt_path))
             require_data_folder(settings)
         elif command != "fit":
             raise UsageError(f"nothing to {command}: give the folder of a run, or --ckpt and --data")
@@ -152,6 +152,14 @@ class DetectorCLI(LightningCLI):
         trainer = super().instantiate_trainer(default_root_dir=folder, **kwargs)
         require_main_address(trainer)
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not str(error).startswith("Error(s) in loading state_dict"):
+                raise
+            raise cannot_load(self.config_init[subcommand].ckpt_path, error) from error
 
     def before_fit(self) -> None:
         checkpoint = self.config_init[self.subcommand].ckpt_path

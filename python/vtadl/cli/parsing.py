@@ -28,6 +28,10 @@ _MAX_LENGTH = 400  # of a sentence
 # Phrases of jsonargparse, and plainer ones.
 _PHRASES = (
     (r"Expected a typing\.Literal\[(.*?)\]\.?", r"Choose from \1."),
+    (
+        r"Subcommand '\w+' does not accept option '(.*?)'",
+        r"A settings file holds \1, a setting that this version does not have.",
+    ),
     (r"Expected a dot import path string: (\S+)", r"There is no \1 to choose."),
 )
 

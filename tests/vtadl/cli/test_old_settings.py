@@ -1,10 +1,14 @@
 """Runs and settings of earlier versions work with this version."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from vtadl.cli import main
 from vtadl.cli.old_settings import translate_data_options, translate_file, translate_model_options
 from vtadl.cli.parsing import Parser
 from vtadl.settings import GROUP_OF, GROUPS
@@ -69,3 +73,32 @@ def test_a_dictionary_of_settings_keeps_each_of_them() -> None:
 def test_no_two_settings_of_the_model_have_one_name() -> None:
     assert len(GROUP_OF) == sum(len(fields(group)) for group in GROUPS.values())
     assert not set(GROUP_OF) & set(GROUPS)
+
+
+def _change_checkpoint(source: Path, target: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    checkpoint = torch.load(source, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, target)
+    return target
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_a_checkpoint_of_another_version_is_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    options = ["--data", "TextureDefects"] if command == "test" else [str(tmp_path)]
+    best = trained / "best.ckpt"
+    missing = _change_checkpoint(best, tmp_path / "missing.ckpt", lambda x: x["state_dict"].popitem())
+    extra = _change_checkpoint(best, tmp_path / "extra.ckpt", lambda x: x["hyper_parameters"].update(nope=1))
+    sentence = "does not hold a detector that this version can load"
+    for path, reason in ((missing, ""), (extra, ": there is no setting nope of the model")):
+        assert main([command, "--ckpt", str(path), "--output", str(tmp_path / "out"), *options]) == 1
+        assert capsys.readouterr().err.strip().endswith(f"vtadl: {path} {sentence}{reason}")
+
+
+def test_settings_of_another_version_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("model: {nope: 1}")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(tmp_path / "config.yaml")])
+    sentence = "A settings file holds model.nope, a setting that this version does not have."
+    assert sentence in capsys.readouterr().err
