@@ -36,7 +36,11 @@ _MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 
 
 class AnomalyDetector(FullPrecisionModule, L.LightningModule):
-    """VT-ADL with its loss, its scores and its optimiser."""
+    """VT-ADL with its loss, its scores and its optimiser.
+
+    `load_from_checkpoint` loads checkpoints of this version, and `vtadl.checkpoints.load_detector` also loads
+    those of earlier versions.
+    """
 
     evaluation: Evaluation  # of the latest test
     resize_mode: ResizeMode = "stretch"  # how the data module resized images to the size of the network

@@ -70,5 +70,5 @@ class LightningParser(Parser, LightningArgumentParser):
     def parse_object(self, obj: Any, *arguments: Any, **options: Any) -> Namespace:
         """Parses the settings of a command by its name; those of the model come from a checkpoint."""
         if isinstance(obj, dict):
-            obj = {name: translate_settings(x) if isinstance(x, dict) else x for name, x in obj.items()}
+            obj = translate_settings(obj)
         return super().parse_object(obj, *arguments, **options)

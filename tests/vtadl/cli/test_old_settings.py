@@ -63,6 +63,26 @@ def test_settings_of_the_model_may_stand_outside_their_groups() -> None:
     ]
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("joined", [False, True])
+def test_values_of_options_may_have_old_names(tmp_path: Path, as_file: bool, joined: bool) -> None:
+    def options(name: str, text: str) -> list[str]:
+        if as_file:
+            (tmp_path / "old.yaml").write_text(text)
+            text = str(tmp_path / "old.yaml")
+        return [f"{name}={text}"] if joined else [name, text]
+
+    (model,) = translate_model_options(options("--model", "{width: 48}"))[-1:]
+    assert model.removeprefix("--model=") == '{"network": {"width": 48}}'
+    (data,) = translate_data_options(options("--data", "{class_path: Folder, init_args: {fit: crop}}"))[-1:]
+    new = '{"class_path": "Folder", "init_args": {"resize_mode": "crop"}}'
+    assert data.removeprefix("--data=") == new
+
+
+def test_settings_of_a_command_by_its_name_may_have_old_names() -> None:
+    assert translate_file("fit: {model: {width: 48}}") == '{"fit": {"model": {"network": {"width": 48}}}}'
+
+
 def test_a_dictionary_of_settings_keeps_each_of_them() -> None:
     parser = Parser()
     parser.add_argument("--model", type=dict[str, Any])
