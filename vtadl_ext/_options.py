@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vtadl_ext import _binary
 from vtadl_ext._checks import check_number, check_option
+from vtadl_ext._padding import PADDINGS
 
 _WINDOWS = ("gaussian", "uniform")
-_PADDINGS = ("valid", "same", "reflect")
 _MAX_WINDOW_SIZE = 31
 
 
@@ -46,7 +46,7 @@ class SSIMOptions(NamedTuple):
             raise ValueError(f"window_size must be odd and from 3 to {_MAX_WINDOW_SIZE}, got {size}")
         for name in ("data_range", "window_sigma", "k1", "k2"):
             check_number(name, getattr(self, name))
-        check_option("padding", self.padding, _PADDINGS)
+        check_option("padding", self.padding, PADDINGS)
 
 
 class KernelOptions(NamedTuple):

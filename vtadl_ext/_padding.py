@@ -1,4 +1,4 @@
-"""Padding of images by reflection. The kernels pad with zeros themselves."""
+"""The paddings of SSIM that copy pixels. The kernels pad with zeros themselves."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch import Tensor
 from vtadl_ext._binary import accumulate_dtype
 
 
-def reflect_image(image: Tensor, width: int) -> Tensor:
-    """The image in at least float32, because the gradients of a pixel and of its reflections add up."""
-    return _reflect(image.to(accumulate_dtype(image.dtype)), width)
+def pad_image(image: Tensor, width: int, padding: str) -> Tensor:
+    """The image in at least float32, because the gradients of a pixel and of its copies add up."""
+    return COPIES[padding](image.to(accumulate_dtype(image.dtype)), width)
 
 
-def reflect_mask(mask: Tensor, width: int) -> Tensor:
-    """The mask of an image that :func:`reflect_image` pads."""
-    return _reflect(mask, width)
+def pad_mask(mask: Tensor, width: int, padding: str) -> Tensor:
+    """The mask of an image that :func:`pad_image` pads."""
+    return COPIES[padding](mask, width)
 
 
 def _reflect(image: Tensor, width: int) -> Tensor:
@@ -22,3 +22,7 @@ def _reflect(image: Tensor, width: int) -> Tensor:
     first, last = slice(1, width + 1), slice(-width - 1, -1)
     rows = torch.cat((image[..., first, :].flip(-2), image, image[..., last, :].flip(-2)), -2)
     return torch.cat((rows[..., first].flip(-1), rows, rows[..., last].flip(-1)), -1)
+
+
+COPIES = {"reflect": _reflect}
+PADDINGS = ("valid", "same", *COPIES)

@@ -11,7 +11,7 @@ from vtadl_ext._autograd import is_traced, kernels_serve
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_numbers, checked_tensors
 from vtadl_ext._multi_scale import multi_scale_index
 from vtadl_ext._options import KernelArguments, SSIMOptions
-from vtadl_ext._padding import reflect_image, reflect_mask
+from vtadl_ext._padding import COPIES, pad_image, pad_mask
 from vtadl_ext._reductions import mean_over_windows
 from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext._windows import window_taps
@@ -285,9 +285,9 @@ def _for_kernels(
     size, padding = int(options.window_size), options.padding
     if mask is not None:
         mask = _mask_of_pixels(mask, x)
-    if padding == "reflect":
-        mask = None if mask is None else reflect_mask(mask, size // 2)
-        x, y = (reflect_image(image, size // 2) for image in (x, y))
+    if padding in COPIES:
+        mask = None if mask is None else pad_mask(mask, size // 2, padding)
+        x, y = (pad_image(image, size // 2, padding) for image in (x, y))
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
 from vtadl_ext import reference, ssim
+from vtadl_ext._padding import PADDINGS
 
 from .comparison import check_against_reference
+
+EACH_PADDING = pytest.mark.parametrize("padding", PADDINGS)
 
 
 def random_images(

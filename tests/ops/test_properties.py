@@ -6,6 +6,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vtadl_ext._padding import PADDINGS
+
 from .comparison import DTYPES, GRAD_TOLERANCE, LAYOUTS
 from .images import check_ssim, random_images
 from .mixtures import NAMES, SCALE_PARAMS, check_gmm, check_responsibilities, random_mixture
@@ -101,7 +103,7 @@ def image_pairs(draw):
     """Images, and the options that go with their size; with a mask more often than not."""
     window_size = draw(st.sampled_from([3, 5, 7, 9, 11, 13, 21, 31]))
     leading = draw(st.lists(st.integers(1, 3), min_size=1, max_size=2))
-    padding = draw(st.sampled_from(["valid", "same", "reflect"]))
+    padding = draw(st.sampled_from(PADDINGS))
     smallest = window_size if padding == "valid" else window_size // 2 + 1
     height, width = (draw(st.integers(smallest, smallest + 26)) for _ in range(2))
     seed = draw(st.integers(0, 2**32))

@@ -124,7 +124,7 @@ def test_the_fallback_exports_no_internals_of_the_reference():
         ("from vtadl_ext.reference.gmm import gmm_nll", True),
         ("def f():\n    import vtadl_ext.reference.ssim", True),
         ("from vtadl_ext import _padding", False),
-        ("from vtadl_ext._padding import reflect_image", False),
+        ("from vtadl_ext._padding import pad_image", False),
         ("import vtadl_ext", False),
         ("import torch", None),
     ],
@@ -166,7 +166,7 @@ def test_every_way_to_take_from_the_fallback_is_seen(source):
 @pytest.mark.parametrize(
     "source",
     [
-        "from vtadl_ext._padding import reflect_image",
+        "from vtadl_ext._padding import pad_image",
         "import torch",
         "from typing import NamedTuple\nclass A(NamedTuple):\n    a: int = 1",
         "class A:\n    def f(self): ...",

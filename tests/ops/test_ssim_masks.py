@@ -10,17 +10,16 @@ from vtadl_ext import ssim
 from vtadl_ext.reference.ssim import window_taps
 
 from .comparison import DTYPES, LAYOUTS, assert_close, dtype_id, value_and_grads
-from .images import check_ssim, random_images, random_mask
+from .images import EACH_PADDING, check_ssim, random_images, random_mask
 
-PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
 REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
 
 
 def brute_force(x, y, mask, window, window_size, padding):
     """The map of a pair of planes, one window after the other, and which windows hold a valid pixel."""
     if padding != "valid":
-        mode = {"mode": "constant"} if padding == "same" else {"mode": "reflect"}
-        x, y, mask = (np.pad(plane, window_size // 2, **mode) for plane in (x, y, mask))
+        mode = {"same": "constant", "reflect": "reflect"}[padding]
+        x, y, mask = (np.pad(plane, window_size // 2, mode) for plane in (x, y, mask))
     taps = np.array(window_taps(window, window_size, 1.5))
     size = [side - window_size + 1 for side in x.shape]
     index, counted = np.zeros(size), np.zeros(size, dtype=bool)
@@ -40,7 +39,7 @@ def brute_force(x, y, mask, window, window_size, padding):
     return index, counted
 
 
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize(("window", "window_size"), [("gaussian", 11), ("uniform", 5)])
 def test_each_window_is_the_index_of_its_valid_pixels(device, window, window_size, padding):
     x, y = random_images(1, 1, 21, 25, dtype=torch.float64, device=device).values()
@@ -56,7 +55,7 @@ def test_each_window_is_the_index_of_its_valid_pixels(device, window, window_siz
     assert_close("mean", ssim(x, y, **options).cpu(), expected.sum() / counted.sum(), 1e-12)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 def test_masks_agree_with_the_reference(device, dtype, reduction, padding):
@@ -93,7 +92,7 @@ def test_a_mask_that_is_true_everywhere_changes_nothing(device, padding, reducti
         assert_close(f"gradient of {name}", grad, expected_grad, 1e-5)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize(
     ("names", "held"), [("x", math.nan), ("y", math.nan), ("xy", math.inf), ("xy", 1e30)], ids=str
@@ -124,7 +123,7 @@ def test_the_zeros_of_same_padding_are_not_valid(device):
         assert_close("map", ssim(x + 3, y - 2, padding="same", reduction="map"), expected, 0.1)
 
 
-@PADDINGS
+@EACH_PADDING
 def test_images_without_valid_pixels_have_mean_nan_and_no_gradient(device, padding):
     images = random_images(3, 2, 12, 13, device=device)
     mask = torch.ones(3, 1, 12, 13, dtype=torch.bool, device=device)
@@ -138,7 +137,7 @@ def test_images_without_valid_pixels_have_mean_nan_and_no_gradient(device, paddi
     assert_close("mean", ssim(**images, **options), full[[0, 2]].mean(), 2e-6)
 
 
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_nothing_but_masked_pixels_has_mean_nan_and_no_gradient(device, reduction, padding):
     images = random_images(2, 2, 12, 13, device=device)
@@ -149,7 +148,7 @@ def test_nothing_but_masked_pixels_has_mean_nan_and_no_gradient(device, reductio
     assert all(grad.shape == images["x"].shape and not grad.any() for grad in grads)
 
 
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize(
     "shape",
     [(), (1,), (24,), (19, 1), (19, 24), (3, 1, 1), (2, 1, 19, 24), (1, 3, 1, 24), (2, 1, 1, 1)],

@@ -8,11 +8,10 @@ from torch.nn.functional import pad
 from vtadl_ext import ssim
 
 from .comparison import DTYPES, LAYOUTS, assert_close, dtype_id, value_and_grads
-from .images import check_ssim, random_images
+from .images import EACH_PADDING, check_ssim, random_images
 
 SIZES = [(11, 11), (11, 12), (12, 37), (16, 64), (27, 75), (65, 130)]
 WINDOWS = pytest.mark.parametrize("window", ["gaussian", "uniform"])
-PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
 REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
 
 
@@ -23,7 +22,7 @@ def test_sizes_agree_with_the_reference(device, size, dtype):
 
 
 @WINDOWS
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize("window_size", [3, 7, 11, 31])
 def test_windows_agree_with_the_reference(device, window_size, padding, window):
     images = random_images(1, 1, 32, 43, device=device)
@@ -31,7 +30,7 @@ def test_windows_agree_with_the_reference(device, window_size, padding, window):
 
 
 @REDUCTIONS
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize("shape", [(2, 3, 19, 24), (3, 19, 24)], ids=["NCHW", "CHW"])
 def test_reductions_agree_with_the_reference(device, shape, padding, reduction):
     check_ssim(random_images(*shape, device=device), padding=padding, reduction=reduction)
@@ -62,7 +61,7 @@ def test_numbers_of_numpy_are_numbers(device):
     assert torch.equal(actual, expected)
 
 
-@PADDINGS
+@EACH_PADDING
 def test_shapes_of_the_results(device, padding):
     x, y = random_images(2, 3, 19, 24, device=device).values()
     size = (9, 14) if padding == "valid" else (19, 24)
@@ -94,7 +93,7 @@ def test_every_sigma_agrees_with_the_reference(device, window_sigma):
     check_ssim(random_images(2, 19, 24, device=device), window_sigma=window_sigma, **tolerances)
 
 
-@PADDINGS
+@EACH_PADDING
 @pytest.mark.parametrize("data_range", [1e-6, 1e-3, 255.0, 1e6])
 def test_the_data_range_is_a_unit(device, data_range, padding):
     images = random_images(2, 19, 24, device=device).values()
@@ -114,7 +113,7 @@ def test_same_padding_surrounds_the_image_with_zeros(device):
     assert_close("map", ssim(x, y, padding="same", reduction="map"), bordered, 1e-6)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=dtype_id)
 @pytest.mark.parametrize("size", [(11, 11), (17, 70)], ids=lambda size: "{}x{}".format(*size))
@@ -173,7 +172,7 @@ def test_expanded_images_get_a_gradient_for_each_element(device):
     check_ssim(images, reduction="none")
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize("shape", [(0, 3, 19, 24), (2, 0, 19, 24), (0, 19, 24)], ids=str)
 def test_no_planes_have_an_empty_result(device, shape, reduction, padding):
@@ -205,7 +204,7 @@ def test_repeated_runs_give_the_same_bits(device, reduction, dtype):
         torch.set_num_threads(threads)
 
 
-@PADDINGS
+@EACH_PADDING
 def test_images_are_not_changed(device, padding):
     images = random_images(2, 19, 24, device=device)
     before = {name: image.clone() for name, image in images.items()}

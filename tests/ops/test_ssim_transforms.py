@@ -16,14 +16,13 @@ from .comparison import (
     dtype_id,
     value_and_grads,
 )
-from .images import check_ssim, random_images, random_mask
+from .images import EACH_PADDING, check_ssim, random_images, random_mask
 
-PADDINGS = pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
 REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
 small = partial(ssim, window_size=3)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 def test_gradients_are_those_of_finite_differences(device, reduction, padding):
     images = random_images(1, 4, 3, dtype=torch.float64, device=device).values()
@@ -206,7 +205,7 @@ def loop(function, in_dims, images):
     return [function(*pair) for pair in zip(x, y, strict=True)]
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @IN_DIMS
 def test_vmap_is_a_loop(compiled_device, in_dims, reduction, padding):
@@ -216,7 +215,7 @@ def test_vmap_is_a_loop(compiled_device, in_dims, reduction, padding):
     assert_close("value", vmap(function, in_dims)(*images), expected, 1e-6)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize("mask_dim", [0, None, -1])
 def test_vmap_of_masks_is_a_loop(compiled_device, mask_dim, reduction, padding):
@@ -292,7 +291,7 @@ def test_autocast_widens_mixed_dtypes(device, halved, dtype):
         assert_close(f"gradient of {name}", half_grad, expected_grad, 5e-3)
 
 
-@PADDINGS
+@EACH_PADDING
 @REDUCTIONS
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 def test_meta_tensors_have_the_shapes_and_dtypes_of_real_ones(dtype, reduction, padding):

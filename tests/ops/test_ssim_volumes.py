@@ -8,10 +8,10 @@ import torch
 from vtadl_ext import reference, ssim
 
 from .comparison import assert_close, check_against_reference, value_and_grads
-from .images import random_images, random_mask
+from .images import EACH_PADDING, random_images, random_mask
 
 
-@pytest.mark.parametrize("padding", ["valid", "same", "reflect"])
+@EACH_PADDING
 @pytest.mark.parametrize("reduction", ["mean", "none", "map"])
 def test_volumes_agree_with_the_reference_in_double(device, reduction, padding):
     images = random_images(2, 2, 9, 8, 10, device=device)

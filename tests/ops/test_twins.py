@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtadl_ext import gmm_sample, reference
+from vtadl_ext import _padding, gmm_sample, reference
 from vtadl_ext._masked_softmax import mixture_log_probs, responsibilities
 from vtadl_ext._multi_scale import _halve, _halve_traced, multi_scale_index
-from vtadl_ext._padding import reflect_image, reflect_mask
 from vtadl_ext._reductions import mean_over_windows, reduce, reduce_weighted
 from vtadl_ext._scale_params import raw_scale, standard_deviation
 from vtadl_ext._windows import window_taps
@@ -60,19 +59,19 @@ def test_reflections(window_size, dtype, layout):
     image = layout(random_images(2, 3, 7, 9, dtype=dtype)["x"])
     width = window_size // 2
     assert_alike(
-        partial(reflect_image, width=width),
+        partial(_padding.pad_image, width=width, padding="reflect"),
         lambda image: pad_image(image, window_size, "reflect"),
         image,
         tolerance=1e-14 if dtype == torch.float64 else 1e-2,
     )
     expected = F.pad(image.double(), [width] * 4, mode="reflect")
-    assert torch.equal(reflect_image(image, width).double(), expected)
+    assert torch.equal(_padding.pad_image(image, width, "reflect").double(), expected)
 
 
 @pytest.mark.parametrize("window_size", [3, 8, 11])
 def test_reflections_of_masks(window_size):
     mask = random_mask(2, 3, 7, 9)
-    padded = reflect_mask(mask, window_size // 2)
+    padded = _padding.pad_mask(mask, window_size // 2, "reflect")
     assert padded.dtype == torch.bool
     assert torch.equal(padded, pad_image(mask.float(), window_size, "reflect") > 0)
 

@@ -116,8 +116,9 @@ def pad_image(image: Tensor, window_size: int, padding: str) -> Tensor:
     dims, width = _spatial_dims(image), window_size // 2
     if padding == "same":
         return F.pad(image, [width] * (2 * dims))
+    copy = {"reflect": _reflect}[padding]
     for dim in range(-dims, 0):
-        image = _reflect(image, width, dim)
+        image = copy(image, width, dim)
     return image
 
 

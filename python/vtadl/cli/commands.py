@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from vtadl.cli.config_files import config_names, resolve_configs
+from vtadl.cli.data_modules import data_modules
 from vtadl.errors import DivergenceError, UsageError, input_error
 
 HELP = """usage: vtadl COMMAND [options]
@@ -35,7 +36,7 @@ shows in an anomaly map where the image is unusual.
                                       run the paper's protocols (mnist, mvtec), and compare with its results
 
 `vtadl COMMAND --help` lists the options of a command, and `vtadl --version` prints the version.
---data takes Folder, MVTecAD, BTAD, MNISTDigit or TextureDefects (embedded photographs).
+--data takes {data} (embedded photographs).
 --config takes a YAML file or one of: {configs}
 --ckpt takes a checkpoint, or the folder of a run, whose best checkpoint is used.
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
-        print(HELP.replace("{configs}", ", ".join(config_names())), end="")
+        text = HELP.replace("{configs}", ", ".join(config_names())).replace("{data}", data_modules())
+        print(text, end="")
         return 0
     if command == "--version":
         print(f"vtadl {version('vtadl-ext')}")

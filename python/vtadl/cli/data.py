@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from vtadl.cli.data_modules import data_modules
 from vtadl.cli.parsing import Parser
 from vtadl.data.check import changes_since, check
 from vtadl.data.module import ImageDataModule
@@ -27,7 +28,7 @@ def run(arguments: Sequence[str]) -> None:
         ImageDataModule,
         "data",
         required=True,
-        help="Data set, as in `vtadl fit`: Folder, MVTecAD, BTAD, MNISTDigit or TextureDefects.",
+        help=f"Data set, as in `vtadl fit`: {data_modules()}.",
     )
     parser.add_argument(
         "--check",

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from vtadl.checkpoints import cannot_load, find_checkpoint, read_checkpoint, require_known_settings
+from vtadl.cli.data_modules import data_modules
 from vtadl.cli.parsing import LightningParser, one_sentence
 from vtadl.cli.run_callbacks import Interruption, SaveSettings
 from vtadl.cli.run_folder import make_paths_absolute, require_data_folder, require_no_other_run
@@ -32,7 +33,7 @@ from vtadl.training.training_images import require_same_images
 
 # The beginning of `vtadl COMMAND --help`. The parser's own usage would list all options, which fill a screen.
 _DATA_HELP = (
-    "NAME is Folder, MVTecAD, BTAD, MNISTDigit or TextureDefects (embedded photographs, which need no "
+    f"NAME is {data_modules()} (embedded photographs, which need no "
     "folder); `--data.help NAME` lists its options."
 )
 DESCRIPTIONS = {
