@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset
@@ -21,6 +21,26 @@ from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack as Unpack
+else:
+    # jsonargparse would take options from an unpacked type, which has neither their defaults nor their help.
+    Unpack = dict
+
+
+class FileOptions(TypedDict, total=False):
+    """The options of every data module that reads image files, see :class:`FileDataModule`."""
+
+    image_size: int | tuple[int, int]
+    batch_size: int
+    val_fraction: float
+    resize_mode: ResizeMode
+    augmentation: Augmentation | None
+    cache_gb: float
+    max_pixels: int
+    workers: int
+    seed: int
 
 
 class FileDataModule(ImageDataModule):

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vtadl.common.ranges import require_fraction
 from vtadl.common.text import first_few
 from vtadl.data.content import random_images, read_contents
-from vtadl.data.file_module import FileDataModule
+from vtadl.data.file_module import FileDataModule, FileOptions, Unpack
 from vtadl.data.globs import split_glob
 from vtadl.data.listing import list_images
 from vtadl.data.records import Record, is_named_as_anomalous, pair_masks, separate_masks
@@ -36,7 +35,7 @@ class Folder(FileDataModule):
         test_normal: str = "",
         masks: str = "",
         test_fraction: float = 0.2,
-        **options: Any,
+        **options: Unpack[FileOptions],
     ) -> None:
         """Stores the settings; no file is read.
 

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from vtadl.data.file_module import FileDataModule
+from vtadl.data.file_module import FileDataModule, FileOptions, Unpack
 from vtadl.data.listing import list_images, subfolders
 from vtadl.data.records import Record, pair_masks, separate_masks
 
@@ -17,7 +17,7 @@ class _KindFolders(FileDataModule):
 
     normal: ClassVar[str]  # name of the folders of normal images
 
-    def __init__(self, root: str, category: str = "", **options: Any) -> None:
+    def __init__(self, root: str, category: str = "", **options: Unpack[FileOptions]) -> None:
         """Stores the settings; no file is read.
 
         Args:
