@@ -240,5 +240,6 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
 
 
 def test_a_descriptor_that_the_network_lacks_is_named():
-    with pytest.raises(InputError, match="must be energies or pixels for this network, got pretrained"):
+    sentence = "must be energies or pixels without a pretrained transformer, got pretrained"
+    with pytest.raises(InputError, match=sentence):
         AnomalyDetector(density=DensitySettings(descriptor="pretrained"))

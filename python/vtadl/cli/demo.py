@@ -33,7 +33,7 @@ def demo(
     """Trains and tests one detector per texture, and writes an HTML page with metrics and pictures.
 
     Args:
-        output: Folder to write to.
+        output: Folder to write to, also given by `-o`.
         textures: Photographs to train on: brick, grass, gravel.
         epochs: Number of passes over the training crops.
         train_count: Number of training crops of each texture.

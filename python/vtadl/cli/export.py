@@ -64,7 +64,7 @@ def export(
     Args:
         ckpt: Checkpoint of a trained detector, or the folder of a run, whose best checkpoint is used.
         format: onnx, for ONNX Runtime and other runtimes; or torch, for torch.export.load.
-        output: File to write; by default detector.onnx or detector.pt2.
+        output: File to write, also given by `-o`; by default detector.onnx or detector.pt2.
         image_size: Height and width of the images, such as '[480, 640]', if all have the same size. A
             detector that was trained with resize_mode=tiles can only be exported for one size.
 

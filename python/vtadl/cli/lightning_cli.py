@@ -89,9 +89,9 @@ class DetectorCLI(LightningCLI):
             "--output",
             type=str | None,
             default=None,
-            help="Folder of the run, for checkpoints, config.yaml, metrics.csv and TensorBoard logs, and for "
-            "the results of `test` and `report`. The default of `fit` is runs/<date>; that of `test` and "
-            "`report` is the folder of the checkpoint.",
+            help="Folder of the run, also given by `-o`, for checkpoints, config.yaml, metrics.csv and "
+            "TensorBoard logs, and for the results of `test` and `report`. The default of `fit` is "
+            "runs/<date>; that of `test` and `report` is the folder of the checkpoint.",
         )
         parser.add_argument(
             "--patience",

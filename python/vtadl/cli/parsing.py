@@ -51,6 +51,10 @@ def one_sentence(message: str) -> str:
 class Parser(ArgumentParser):
     """jsonargparse's parser with shorter errors; it accepts settings with the names of earlier versions."""
 
+    def __init__(self, prog: str = "vtadl", **options: Any) -> None:
+        """Names the command, because jsonargparse makes parsers without a name for the help of classes."""
+        super().__init__(prog=prog, **options)
+
     def parse_args(self, args: Sequence[str] | None = None, **options: Any) -> Namespace:  # type: ignore[override]
         return super().parse_args(None if args is None else translate_data_options(args), **options)
 

@@ -34,7 +34,8 @@ def mnist(
 
     Args:
         root: Folder of the four idx files.
-        output: Folder of results.json, results.md and checkpoints. Runs in results.json are not repeated.
+        output: Folder of results.json, results.md and checkpoints, also given by `-o`. Runs in results.json
+            are not repeated.
         digits: The digits that are normal, one after another.
         seeds: Number of runs for each digit.
         epochs: Number of passes over the training images; by default that of the packaged settings.
@@ -69,7 +70,8 @@ def mvtec(
 
     Args:
         root: Folder of the categories' folders.
-        output: Folder of results.json, results.md and checkpoints. Runs in results.json are not repeated.
+        output: Folder of results.json, results.md and checkpoints, also given by `-o`. Runs in results.json
+            are not repeated.
         categories: Names of the categories.
         seeds: Number of runs for each category.
         epochs: Number of passes over the training images; by default that of the packaged settings.

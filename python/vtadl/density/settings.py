@@ -15,17 +15,17 @@ Background = Literal["none", "pictures"]
 
 @dataclass(frozen=True)
 class DensitySettings:
-    """The density of patches; settings of a dictionary that are None are chosen from the normal images.
+    """The density of patches; a dictionary's settings that are null (None) are chosen from normal images.
 
     Args:
         likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
             predicted for each token, `public-code` for the published code's weighted sum.
-        descriptor: Whether a dictionary is a density of windows of `pixels`, or of local means and the
-            logarithms of local `energies`.
+        descriptor: Whether a dictionary is a density of windows of `pixels`, of local means and the
+            logarithms of local `energies`, or of the features of the `pretrained` transformer.
         positions: Whether each position of a dictionary has its own mixture, or all share one.
-        components: Gaussians in a mixture; 10 if None with a likelihood that is not `dictionary`.
+        components: Gaussians in a mixture; 10 if null (None) with a likelihood that is not `dictionary`.
         min_std: Smallest standard deviation of a component, where that of the leading feature is about 1.
-            With `paper`, where that of the tokens is 1, it is 0.1 if None.
+            With `paper`, where that of the tokens is 1, it is 0.1 if null (None).
         softness: Softness of the dictionary's whitening; at 0 all features have unit variance.
         background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
             `pictures`, synthetic textures and photographs of other subjects.
@@ -34,7 +34,7 @@ class DensitySettings:
         scales: How many pixels a side are averaged to one pixel of a window.
         features: Principal components of the windows that the dictionary is a density of.
         gated: Whether the transformer predicts which of the dictionary's components an image shows; if
-            None, it does so if each position has its own mixture.
+            null (None), it does so if each position has its own mixture.
         trained: Whether the dictionary's components are trained too, after they are fitted.
         pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
             features the dictionary describes instead of windows.
@@ -68,7 +68,10 @@ class DensitySettings:
         require_at_most(65536, components=self.components, window=self.window)
         if self.likelihood == "dictionary" and self.descriptor not in (None, *self.descriptors):
             known = " or ".join(self.descriptors)
-            raise InputError(f"descriptor must be {known} for this network, got {self.descriptor}")
+            condition = "with" if self.pretrained else "without"
+            raise InputError(
+                f"descriptor must be {known} {condition} a pretrained transformer, got {self.descriptor}"
+            )
 
     @property
     def descriptors(self) -> tuple[Descriptor, ...]:

@@ -13,12 +13,12 @@ TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Scores, maps and thresholds; settings that are None are chosen from the normal images.
+    """Scores, maps and thresholds; settings that are null (None) are chosen from the normal images.
 
     Args:
         terms: The terms whose average is the score.
-        normalised: Whether each position is compared with normal images at that position; if None, this is
-            so if each position has its own mixture and enough images are held out.
+        normalised: Whether each position is compared with normal images at that position; if null
+            (None), this is so if each position has its own mixture and enough images are held out.
         top_patches: How many patches, those of the largest NLL, determine the score of an image.
         smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
         image_false_alarm_rate: Fraction of normal images that may exceed the threshold of images.

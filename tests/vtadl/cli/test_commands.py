@@ -36,6 +36,12 @@ def test_every_command_explains_its_options(capsys, command):
     assert "usage: vtadl" in capsys.readouterr().out
 
 
+def test_the_help_of_a_data_set_names_the_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--data.help", "MVTecAD"])
+    assert capsys.readouterr().out.startswith("usage: vtadl ")
+
+
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"vtadl {version('vtadl-ext')}\n"
