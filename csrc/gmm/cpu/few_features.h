@@ -151,7 +151,7 @@ class BlockPass {
   // Writes the gradients of x and of the parameters of each sample.
   void write_grads(const GmmBackward& out, const SampleBlock<T>& block,
                    OwnParameters<Scalar>& parameters, const GradPlan& plan) {
-    OwnGrads<Scalar> grads(out, plan, parameters.all());
+    GradBlocks<Scalar> grads(out, plan, parameters.all());
     clear_grad_x();
     for (int64_t k = 0; k < p_.components; ++k) {
       const auto of_k = grads.begin(k);
@@ -309,8 +309,8 @@ void sum_few_features(const GmmBackward& p, bool of_mu) {
   using T = Accumulate<Scalar>;
   const RowMap& map = of_mu ? p.mu.rows : p.scale.rows;
   const Slabs slabs(p, map);
-  SummedGrad<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
-  SummedGrad<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
+  ParameterSum<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
+  ParameterSum<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     BlockPass<Scalar, kTril> pass(p);
     OwnParameters<Scalar> own(p);

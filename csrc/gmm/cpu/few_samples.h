@@ -140,7 +140,7 @@ class FewSamplesPass {
 
   const GmmProblem& p_;
   const SamplePass<Scalar, kParam, true> samples_;
-  SharedParameters<Scalar> parameters_;
+  SharedMixture<Scalar> parameters_;
   const int64_t count_;  // samples of a mixture
   int64_t mixture_ = 0;
   int64_t sample_[kManySamplesWithGrads];

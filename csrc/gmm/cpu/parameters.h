@@ -122,11 +122,11 @@ class OwnParameters {
 // The gradients of the mixtures of each sample, written as OwnParameters reads
 // the parameters.
 template <typename Scalar>
-class OwnGrads {
+class GradBlocks {
  public:
   using T = Accumulate<Scalar>;
 
-  OwnGrads(const GmmBackward& p, const GradPlan& plan, bool all)
+  GradBlocks(const GmmBackward& p, const GradPlan& plan, bool all)
       : p_(p),
         cached_(all ? p.components : 1),
         mean_wanted_(plan.own_mu),
@@ -177,12 +177,12 @@ class OwnGrads {
 
 // The mixture that all samples of a block share.
 template <typename Scalar>
-class SharedParameters {
+class SharedMixture {
  public:
   using T = Accumulate<Scalar>;
   using Value = T;
 
-  explicit SharedParameters(const GmmProblem& p)
+  explicit SharedMixture(const GmmProblem& p)
       : p_(p),
         floor_(p.min_std),
         tril_(is_tril(p)),

@@ -14,10 +14,10 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
   using T = Accumulate<Scalar>;
   const RowMap& map = p.mu.rows;
   const Slabs slabs(p, map);
-  SummedGrad<Scalar> mean(p, true, backward ? backward->grad_mu : nullptr,
-                          slabs);
-  SummedGrad<Scalar> scale(p, false, backward ? backward->grad_scale : nullptr,
-                           slabs);
+  ParameterSum<Scalar> mean(p, true, backward ? backward->grad_mu : nullptr,
+                            slabs);
+  ParameterSum<Scalar> scale(p, false,
+                             backward ? backward->grad_scale : nullptr, slabs);
   const bool grad_x = backward && backward->grad_x;
   const bool grads = grad_x || mean.numel() || scale.numel();
   const int64_t slab_samples = std::min(map.repeats, slabs.samples);
@@ -25,7 +25,7 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
       slabs.units(), grain_of(slab_samples * p.components * p.features),
       [&](int64_t begin, int64_t end) {
         BlockPass<Scalar, kTril> pass(p);
-        SharedParameters<Scalar> shared(p);
+        SharedMixture<Scalar> shared(p);
         SlabSums<Scalar> sums(p, mean, scale);
         for (int64_t unit = begin; unit < end; ++unit) {
           shared.begin(unit / slabs.count);

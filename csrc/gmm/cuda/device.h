@@ -1,5 +1,6 @@
 // Indices, loads and stores, and operands, which the mixture kernels for the
-// GPU have in common.
+// GPU have in common. Their comments count the elements that a kernel moves: U
+// stands for N·K·D, as many as mu or scale has where each sample has its own.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,8 @@
 // lane computes whole components.
 #pragma once
 
+#include <stdexcept>
+
 #include "gmm/cuda/device.h"
 
 namespace vtadl::gmm {
@@ -204,8 +206,10 @@ void dispatch_few_features(int64_t features, const Body& body) {
       case 3:
         return body(std::integral_constant<int, 3>());
       default:
-        return body(std::integral_constant<int, kFewFeatures>());
+        return body(std::integral_constant<int, kMaxFewFeatures>());
     }
+  } else {
+    throw std::logic_error("the plan chose few features for doubles");
   }
 }
 

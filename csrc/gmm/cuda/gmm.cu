@@ -39,19 +39,27 @@ void forward(const GmmForward& p, Regime regime, void* stream) {
 // The gradients with respect to log N_k, and those that belong to one sample.
 template <typename Scalar>
 void backward(const GmmBackward& p, const Plan& plan, void* stream) {
-  if (plan.regime == Regime::kNothing) return;
-  if (plan.regime == Regime::kFewFeatures) {
-    return few_features_backward<Scalar>(p, plan.grads, stream);
-  }
-  if (mixes(p)) mixing_backward<Scalar>(p, stream);
-  if (!writes_own_grads(p, plan.grads)) return;
   const OwnGrads<Scalar> own = plan.grads.template own<Scalar>();
-  if (plan.regime == Regime::kTril) {
-    tril_backward<Scalar>(p, own, stream);
-  } else if (plan.regime == Regime::kShared) {
-    shared_x_backward<Scalar>(p, stream);
-  } else {
-    per_sample_backward<Scalar>(p, own, stream);
+  const bool writes = writes_own_grads(p, plan.grads);
+  switch (plan.regime) {
+    case Regime::kNothing:
+      return;
+    case Regime::kFewFeatures:
+      return few_features_backward<Scalar>(p, plan.grads, stream);
+    case Regime::kTril:
+      if (mixes(p)) mixing_backward<Scalar>(p, stream);
+      if (writes) tril_backward<Scalar>(p, own, stream);
+      return;
+    case Regime::kShared:
+      if (mixes(p)) mixing_backward<Scalar>(p, stream);
+      if (writes) shared_x_backward<Scalar>(p, stream);
+      return;
+    case Regime::kPerSample:
+    case Regime::kOnePass:  // no plan of a single pass has these two
+    case Regime::kOnePassCluster:
+      if (mixes(p)) mixing_backward<Scalar>(p, stream);
+      if (writes) per_sample_backward<Scalar>(p, own, stream);
+      return;
   }
 }
 
@@ -59,15 +67,19 @@ template <typename Scalar>
 void forward_backward(const GmmForwardBackward& p, const Plan& plan,
                       void* stream) {
   const OwnGrads<Scalar> own = plan.grads.template own<Scalar>();
-  if (plan.regime == Regime::kFewFeatures) {
-    few_features_forward_backward<Scalar>(p, plan.grads, stream);
-  } else if (plan.regime == Regime::kOnePass) {
-    one_pass<Scalar>(p, own, stream);
-  } else if (plan.regime == Regime::kOnePassCluster) {
-    one_pass_cluster<Scalar>(p, own, plan.cluster, stream);
-  } else {
-    forward<Scalar>(p.forward, choose_regime(p.forward), stream);
-    backward<Scalar>(p.backward, plan, stream);
+  switch (plan.regime) {
+    case Regime::kFewFeatures:
+      return few_features_forward_backward<Scalar>(p, plan.grads, stream);
+    case Regime::kOnePass:
+      return one_pass<Scalar>(p, own, stream);
+    case Regime::kOnePassCluster:
+      return one_pass_cluster<Scalar>(p, own, plan.cluster, stream);
+    case Regime::kNothing:
+    case Regime::kTril:
+    case Regime::kShared:
+    case Regime::kPerSample:
+      forward<Scalar>(p.forward, choose_regime(p.forward), stream);
+      return backward<Scalar>(p.backward, plan, stream);
   }
 }
 

@@ -3,6 +3,9 @@
 // read once.
 #pragma once
 
+#include <stdexcept>
+#include <type_traits>
+
 #include "common/cluster.h"
 #include "gmm/cuda/mixing.h"
 #include "gmm/cuda/per_sample.h"
@@ -205,6 +208,8 @@ void one_pass_cluster(const GmmForwardBackward& p, const OwnGrads<Scalar>& own,
     launch("gmm one_pass_cluster_kernel", one_pass_cluster_kernel<Scalar>,
            cluster_launch_shape<Scalar>(b, cluster), stream, p, own, cluster,
            Floor<Accumulate<Scalar>>(b.min_std));
+  } else {
+    throw std::logic_error("the plan chose a cluster for other than float32");
   }
 }
 

@@ -76,7 +76,7 @@ inline bool is_shared(const GmmProblem& p) {
 // All components of a sample fit the registers of a warp. Doubles, which serve
 // checks more than training, are left out: nvcc takes longest for them.
 inline bool has_few_features(const GmmProblem& p) {
-  return p.dtype != DType::kFloat64 && p.features <= kFewFeatures &&
+  return p.dtype != DType::kFloat64 && p.features <= kMaxFewFeatures &&
          p.components <= kComponentsPerLane * kWarp &&
          aligned({p.x, p.mu.data, p.scale.data});
 }

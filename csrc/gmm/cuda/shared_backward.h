@@ -176,12 +176,12 @@ struct SlabSmem {
 
 // The sums of a thread: 2 features, `step` apart, of 4 components.
 template <typename Scalar, typename T = Accumulate<Scalar>>
-struct SlabSums {
+struct ThreadSums {
   Activated<T> parameter[kQuad][kPair];
   T sums[2][kQuad][kPair] = {};
 
-  __device__ SlabSums(const GmmBackward& p, int64_t row, int64_t first_k,
-                      int64_t first_d, int step, const Floor<T>& floor) {
+  __device__ ThreadSums(const GmmBackward& p, int64_t row, int64_t first_k,
+                        int64_t first_d, int step, const Floor<T>& floor) {
     VTADL_UNROLL
     for (int k = 0; k < kQuad; ++k) {
       VTADL_UNROLL
@@ -216,7 +216,7 @@ __device__ void sum_slab(const GmmBackward& p, const SlabShape& slabs,
                          int64_t first_d, int columns, const Floor<T>& floor,
                          const SlabSmem<T>& smem) {
   const int64_t own_d = first_d + threadIdx.x % columns;
-  SlabSums<Scalar> own(p, row, first_k, own_d, columns, floor);
+  ThreadSums<Scalar> own(p, row, first_k, own_d, columns, floor);
   for (int s = threadIdx.x / columns; s < size;
        s += kSharedBlockThreads / columns) {
     const Scalar* features =

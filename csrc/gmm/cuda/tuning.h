@@ -128,7 +128,7 @@ constexpr int kClusterGridPerSm = 8;
 // float32: 42 µs forward). Half and double were not measured. The kernel with
 // gradients needs 108 registers for 4 features, and 167 for 8, of which a
 // multiprocessor holds one block of 256 threads instead of two.
-constexpr int kFewFeatures = 4;
+constexpr int kMaxFewFeatures = 4;
 
 // Components of a sample that a lane has at most, where a warp suffices for
 // them; the same number decides how many lanes the mixing takes. Since
