@@ -15,6 +15,9 @@ SCALES: dict[str, tuple[Callable[[int, int], int], bool]] = {
     "shared_spherical": (lambda components, features: 1, True),
 }
 
+# The parametrisations of which 0 is no standard deviation.
+POSITIVE = ("std", "var", "precision")
+
 
 def random_head(
     samples: int | Sequence[int],
@@ -40,7 +43,7 @@ def random_head(
     rows = components + components * features + scale_rows
     weight, offset = normal(rows, width) * width**-0.5, 0.3 * normal(rows)
     weight[-scale_rows:] *= 0.2
-    if scale_param in ("std", "var"):  # positive, whatever h is
+    if scale_param in POSITIVE:  # whatever h is
         offset[-scale_rows:] = 2
     tensors = {"x": normal(*leading, features), "h": normal(*leading, width), "weight": weight}
     if bias:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vtadl_ext import gmm_log_prob, gmm_nll, gmm_responsibilities, reference
+from vtadl_ext import _binary, gmm_log_prob, gmm_nll, gmm_responsibilities, reference
 
 from .comparison import GRAD_TOLERANCE, VALUE_TOLERANCE, assert_close, upstream_for, value_and_grads
 
 NAMES = ("x", "logits", "mu", "scale")
-SCALE_PARAMS = ("log_std", "std", "log_var", "var", "softplus", "precision")
+SCALE_PARAMS = _binary.SCALE_PARAMS
 
 # The value of `scale` for a standard deviation, which may be 0.
 RAW_SCALE = {
