@@ -107,9 +107,7 @@ struct LogSumExp {
   }
 
   // exp(l) / Σ exp(l): π_k of a logit, or the responsibility of a component.
-  VTADL_INLINE T softmax(T l) const {
-    return select(l == -INFINITY, T{}, exponential((l - shift) - log_sum));
-  }
+  VTADL_INLINE T softmax(T l) const { return probability(log_softmax(l)); }
 };
 
 // The shift is the maximum, or 0 where that is infinite: -inf - -inf is not a
