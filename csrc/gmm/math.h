@@ -35,8 +35,8 @@ VTADL_INLINE T log_normal(std::int64_t features, T log_det, T distance) {
 }
 
 // Gradients of one feature of one component: with respect to mean / std, and to
-// log_std. That of the mean follows from the former, and is the negative of
-// that of x.
+// log_std. The gradient with respect to the mean follows from the former, and
+// is the negative of the gradient with respect to x.
 template <typename T>
 struct FeatureGrad {
   T standardized_mean, log_std;
@@ -46,16 +46,16 @@ struct FeatureGrad {
   }
 };
 
-// `grad`: that with respect to log N_k.
+// `grad` is the gradient with respect to log N_k.
 template <typename T>
 VTADL_INLINE FeatureGrad<T> feature_grad(T grad, T z) {
   const T standardized_mean = grad * z;
   return {standardized_mean, standardized_mean * z - grad};
 }
 
-// Under a Cholesky factor T the residuals are y = T⁻¹ (x - mean), found one
-// after the other: `residual` is (x - mean)_i - Σ_j<i T_ij y_j. Bounded, so
-// that multiples of y are numbers; the square of the bound is not.
+// Under a Cholesky factor L the residuals are y = L⁻¹ (x - mean), found one
+// after the other: `residual` is (x - mean)_i - Σ_j<i L_ij y_j. The result is
+// bounded, so that multiples of y are numbers; the square of the bound is not.
 template <typename T>
 VTADL_INLINE T solve_row(T residual, T inverse_std) {
   using S = ScalarOf<T>;
@@ -63,14 +63,26 @@ VTADL_INLINE T solve_row(T residual, T inverse_std) {
   return maximum(minimum(residual * inverse_std, most), -most);
 }
 
+// u = L⁻ᵀ y is found from the last to the first: `residual` is
+// y_i - Σ_j>i L_ji u_j.
+template <typename T>
+VTADL_INLINE T solve_row_transposed(T residual, T inverse_std) {
+  return residual * inverse_std;
+}
+
 template <typename T>
 VTADL_INLINE ActivatedScale<T> activate_tril_diagonal(T raw) {
   return Activation<ScaleParam::kStd>::activate(raw);
 }
 
-// The gradient with respect to T_ij, j <= i, where u = T⁻ᵀ y and `grad_mean` is
-// grad·u_i, the gradient of mean i. On the diagonal that of log det is
-// subtracted.
+// The gradient with respect to mean i, from u_i.
+template <typename T>
+VTADL_INLINE T tril_mean_grad(T grad, T u) {
+  return grad * u;
+}
+
+// The gradient with respect to L_ij, j <= i, from y_j and the gradient of mean
+// i. On the diagonal the gradient of log det is subtracted.
 template <typename T>
 VTADL_INLINE T tril_grad(T grad_mean, T y) {
   return grad_mean * y;
@@ -78,11 +90,6 @@ VTADL_INLINE T tril_grad(T grad_mean, T y) {
 template <typename T>
 VTADL_INLINE T tril_log_det_grad(T grad, const ActivatedScale<T>& diagonal) {
   return chain<ScaleParam::kStd>(grad, diagonal);
-}
-template <typename T>
-VTADL_INLINE T tril_diagonal_grad(T grad, T grad_mean, T y,
-                                  const ActivatedScale<T>& diagonal) {
-  return tril_grad(grad_mean, y) - tril_log_det_grad(grad, diagonal);
 }
 
 // ---------------------------------------------------------------- the mixture
@@ -93,8 +100,8 @@ VTADL_INLINE T probability(T log_p) {
   return select(log_p == -INFINITY, T{}, exponential(log_p));
 }
 
-// log Σ exp(l) = shift + log_sum, with log_sum = log Σ exp(l - shift). Kept
-// apart, because a large shift swallows the digits of the sum.
+// log Σ exp(l) = shift + log_sum, with log_sum = log Σ exp(l - shift). The
+// two are kept apart, because a large shift swallows the digits of the sum.
 template <typename T>
 struct LogSumExp {
   T shift, log_sum;
@@ -142,8 +149,9 @@ struct ComponentGrad {
   T log_normal, logit;
 };
 
-// `grad`: that with respect to log_prob; `component_log_prob`: log N_k, under
-// kLogSumExp + log π_k. A zero gradient stays zero, whatever the sample holds.
+// `grad` is the gradient with respect to log_prob. `component_log_prob` is
+// log N_k, and under kLogSumExp log π_k + log N_k. A zero gradient stays zero,
+// whatever the sample holds.
 template <typename T>
 VTADL_INLINE ComponentGrad<T> component_grad(Mixture mixture, T grad, T pi,
                                              T component_log_prob, T log_prob) {

@@ -157,7 +157,8 @@ VTADL_HOST_INLINE void solve_tril_transposed(const Component<Value>& c,
     for (int64_t j = i + 1; j < features; ++j) {
       residual -= vector_of<T>(c.factor[j * features + i], v) * u[j];
     }
-    u[i] = residual * vector_of<T>(c.inverse_std[i], v);
+    u[i] =
+        gmm::solve_row_transposed(residual, vector_of<T>(c.inverse_std[i], v));
   }
 }
 
@@ -191,7 +192,8 @@ VTADL_HOST_INLINE void add_tril_grads(const BlockValues<T>* x,
     Vector<T> grad_mean[kCount];
     for (int v = 0; v < kCount; ++v) {
       const Vector<T> grad = grad_log_normal.v[v];
-      grad_mean[v] = select(grad != 0, grad * u[v][i], Vector<T>{});
+      grad_mean[v] =
+          select(grad != 0, gmm::tril_mean_grad(grad, u[v][i]), Vector<T>{});
       if (grad_x) grad_x[i].v[v] -= grad_mean[v];
     }
     if (out.mean) add<T>(grad_mean, out.mean[i * out.mean_step]);
@@ -200,8 +202,8 @@ VTADL_HOST_INLINE void add_tril_grads(const BlockValues<T>* x,
       for (int v = 0; v < kCount; ++v) {
         const Vector<T> grad = grad_log_normal.v[v];
         const auto part =
-            i == j ? gmm::tril_diagonal_grad(grad, grad_mean[v], y[v][j],
-                                             scale_of<T>(c, i, v))
+            i == j ? gmm::tril_grad(grad_mean[v], y[v][j]) -
+                         gmm::tril_log_det_grad(grad, scale_of<T>(c, i, v))
                    : gmm::tril_grad(grad_mean[v], y[v][j]);
         grad_factor[v] = select(grad != 0, part, Vector<T>{});
       }

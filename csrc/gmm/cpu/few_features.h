@@ -309,8 +309,8 @@ void sum_few_features(const GmmBackward& p, bool of_mu) {
   using T = Accumulate<Scalar>;
   const RowMap& map = of_mu ? p.mu.rows : p.scale.rows;
   const Slabs slabs(p, map);
-  ParameterSum<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
-  ParameterSum<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
+  SlabGrad<Scalar> mean(p, true, of_mu ? p.grad_mu : nullptr, slabs);
+  SlabGrad<Scalar> scale(p, false, of_mu ? nullptr : p.grad_scale, slabs);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     BlockPass<Scalar, kTril> pass(p);
     OwnParameters<Scalar> own(p);

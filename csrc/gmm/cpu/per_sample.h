@@ -362,7 +362,7 @@ void sum_per_sample(const GmmBackward& p, bool of_mu) {
   using T = Accumulate<Scalar>;
   const GmmParameter& parameter = of_mu ? p.mu : p.scale;
   const Slabs slabs(p, parameter.rows);
-  ParameterSum<Scalar> grad(p, of_mu, of_mu ? p.grad_mu : p.grad_scale, slabs);
+  SlabGrad<Scalar> grad(p, of_mu, of_mu ? p.grad_mu : p.grad_scale, slabs);
   const SamplePass<Scalar, kParam, false> pass(p);
   parallel_for(slabs.units(), 1, [&](int64_t begin, int64_t end) {
     const Scratch<T> sums(grad.numel());

@@ -14,10 +14,9 @@ void run_shared(const GmmProblem& p, const GmmForward* forward,
   using T = Accumulate<Scalar>;
   const RowMap& map = p.mu.rows;
   const Slabs slabs(p, map);
-  ParameterSum<Scalar> mean(p, true, backward ? backward->grad_mu : nullptr,
-                            slabs);
-  ParameterSum<Scalar> scale(p, false,
-                             backward ? backward->grad_scale : nullptr, slabs);
+  SlabGrad<Scalar> mean(p, true, backward ? backward->grad_mu : nullptr, slabs);
+  SlabGrad<Scalar> scale(p, false, backward ? backward->grad_scale : nullptr,
+                         slabs);
   const bool grad_x = backward && backward->grad_x;
   const bool grads = grad_x || mean.numel() || scale.numel();
   const int64_t slab_samples = std::min(map.repeats, slabs.samples);

@@ -16,11 +16,11 @@ namespace {
 // The gradient of mu or scale, from the sums of each slab. The sums of a
 // diagonal scale are gradients with respect to log_std until they are complete.
 template <typename Scalar>
-class ParameterSum {
+class SlabGrad {
  public:
   using T = Accumulate<Scalar>;
 
-  ParameterSum(const GmmProblem& p, bool of_mu, void* out, const Slabs& slabs)
+  SlabGrad(const GmmProblem& p, bool of_mu, void* out, const Slabs& slabs)
       : scale_param_(p.scale_param),
         floor_(p.min_std),
         chains_(!of_mu && p.scale_param != ScaleParam::kTril),
@@ -135,8 +135,8 @@ class SlabSums {
  public:
   using T = Accumulate<Scalar>;
 
-  SlabSums(const GmmProblem& p, const ParameterSum<Scalar>& mean,
-           const ParameterSum<Scalar>& scale)
+  SlabSums(const GmmProblem& p, const SlabGrad<Scalar>& mean,
+           const SlabGrad<Scalar>& scale)
       : p_(p),
         mean_numel_(mean.numel()),
         scale_numel_(scale.numel()),

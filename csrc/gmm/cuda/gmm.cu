@@ -1,4 +1,6 @@
 // Mixture likelihood on the GPU: runs the kernels that plan.h chooses.
+#include <stdexcept>
+
 #include "gmm/cuda/few_features.h"
 #include "gmm/cuda/mixing.h"
 #include "gmm/cuda/one_pass.h"
@@ -15,6 +17,12 @@ namespace {
 
 using namespace gmm;
 
+// Only plan_forward_backward() chooses the regimes of both passes at once, and
+// forward_backward() serves them without the functions of a single pass.
+[[noreturn]] void throw_not_single_pass() {
+  throw std::logic_error("the plan of a single pass chose both passes at once");
+}
+
 template <typename Scalar>
 void forward(const GmmForward& p, Regime regime, void* stream) {
   switch (regime) {
@@ -29,9 +37,11 @@ void forward(const GmmForward& p, Regime regime, void* stream) {
       shared_forward<Scalar>(p, stream);
       break;
     case Regime::kPerSample:
-    case Regime::kOnePass:  // no plan of a single pass has these two
-    case Regime::kOnePassCluster:
       per_sample_forward<Scalar>(p, stream);
+      break;
+    case Regime::kOnePass:
+    case Regime::kOnePassCluster:
+      throw_not_single_pass();
   }
   if (mixes(p)) mixing_forward<Scalar>(p, stream);
 }
@@ -55,11 +65,12 @@ void backward(const GmmBackward& p, const Plan& plan, void* stream) {
       if (writes) shared_x_backward<Scalar>(p, stream);
       return;
     case Regime::kPerSample:
-    case Regime::kOnePass:  // no plan of a single pass has these two
-    case Regime::kOnePassCluster:
       if (mixes(p)) mixing_backward<Scalar>(p, stream);
       if (writes) per_sample_backward<Scalar>(p, own, stream);
       return;
+    case Regime::kOnePass:
+    case Regime::kOnePassCluster:
+      throw_not_single_pass();
   }
 }
 
@@ -78,7 +89,7 @@ void forward_backward(const GmmForwardBackward& p, const Plan& plan,
     case Regime::kTril:
     case Regime::kShared:
     case Regime::kPerSample:
-      forward<Scalar>(p.forward, choose_regime(p.forward), stream);
+      forward<Scalar>(p.forward, plan.forward, stream);
       return backward<Scalar>(p.backward, plan, stream);
   }
 }

@@ -133,7 +133,8 @@ __global__ void mixing_backward_kernel(GmmBackward p, int width) {
       });
 }
 
-// Does both for a sample, by one warp.
+// Writes what both mixing kernels write for one sample. One warp calls the
+// function.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __device__ void mix_and_differentiate(const GmmForwardBackward& p, int64_t n) {
   const GmmForward& f = p.forward;

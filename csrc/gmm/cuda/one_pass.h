@@ -25,9 +25,10 @@ __device__ void log_normals_of_block(const GmmForward& p, int64_t n, int width,
 
 // A block per sample: groups of `width` lanes find log N_k, the first warp
 // log_prob and the gradients with respect to log N_k, and then all threads the
-// other gradients, for which they find mu and scale in the cache. Moves
-// 4 U + 4 N·K elements. 3/8 of the threads that a multiprocessor holds are
-// resident, or 1/4 where a thread works on 8 elements or a block is one warp.
+// other gradients, for which they find mu and scale in the cache. The kernel
+// moves 4 U + 4 N·K elements. 3/8 of the threads that a multiprocessor holds
+// are resident, or 1/4 where a thread works on 8 elements or a block is one
+// warp.
 template <typename Scalar, int kPack, typename T = Accumulate<Scalar>>
 __global__ void __launch_bounds__(kBlockThreads, kOnePassBlocksPerSm<Scalar>)
     one_pass_kernel(GmmForwardBackward p, OwnGrads<Scalar> own, int width,

@@ -149,9 +149,9 @@ __device__ void backward_of_components(const GmmBackward& p,
 
 // A cluster per sample, whose blocks share its components: each finds log N_k
 // of its own, then the gradients with respect to these from log N_k of all,
-// then the other gradients. Moves 4 U + 4 N·K elements. Half of the threads
-// that a multiprocessor holds are resident, in two blocks where the cluster is
-// large enough: one loads while the other stores.
+// then the other gradients. The kernel moves 4 U + 4 N·K elements. Half of the
+// threads that a multiprocessor holds are resident, in two blocks where the
+// cluster is large enough: one loads while the other stores.
 template <typename Scalar, typename T>
 __global__ void __launch_bounds__(kClusterBlockThreads, 2)
     one_pass_cluster_kernel(GmmForwardBackward p, OwnGrads<Scalar> own,

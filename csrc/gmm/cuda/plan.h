@@ -1,5 +1,6 @@
 // Which kernels serve a problem on the GPU, and why. The shapes of their
-// launches are in shapes.h; launchers decide nothing else.
+// launches are in shapes.h. Launchers choose between instances of one kernel:
+// packs or single elements, large or small tiles.
 #pragma once
 
 #include <algorithm>
@@ -254,6 +255,8 @@ struct Plan {
   Regime regime;
   GradPlan grads;
   ClusterShape cluster;  // under Regime::kOnePassCluster
+  // The forward pass has this regime where it runs before the backward pass.
+  Regime forward = Regime::kNothing;
 };
 
 template <typename Problem>
@@ -286,6 +289,7 @@ Plan plan_backward(const GmmBackward& p) {
 template <typename Scalar>
 Plan plan_forward_backward(const GmmForwardBackward& p) {
   Plan plan = plan_backward<Scalar>(p.backward);
+  plan.forward = choose_regime(p.forward);
   if (plan.regime != Regime::kPerSample) return plan;
   if (is_for_one_pass<Scalar>(p.forward)) {
     plan.regime = Regime::kOnePass;

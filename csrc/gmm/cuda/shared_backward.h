@@ -133,12 +133,12 @@ __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
 
 // A slab has two sums: of the gradients with respect to mean / std, and to
 // log_std.
-enum class SlabSum { kStandardizedMean, kLogStd };
+enum class SlabSumKind { kStandardizedMean, kLogStd };
 
 // The place where a slab keeps a sum for feature d of component k.
 template <typename T>
 __device__ T& slab_sum(const GmmBackward& p, const SlabShape& slabs,
-                       int64_t row, int64_t slab, int64_t k, SlabSum which,
+                       int64_t row, int64_t slab, int64_t k, SlabSumKind which,
                        int64_t d) {
   const RowMap& rows = p.mu.rows;
   const int64_t n =
@@ -238,7 +238,8 @@ __device__ void sum_slab(const GmmBackward& p, const SlabShape& slabs,
     const int64_t d = own_d + j * columns;
     if (int(threadIdx.x) < columns && d < p.features &&
         first_k + k < p.components) {
-      slab_sum<T>(p, slabs, row, slab, first_k + k, SlabSum(which), d) = sum;
+      slab_sum<T>(p, slabs, row, slab, first_k + k, SlabSumKind(which), d) =
+          sum;
     }
   }
 }
@@ -279,7 +280,7 @@ __global__ void __launch_bounds__(kSharedBlockThreads, kSharedBlocksPerSm)
 // threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void slab_total_kernel(GmmBackward p, SlabShape slabs,
-                                  GmmParameter parameter, SlabSum which,
+                                  GmmParameter parameter, SlabSumKind which,
                                   int width, Scalar* grad, Floor<T> floor) {
   const int64_t components = p.components / parameter.components;
   const int64_t features = p.features / parameter.size;
@@ -299,12 +300,12 @@ __global__ void slab_total_kernel(GmmBackward p, SlabShape slabs,
       const int64_t k = first_k + i / slabs.count / features;
       const T sum = slab_sum<T>(p, slabs, row, slab, k, which, d);
       if (sum == 0) continue;
-      total +=
-          which == SlabSum::kLogStd ? sum : sum * scale_of(k, d).inverse_std;
+      total += which == SlabSumKind::kLogStd ? sum
+                                             : sum * scale_of(k, d).inverse_std;
     }
     total = warp_sum(total, width);
     if (!in_use || lane_of(width) != 0) return;
-    if (which == SlabSum::kLogStd) {
+    if (which == SlabSumKind::kLogStd) {
       total = chain(p.scale_param, total, scale_of(first_k, first_d));
     }
     grad[element] = static_cast<Scalar>(total);
@@ -330,7 +331,7 @@ void slab_sums(const GmmBackward& p, const SlabShape& slabs,
   launch("gmm slab_sums_kernel", slab_sums_kernel<Scalar>,
          slab_sums_shape<T>(p, slabs), stream, p, slabs,
          shared_columns(p, kSharedBlockThreads), Floor<T>(p.min_std));
-  const auto finish = [&](const GmmParameter& parameter, SlabSum which,
+  const auto finish = [&](const GmmParameter& parameter, SlabSumKind which,
                           void* grad) {
     if (!grad) return;
     const GroupShape shape = slab_total_shape(p, slabs, parameter);
@@ -338,8 +339,8 @@ void slab_sums(const GmmBackward& p, const SlabShape& slabs,
            stream, p, slabs, parameter, which, shape.width,
            static_cast<Scalar*>(grad), Floor<T>(p.min_std));
   };
-  finish(p.mu, SlabSum::kStandardizedMean, grads.grad_mu);
-  finish(p.scale, SlabSum::kLogStd, grads.grad_scale);
+  finish(p.mu, SlabSumKind::kStandardizedMean, grads.grad_mu);
+  finish(p.scale, SlabSumKind::kLogStd, grads.grad_scale);
 }
 
 }  // namespace vtadl::gmm

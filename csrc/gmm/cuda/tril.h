@@ -1,5 +1,5 @@
-// Kernels for Cholesky factors T of the covariances: y = T⁻¹ (x - mu) and
-// u = T⁻ᵀ y.
+// Kernels for Cholesky factors L of the covariances: y = L⁻¹ (x - mu) and
+// u = L⁻ᵀ y.
 #pragma once
 
 #include "gmm/cuda/device.h"
@@ -13,7 +13,7 @@ constexpr int kMaxTril = int(kMaxTrilFeatures);
 template <typename T>
 struct TrilSolution {
   T y, u;                      // of the lane's own feature
-  ActivatedScale<T> diagonal;  // T_ii, as a std
+  ActivatedScale<T> diagonal;  // L_ii, as a std
 };
 
 // All lanes of the warp have to take part. A group that is not in use reads
@@ -55,16 +55,17 @@ __device__ TrilSolution<T> solve_tril(const GmmProblem& p, int64_t n, int64_t k,
     VTADL_UNROLL
     for (int j = kMaxTril - 1; j >= 0; --j) {
       if (j >= size) continue;
-      const T u = __shfl_sync(kFullMask, residual * inverse, j, width);
+      const T u = __shfl_sync(
+          kFullMask, solve_row_transposed(residual, inverse), j, width);
       if (j > i) residual -= column[j] * u;
     }
-    solution.u = residual * inverse;
+    solution.u = solve_row_transposed(residual, inverse);
   }
   return solution;
 }
 
 // The kernel writes log N_k. A group of lanes per (sample, component) reads mu
-// and T once, which are N·K·(D + D²) elements, and writes N·K. Half of the
+// and L once, which are N·K·(D + D²) elements, and writes N·K. Half of the
 // threads that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void tril_forward_kernel(GmmForward p, int width) {
@@ -85,7 +86,7 @@ __global__ void tril_forward_kernel(GmmForward p, int width) {
       });
 }
 
-// Adds the gradient of column i of T, where lane i of the group calls, from
+// Adds the gradient of column i of L, where lane i of the group calls, from
 // that with respect to log N_k.
 template <typename T>
 __device__ void add_tril_grad(const TrilSolution<T>& solution, T grad,
@@ -96,7 +97,7 @@ __device__ void add_tril_grad(const TrilSolution<T>& solution, T grad,
     if (row >= width) break;
     const T u = __shfl_sync(kFullMask, solution.u, row, width);
     if (grad == 0 || row < i) continue;
-    column[row] += tril_grad(grad * u, solution.y);
+    column[row] += tril_grad(tril_mean_grad(grad, u), solution.y);
     if (row == i) column[row] -= tril_log_det_grad(grad, solution.diagonal);
   }
 }
@@ -113,7 +114,7 @@ __device__ void store_tril_grad(Scalar* grad, int64_t features, int i,
 }
 
 // The kernel writes the gradients of x and of the samples' own parameters. A
-// warp serves a sample, a group of its lanes a component: it reads mu and T and
+// warp serves a sample, a group of its lanes a component: it reads mu and L and
 // writes their gradients once, which are 2·N·K·(D + D²) elements; the gradient
 // of x stays in registers. Half of the threads that a multiprocessor holds are
 // resident.
@@ -128,7 +129,7 @@ __global__ void tril_backward_kernel(GmmBackward p, int width,
       const bool in_use = k < p.components;
       const T grad = in_use ? log_normal_grads<T>(p)[at] : T(0);
       const auto solution = solve_tril<true, Scalar>(p, n, k, grad != 0, width);
-      const T grad_mean = grad == 0 ? T(0) : grad * solution.u;
+      const T grad_mean = grad == 0 ? T(0) : tril_mean_grad(grad, solution.u);
       T column[kMaxTril] = {};
       if (own.scale) add_tril_grad(solution, grad, width, column);
       grad_x -= grad_mean;
@@ -148,7 +149,7 @@ __global__ void tril_backward_kernel(GmmBackward p, int width,
 // The kernel writes the gradients of shared parameters. A block serves one
 // (row, component) of the parameter, its groups of lanes side by side on the
 // samples. The kernel reads the gradients with respect to log N_k once, N·K
-// elements, x once for every component and T from the cache. 3/8 of the threads
+// elements, x once for every component and L from the cache. 3/8 of the threads
 // that a multiprocessor holds are resident.
 template <typename Scalar, typename T = Accumulate<Scalar>>
 __global__ void tril_sums_kernel(GmmBackward p, RowMap rows, int64_t owners,
@@ -170,7 +171,9 @@ __global__ void tril_sums_kernel(GmmBackward p, RowMap rows, int64_t owners,
       const T grad =
           in_use ? log_normal_grads<T>(p)[n * p.components + k] : T(0);
       const auto solution = solve_tril<true, Scalar>(p, n, k, grad != 0, width);
-      if (grad != 0 && i < p.features) grad_mean += grad * solution.u;
+      if (grad != 0 && i < p.features) {
+        grad_mean += tril_mean_grad(grad, solution.u);
+      }
       add_tril_grad(solution, grad, width, column);
     }
     const bool writes = int(threadIdx.x) < p.features;

@@ -1,4 +1,6 @@
 // The entry points of SSIM on the GPU; plan.h decides what serves a problem.
+#include <stdexcept>
+
 #include "ssim/cuda/plan.h"
 #include "ssim/cuda/strip_backward.h"
 #include "ssim/cuda/strip_forward.h"
@@ -20,7 +22,11 @@ void run(ssim::Regime regime, DType dtype, const Strips& strips,
       return;
     case ssim::Regime::kStrips:
       return dispatch(dtype, [&](auto zero) {
-        if constexpr (sizeof zero < sizeof(double)) strips(zero);
+        if constexpr (sizeof zero < sizeof(double)) {
+          strips(zero);
+        } else {
+          throw std::logic_error("the plan chose strips for doubles");
+        }
       });
     case ssim::Regime::kTiles:
       return dispatch(dtype, tiles);
