@@ -140,8 +140,16 @@ struct Activation<ScaleParam::kLogStd> : LogActivation<1> {};
 template <>
 struct Activation<ScaleParam::kLogVar> : LogActivation<2> {};
 
+// d log_std / d raw = slope / std.
+struct ChainByInverseStd {
+  template <typename T>
+  static VTADL_INLINE T chain(T grad, const ActivatedScale<T>& scale) {
+    return grad * scale.slope * scale.inverse_std;
+  }
+};
+
 template <>
-struct Activation<ScaleParam::kStd> {
+struct Activation<ScaleParam::kStd> : ChainByInverseStd {
   template <typename T>
   static VTADL_INLINE ActivatedScale<T> activate(T raw) {
     using S = ScalarOf<T>;
@@ -157,15 +165,10 @@ struct Activation<ScaleParam::kStd> {
       T raw, const Floor<ScalarOf<T>>& floor) {
     return apply_floor(activate(raw), floor);
   }
-
-  template <typename T>
-  static VTADL_INLINE T chain(T grad, const ActivatedScale<T>& scale) {
-    return grad * scale.slope * scale.inverse_std;
-  }
 };
 
 template <>
-struct Activation<ScaleParam::kVar> {
+struct Activation<ScaleParam::kVar> : ChainByInverseStd {
   template <typename T>
   static VTADL_INLINE ActivatedScale<T> activate(
       T raw, const Floor<ScalarOf<T>>& floor) {
@@ -176,11 +179,6 @@ struct Activation<ScaleParam::kVar> {
     const T inverse_std = broadcast<T>(1) / std;
     return apply_floor<T>(
         {inverse_std, S(0.5) * logarithm(raw), S(0.5) * inverse_std}, floor);
-  }
-
-  template <typename T>
-  static VTADL_INLINE T chain(T grad, const ActivatedScale<T>& scale) {
-    return grad * scale.slope * scale.inverse_std;
   }
 };
 
