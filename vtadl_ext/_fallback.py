@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vtadl_ext import reference
 from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAM_NAMES, TRIL
-from vtadl_ext._options import HeadOptions, KernelOptions, ScaleOptions, SSIMKernelOptions, SSIMOptions
+from vtadl_ext._options import GMMKernelOptions, HeadOptions, ScaleOptions, SSIMKernelOptions, SSIMOptions
 from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext.reference import linear_gmm_nll
 from vtadl_ext.reference._reductions import widen
@@ -71,7 +71,7 @@ def _without_padding(options: SSIMOptions) -> dict[str, Any]:
 
 
 def gmm_formula(
-    options: KernelOptions, grad: Tensor | None, x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor
+    options: GMMKernelOptions, grad: Tensor | None, x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor
 ) -> Tensor:
     """log_prob, ``[*]``, or with NO_MIXTURE log N_k of each component, ``[*, K]``."""
     scale_param, _, mixture = options
@@ -83,7 +83,7 @@ def gmm_formula(
 
 
 def _gmm_log_prob(
-    options: KernelOptions, x: Tensor, logits: Tensor, mu: Tensor, scale_or_tril: Tensor
+    options: GMMKernelOptions, x: Tensor, logits: Tensor, mu: Tensor, scale_or_tril: Tensor
 ) -> Tensor:
     param, min_std, mixture = options
     scale, tril = (None, scale_or_tril) if param == TRIL else (scale_or_tril, None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from vtadl_ext import _binary, _fallback
 from vtadl_ext._autograd import gradients, needs_autograd, save_for_loss, saved_by_loss
 from vtadl_ext._binary import NO_MIXTURE, TRIL, accumulate_dtype
-from vtadl_ext._options import KernelOptions
+from vtadl_ext._options import GMMKernelOptions
 from vtadl_ext._shapes import align, batch_first, broadcast_shapes, with_batch_dims
 
 
@@ -140,7 +140,7 @@ def gmm_log_prob(*arguments: Any) -> Tensor:
 def _gmm_gradients(
     grad: Tensor,
     inputs: Sequence[Tensor],
-    options: KernelOptions,
+    options: GMMKernelOptions,
     needed: Sequence[bool],
     results: Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
@@ -178,7 +178,7 @@ class GMMLogProb(torch.autograd.Function):
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)  # they would be zeros for log N_k
         ctx.save_for_backward(*output, *inputs[:4])
-        ctx.options = KernelOptions(*inputs[4:])
+        ctx.options = GMMKernelOptions(*inputs[4:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
@@ -199,7 +199,7 @@ class GMMComponentLogProb(torch.autograd.Function):
     def forward(
         x: Tensor, logits: Tensor, mu: Tensor, scale: Tensor, scale_param: int, min_std: float
     ) -> Tensor:
-        options = KernelOptions(scale_param, min_std, NO_MIXTURE)
+        options = GMMKernelOptions(scale_param, min_std, NO_MIXTURE)
         return _binary.ops.gmm_forward(x, logits, mu, scale, *options)[1]  # type: ignore[no-any-return]
 
     @staticmethod
@@ -214,7 +214,7 @@ class GMMComponentLogProb(torch.autograd.Function):
         # The operator needs the shape of log N_k alone, which its gradient has too.
         results = (grad.new_empty(0), grad)
         scale_param, min_std = ctx.scale_options
-        options = KernelOptions(scale_param, min_std, NO_MIXTURE)
+        options = GMMKernelOptions(scale_param, min_std, NO_MIXTURE)
         return *_gmm_gradients(grad, ctx.saved_tensors, options, needed, results), None, None
 
 
@@ -232,7 +232,7 @@ class GMMLoss(torch.autograd.Function):
             -1 / max(divisor, 1), *arguments, *ctx.needs_input_grad[1:5]
         )
         save_for_loss(ctx, arguments[:4], grads)
-        ctx.divisor, ctx.options = divisor, KernelOptions(*arguments[4:])
+        ctx.divisor, ctx.options = divisor, GMMKernelOptions(*arguments[4:])
         return log_prob.sum() / -divisor  # type: ignore[no-any-return]
 
     @staticmethod

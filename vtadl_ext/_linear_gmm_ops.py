@@ -16,7 +16,7 @@ from vtadl_ext import _binary, _fallback
 from vtadl_ext._autograd import gradients, needs_autograd, save_for_loss, saved_by_loss, where_needed
 from vtadl_ext._binary import accumulate_dtype
 from vtadl_ext._head_layout import HeadRows, as_mixture
-from vtadl_ext._options import HeadOptions, KernelOptions
+from vtadl_ext._options import GMMKernelOptions, HeadOptions
 
 # Without a memory budget a chunk is the largest of one part in so many of all rows, so many rows, and so many
 # bytes. Each chunk reads the whole weight, and reads and writes its whole gradient. A GPU finishes a small
@@ -132,7 +132,7 @@ def _mixture_grads(
     grad: Tensor,
     x: Tensor,
     mixture: tuple[Tensor, Tensor, Tensor],
-    options: KernelOptions,
+    options: GMMKernelOptions,
     needs_x: bool,
     needs_mixture: bool,
 ) -> tuple[Tensor, ...]:

@@ -49,7 +49,7 @@ class SSIMOptions(NamedTuple):
         check_option("padding", self.padding, PADDINGS)
 
 
-class KernelOptions(NamedTuple):
+class GMMKernelOptions(NamedTuple):
     """The options of the operators of Gaussian mixtures, in their order."""
 
     scale_param: int  # index among SCALE_PARAM_NAMES
@@ -68,11 +68,11 @@ class HeadOptions(NamedTuple):
     min_std: float
     mixture: int
 
-    def of_likelihood(self) -> KernelOptions:
-        return KernelOptions(self.scale_param, self.min_std, self.mixture)
+    def of_likelihood(self) -> GMMKernelOptions:
+        return GMMKernelOptions(self.scale_param, self.min_std, self.mixture)
 
 
-class KernelArguments(NamedTuple):
+class SSIMKernelArguments(NamedTuple):
     """The arguments that all operators of SSIM share, in their order."""
 
     x: Tensor  # [N, C, H, W]

@@ -20,7 +20,7 @@ from vtadl_ext._autograd import (
     where_needed,
 )
 from vtadl_ext._binary import SUMS, accumulate_dtype
-from vtadl_ext._options import KernelArguments, SSIMKernelOptions
+from vtadl_ext._options import SSIMKernelArguments, SSIMKernelOptions
 from vtadl_ext._shapes import batch_first, with_batch_dims
 
 # ---------------------------------------------------------------------------------------------- fake kernels
@@ -29,7 +29,7 @@ from vtadl_ext._shapes import batch_first, with_batch_dims
 @torch.library.register_fake("vtadl_ext::ssim_forward")
 def _(*arguments: Any) -> Tensor:
     *shared, map, _ = arguments
-    x, _, _, taps, *_, border, _ = KernelArguments(*shared)
+    x, _, _, taps, *_, border, _ = SSIMKernelArguments(*shared)
     grown = 2 * border - len(taps) + 1
     last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (SUMS,)
     return x.new_empty((*x.shape[:-2], *last), dtype=accumulate_dtype(x.dtype))
@@ -96,12 +96,12 @@ def _(
 # -------------------------------------------------------------------------------------------------- autograd
 
 
-def ssim_map(arguments: KernelArguments) -> Tensor:
+def ssim_map(arguments: SSIMKernelArguments) -> Tensor:
     """The index of each window."""
     return _ssim(*arguments, True, False)
 
 
-def ssim_sums(arguments: KernelArguments, errors: bool = False) -> Tensor:
+def ssim_sums(arguments: SSIMKernelArguments, errors: bool = False) -> Tensor:
     """Sums over each plane, ``[N, C, 4]``, in the order of SsimSums in csrc/ssim/ssim.h."""
     return _ssim(*arguments, False, errors)
 
@@ -114,7 +114,7 @@ def _ssim(*arguments: Any) -> Tensor:
 def ssim_total(
     coefficients: Sequence[float],
     divisors: Sequence[Any],
-    arguments: KernelArguments,
+    arguments: SSIMKernelArguments,
     errors: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Σ coefficient · sum / divisor over the sums of all planes, and the sums, ``[4]``, without gradients."""

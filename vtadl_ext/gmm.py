@@ -19,7 +19,7 @@ from vtadl_ext._checks import (
     checked_tensors,
 )
 from vtadl_ext._masked_softmax import mixture_log_probs, responsibilities
-from vtadl_ext._options import KernelOptions, ScaleOptions
+from vtadl_ext._options import GMMKernelOptions, ScaleOptions
 from vtadl_ext._reductions import reduce, reduce_weighted
 from vtadl_ext._sampling import sample_mixture
 from vtadl_ext._shapes import broadcast_shapes
@@ -234,10 +234,10 @@ class GMMNLLLoss(nn.Module):
 
 def _for_kernels(
     tensors: dict[str, Tensor], options: ScaleOptions, mixture: str
-) -> tuple[tuple[Tensor, ...], KernelOptions]:
+) -> tuple[tuple[Tensor, ...], GMMKernelOptions]:
     """x, logits, mu and scale, and the options as the operators number them."""
     inputs, param = _inputs(tensors), _kernel_param(tensors, options)
-    kernel_options = KernelOptions(param, float(options.min_std), _binary.MIXTURE_NAMES.index(mixture))
+    kernel_options = GMMKernelOptions(param, float(options.min_std), _binary.MIXTURE_NAMES.index(mixture))
     batch_shape = _gmm_ops.batch_shape_of(inputs, param)
     if len(batch_shape) > _MAX_BROADCAST_GROUPS:
         inputs = tuple(

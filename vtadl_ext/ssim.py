@@ -10,7 +10,7 @@ from vtadl_ext import _binary, _fallback, _ssim_ops
 from vtadl_ext._autograd import is_traced, kernels_serve
 from vtadl_ext._checks import check_mask, check_number, check_option, checked_numbers, checked_tensors
 from vtadl_ext._multi_scale import multi_scale_index
-from vtadl_ext._options import KernelArguments, SSIMOptions
+from vtadl_ext._options import SSIMKernelArguments, SSIMOptions
 from vtadl_ext._padding import COPIES, pad_image, pad_mask
 from vtadl_ext._reductions import mean_over_windows
 from vtadl_ext._types import ReconstructionTerms
@@ -281,7 +281,7 @@ def _for_kernels(
     mask: Tensor | None = None,
     *,
     luminance: bool = True,
-) -> KernelArguments:
+) -> SSIMKernelArguments:
     size, padding = int(options.window_size), options.padding
     if mask is not None:
         mask = _mask_of_pixels(mask, x)
@@ -291,7 +291,7 @@ def _for_kernels(
     if x.dim() == 3:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
         mask = None if mask is None else mask.unsqueeze(0)
-    return KernelArguments(
+    return SSIMKernelArguments(
         *(x, y, mask),
         taps=window_taps(options.window, size, float(options.window_sigma)),
         data_range=float(options.data_range),
@@ -307,7 +307,7 @@ def _mask_of_pixels(mask: Tensor, x: Tensor) -> Tensor:
     return mask | torch.zeros_like(x, dtype=torch.bool) if is_traced() else mask.expand(x.shape)
 
 
-def _count_windows(arguments: KernelArguments) -> int | Tensor:
+def _count_windows(arguments: SSIMKernelArguments) -> int | Tensor:
     lost = len(arguments.taps) - 1 - 2 * arguments.border  # the rows and columns without a window
     return _count_pixels(arguments.x[..., lost:, lost:])
 
@@ -318,7 +318,7 @@ def _count_pixels(images: Tensor) -> int | Tensor:
     return torch.ones_like(images, dtype=dtype).sum() if is_traced() else images.numel()
 
 
-def _mean(arguments: KernelArguments, sign: float) -> Tensor:
+def _mean(arguments: SSIMKernelArguments, sign: float) -> Tensor:
     coefficients = (sign, 0.0, 0.0, 0.0)  # of the sums, in their order
     if arguments.mask is None:
         return _ssim_ops.ssim_total(coefficients, (_count_windows(arguments), 1, 1, 1), arguments)[0]
@@ -326,7 +326,7 @@ def _mean(arguments: KernelArguments, sign: float) -> Tensor:
     return mean_over_windows(total, sums[_binary.WINDOWS])
 
 
-def _means_of_images(arguments: KernelArguments) -> Tensor:
+def _means_of_images(arguments: SSIMKernelArguments) -> Tensor:
     """``[N]``."""
     sums = _ssim_ops.ssim_sums(arguments)
     total = sums[..., _binary.INDEX].sum(-1)
