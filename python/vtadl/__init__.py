@@ -12,7 +12,8 @@ Each of these parts imports only parts below it:
     settings           the settings of the detector, in groups
     scoring            scores, maps and thresholds
     model              the network, its loss and its optimiser
-    density            the density of patches: features, principal components, mixtures
+    density            the density of patches: principal components, mixtures
+    features           features of patches: windows, local energies, frozen networks
     synthesis          synthetic textures, backgrounds and anomalies
     metrics            metrics of a test, and their confidence intervals
     data               image files and data sets

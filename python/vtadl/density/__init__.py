@@ -1,4 +1,4 @@
-"""The density of patches: features, their principal components, and Gaussian mixtures."""
+"""The density of patches: principal components of their features, and Gaussian mixtures."""
 
 from vtadl.density.dictionary import Dictionary
 from vtadl.density.mixture import Mixture, PredictedMixture

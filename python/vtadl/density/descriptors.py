@@ -1,10 +1,10 @@
 """The descriptors that a dictionary chooses from."""
 
-from vtadl.density.energies import LocalEnergies
-from vtadl.density.extractor import FeatureExtractor
-from vtadl.density.pretrained import PretrainedPatches
 from vtadl.density.settings import DensitySettings, Descriptor
-from vtadl.density.windows import Windows
+from vtadl.features.energies import LocalEnergies
+from vtadl.features.extractor import FeatureExtractor
+from vtadl.features.vision_transformers import PretrainedPatches
+from vtadl.features.windows import Windows
 
 
 def make_extractors(

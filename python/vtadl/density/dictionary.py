@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
-from vtadl.density.data_sized import DataSizedModule
 from vtadl.density.em import fit_mixtures
-from vtadl.density.extractor import FeatureExtractor
 from vtadl.density.mixture import Mixture
 from vtadl.density.projection import Projection
 from vtadl.density.settings import Descriptor, DictionarySettings, Positions
+from vtadl.features.extractor import FeatureExtractor
 
 _BACKGROUND_COMPONENTS = 200
 _CHUNK = 16  # images whose features are computed at once

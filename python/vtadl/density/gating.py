@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtadl.density.data_sized import DataSizedModule
+from vtadl.common.data_sized import DataSizedModule
 
 
 class Gate(DataSizedModule):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
-from vtadl.density.data_sized import DataSizedModule
 
 _ENERGY_FLOOR = 0.1  # of the mean discarded eigenvalue; it keeps the logarithm finite for flat windows
 _ROUNDING = 1e-6  # of the largest eigenvalue; the equal channels of grey images leave smaller eigenvalues

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtadl.common.precision import full_precision, require_precision
-from vtadl.density.pretrained import PretrainedPatches
 from vtadl.detector import Detector
 from vtadl.errors import InputError
+from vtadl.features.vision_transformers import PretrainedPatches
 from vtadl.lightning_module import AnomalyDetector
 
 quick = settings(max_examples=20, deadline=None, derandomize=True)

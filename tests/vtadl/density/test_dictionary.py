@@ -6,8 +6,8 @@ from vtadl.density import Dictionary, DictionarySettings, Mixture
 from vtadl.density.em import fit_mixtures
 from vtadl.density.gating import Gate
 from vtadl.density.projection import Projection
-from vtadl.density.windows import Windows
 from vtadl.errors import InputError
+from vtadl.features.windows import Windows
 from vtadl.model import VTADLLoss
 
 EACH = [

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from vtadl.density import DensitySettings, Dictionary, DictionarySettings
-from vtadl.density.energies import LocalEnergies
-from vtadl.density.windows import Windows
+from vtadl.features.energies import LocalEnergies
+from vtadl.features.windows import Windows
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings

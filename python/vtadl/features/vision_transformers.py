@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.common.precision import full_precision, in_full_precision
-from vtadl.density.extractor import FeatureExtractor
 from vtadl.errors import InputError
+from vtadl.features.extractor import FeatureExtractor
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from vtadl.density.data_sized import DataSizedModule
+from vtadl.common.data_sized import DataSizedModule
 from vtadl.errors import InputError
 
 

@@ -6,8 +6,8 @@ import torch
 
 from vtadl.checkpoints import load_detector
 from vtadl.data import TextureDefects
-from vtadl.density.pretrained import PretrainedPatches
 from vtadl.errors import InputError
+from vtadl.features.vision_transformers import PretrainedPatches
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.training.callbacks import training_callbacks
 

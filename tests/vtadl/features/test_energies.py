@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vtadl.density.energies import LocalEnergies, cosine_filters
 from vtadl.errors import InputError
+from vtadl.features.energies import LocalEnergies, cosine_filters
 from vtadl.images.smoothing import smooth
 
 

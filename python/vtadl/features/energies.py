@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
-from vtadl.density.extractor import FeatureExtractor
+from vtadl.features.extractor import FeatureExtractor
 from vtadl.images.smoothing import averaging_matrix
 
 _SIDE = 3  # of the filters, in pixels

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.common.precision import in_full_precision
-from vtadl.density.extractor import FeatureExtractor
 from vtadl.errors import InputError
+from vtadl.features.extractor import FeatureExtractor
 
 
 class Windows(FeatureExtractor):
