@@ -154,7 +154,7 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         self._log_loss("val", self.loss(images, prediction), batch)
         self.scorer.update(images, prediction, self.network.patch_scores(prediction))
         if self.scorer.chooses:
-            images, masks = make_pseudo_anomalies(images, seed=batch_idx)
+            images, masks, _ = make_pseudo_anomalies(images, seed=batch_idx)
             prediction = self.network(images)
             self.scorer.update_anomalous(images, prediction, self.network.patch_scores(prediction), masks)
 

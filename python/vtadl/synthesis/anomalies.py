@@ -1,19 +1,35 @@
 """Synthetic anomalies in normal images, by which settings are chosen without any real anomaly."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from vtadl.synthesis import photometric, structural, textural
 from vtadl.synthesis.backgrounds import make_texture_backgrounds
+from vtadl.synthesis.noise import estimate_noise
+from vtadl.synthesis.regions import (
+    Shape,
+    blob,
+    draw_region,
+    ellipse,
+    line,
+    local_contrast,
+    log_uniform,
+    polygon,
+)
+from vtadl.synthesis.site import Site
 
+MIN_CHANGE = 0.02  # of a visible pixel, mean over the channels
+CHANGE_PER_CONTRAST = 0.5  # structure and noise mask changes that are small beside them
 _TEXTURE_SEED = 1000  # keeps these textures different from those of a background
-_MAX_ATTEMPTS = 8
-_VISIBLE_CHANGE = 0.05  # mean over the channels; a pixel that changes less is not in the mask
-_MAX_BRIGHTNESS_CHANGE = 0.05  # as a fraction
-_MAX_NOISE_STD = 0.02
+_ATTEMPTS = 5
+_MIN_VISIBLE_AREA = 0.0005  # of the image
+_MIN_VISIBLE_PIXELS = 4
+_FAINTEST = 1.5  # times the change that is just visible
 
 
 class PseudoAnomalies(NamedTuple):
@@ -21,99 +37,105 @@ class PseudoAnomalies(NamedTuple):
 
     images: Tensor  # [N, C, H, W]
     masks: Tensor  # [N, 1, H, W] of 0 and 1
+    kinds: list[str]  # N keys of KINDS
 
 
-def make_pseudo_anomalies(images: Tensor, seed: int = 0) -> PseudoAnomalies:
-    """Adds one anomaly to each of the normal images [N, C, H, W].
+class Kind(NamedTuple):
+    """A way to make an anomaly."""
 
-    Each anomaly is an ellipse whose shape ranges from a blot to a scratch. It is filled with a shifted part
-    of another image, a nearby part of the same image, a single colour, or a procedural texture (after Li et
-    al., "CutPaste", CVPR 2021). Ellipses are placed preferably where the image has structure.
+    make: Callable[[Site, np.random.Generator], Tensor]
+    shapes: tuple[Shape, ...]
+    fades: bool  # whether it occurs at any contrast, down to what is just visible
+
+
+_SOLID = (blob, polygon, ellipse)
+KINDS = {
+    "missing": Kind(structural.missing, _SOLID, fades=False),
+    "displaced": Kind(structural.displaced, _SOLID, fades=False),
+    "bent": Kind(structural.bent, (ellipse, blob), fades=False),
+    "scratch": Kind(structural.scratch, (line,), fades=True),
+    "imprint": Kind(structural.imprint, (ellipse, blob, line), fades=True),
+    "foreign part": Kind(structural.foreign_part, _SOLID, fades=False),
+    "stain": Kind(photometric.stain, (blob, ellipse), fades=True),
+    "contamination": Kind(photometric.contamination, _SOLID, fades=True),
+    "texture": Kind(textural.other_texture, _SOLID, fades=True),
+    "blurred": Kind(textural.blurred, _SOLID, fades=False),
+    "noisy": Kind(textural.noisy, _SOLID, fades=True),
+}
+
+
+def make_pseudo_anomalies(
+    images: Tensor, seed: int = 0, kinds: Sequence[str] = tuple(KINDS)
+) -> PseudoAnomalies:
+    """Adds one anomaly to each of the normal images [N, C, H, W] in [0, 1].
+
+    All kinds are drawn equally often. An anomaly that nobody could see is drawn again, and made as
+    another kind if that does not help: a missing part of an even ground cannot be seen, for example.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     textures = make_texture_backgrounds(images, math.ceil(len(images) / 4), seed + _TEXTURE_SEED)
-    pairs = [_add_anomaly(images, textures, index, generator) for index in range(len(images))]
-    return PseudoAnomalies(
-        torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
-    )
+    names = _draw_kinds(len(images), kinds, rng)
+    noise_std = estimate_noise(images).tolist()
+    changed, masks = images.clone(), torch.zeros_like(images[:, :1])
+    for index, name in enumerate(names):
+        canvas = _Canvas(images, index, textures, noise_std[index])
+        attempts = [*[name] * _ATTEMPTS, *rng.choice(kinds, _ATTEMPTS), *["contamination"] * _ATTEMPTS]
+        names[index] = canvas.add_anomaly(attempts, changed[index], masks[index, 0], rng)
+    return PseudoAnomalies(changed, masks, names)
 
 
-def photometric_jitter(images: Tensor, seed: int = 0) -> Tensor:
-    """Varies the brightness and the noise of normal images [N, C, H, W] as a new recording would.
-
-    A setting that mistakes this variation for an anomaly must not be chosen, however well it detects those of
-    :func:`make_pseudo_anomalies`: future images differ from the training images in the same way.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform() -> Tensor:
-        return torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
-
-    images = images * (1 + _MAX_BRIGHTNESS_CHANGE * (2 * uniform() - 1))
-    noise = torch.randn(len(images), 1, *images.shape[-2:], generator=generator).to(images)
-    return (images + _MAX_NOISE_STD * uniform() * noise).clamp(0, 1)
+def visible_change(image: Tensor) -> Tensor:
+    """Returns the change [H, W] that is just visible in an image [C, H, W], a mean over the channels."""
+    return MIN_CHANGE + CHANGE_PER_CONTRAST * local_contrast(image)
 
 
-def _add_anomaly(
-    images: Tensor, textures: Tensor, index: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Returns the changed image and its mask; the last attempt counts even if it is barely visible."""
-    image = images[index]
-    min_area = max(4, image.shape[-2] * image.shape[-1] // 2000)
-    for _ in range(_MAX_ATTEMPTS):
-        fill, opacity = _random_fill(images, textures, index, generator)
-        inside = _random_ellipse(image, generator)
-        changed = torch.where(inside, image + opacity * (fill - image), image)
-        mask = (changed - image).abs().mean(0, keepdim=True) > _VISIBLE_CHANGE
-        if mask.sum() >= min_area:
-            break
-    return changed, mask.float()
+class _Canvas:
+    """A normal image that gets an anomaly."""
+
+    def __init__(self, images: Tensor, index: int, textures: Tensor, noise_std: float) -> None:
+        self.images, self.index, self.textures, self.noise_std = images, index, textures, noise_std
+        self.is_grey = bool((images[index] == images[index, :1]).all())
+        self.contrast, self.visible = local_contrast(images[index]), visible_change(images[index])
+
+    def add_anomaly(
+        self, attempts: Sequence[str], changed: Tensor, mask: Tensor, rng: np.random.Generator
+    ) -> str:
+        """Writes an anomaly to an image [C, H, W] and its mask [H, W], and returns its kind.
+
+        The kinds are attempted in turn until one is visible. The last one counts even if it is not.
+        """
+        min_pixels = max(_MIN_VISIBLE_PIXELS, _MIN_VISIBLE_AREA * mask.numel())
+        for name in attempts:
+            site, window = self._draw(KINDS[name], rng)
+            place = (site.region.rows, site.region.columns)
+            visible = (window - site.window).abs().mean(0) > self.visible[place]
+            if visible.sum() >= min_pixels:
+                break
+        changed[:, place[0], place[1]] = window
+        mask[place] = visible.to(mask)
+        return str(name)
+
+    def _draw(self, kind: Kind, rng: np.random.Generator) -> tuple[Site, Tensor]:
+        """Returns a place for an anomaly, and the changed window [C, h, w] there."""
+        region = draw_region(self.contrast, kind.shapes[rng.integers(len(kind.shapes))], rng)
+        site = Site(self.images, self.index, self.textures, region, self.noise_std)
+        change = kind.make(site, rng) - site.window
+        if self.is_grey:
+            change = change.mean(0, keepdim=True)
+        if kind.fades:
+            change = self._fade(change, region.depth > 0, self.visible[region.rows, region.columns], rng)
+        return site, torch.where(region.depth > 0, site.window + change, site.window).clamp(0, 1)
+
+    def _fade(self, change: Tensor, inside: Tensor, visible: Tensor, rng: np.random.Generator) -> Tensor:
+        """Scales a change [C, h, w] to a random contrast, from what is just visible to the full one."""
+        ratios = (change.abs().mean(0) / visible)[inside]
+        peak = ratios.quantile(0.9).item() if len(ratios) else 0.0
+        if peak <= _FAINTEST:
+            return change
+        return change * (log_uniform(_FAINTEST, peak, rng) / peak)
 
 
-def _random_fill(
-    images: Tensor, textures: Tensor, index: int, generator: torch.Generator
-) -> tuple[Tensor, float]:
-    """Returns the content of the ellipse [C, H, W] and its opacity."""
-    image, (height, width) = images[index], images.shape[-2:]
-    kind, opacity = _randint(4, generator), 0.4 + 0.6 * _uniform(generator)
-    if kind == 0:
-        return torch.rand(len(image), 1, 1, generator=generator).to(image).expand_as(image), opacity
-    if kind == 3:
-        return textures[_randint(len(textures), generator)], 1.0
-    source = images[_randint(len(images), generator)] if kind == 1 else image
-    max_shift = 1.0 if kind == 1 else 0.25
-    shifts = [round((2 * _uniform(generator) - 1) * max_shift * side / 2) for side in (height, width)]
-    return source.roll(shifts, dims=(-2, -1)), 1.0
-
-
-def _random_ellipse(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns a rotated ellipse [1, H, W] of random size and elongation."""
-    height, width = image.shape[-2:]
-    row, column = _random_center(image, generator)
-    angle = math.pi * _uniform(generator)
-    size = 0.04 * 4 ** _uniform(generator)  # mean radius, as a fraction of the shorter side
-    elongation = 1 + 3 * _uniform(generator) ** 2
-    rows = torch.arange(height, device=image.device)[:, None] - row
-    columns = torch.arange(width, device=image.device) - column
-    along = rows * math.cos(angle) + columns * math.sin(angle)
-    across = columns * math.cos(angle) - rows * math.sin(angle)
-    radius = size * min(height, width)
-    inside = (along / (radius * elongation)).square() + (across / (radius / elongation)).square()
-    return (inside <= 1)[None]
-
-
-def _random_center(image: Tensor, generator: torch.Generator) -> tuple[int, int]:
-    """Draws a row and a column with a probability that grows with the local contrast."""
-    grey = image.mean(0)[None, None]
-    contrast = (grey - F.avg_pool2d(grey, 9, 1, 4, count_include_pad=False)).abs()
-    weight = F.avg_pool2d(contrast, 9, 1, 4).flatten()
-    position = torch.multinomial((weight + 0.1 * weight.mean() + 1e-6).cpu(), 1, generator=generator)
-    return divmod(int(position), image.shape[-1])
-
-
-def _uniform(generator: torch.Generator) -> float:
-    return torch.rand((), generator=generator).item()
-
-
-def _randint(high: int, generator: torch.Generator) -> int:
-    return int(torch.randint(high, (), generator=generator))
+def _draw_kinds(count: int, kinds: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Returns kinds in random order, each as often as the others."""
+    names = rng.permutation(kinds)
+    return rng.permutation(names[np.arange(count) % len(names)]).tolist()

@@ -16,8 +16,9 @@ from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.scorer import MIN_IMAGES_TO_NORMALISE
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import RunningMoments, top_k_mean
-from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies, photometric_jitter
+from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies
 from vtadl.synthesis.backgrounds import make_backgrounds
+from vtadl.synthesis.takes import estimate_takes, vary_takes
 
 OWN_COMPONENTS = (1, 2, 5, 10, 32)
 SHARED_COMPONENTS = (30, 100, 200)
@@ -167,7 +168,7 @@ def split_images(dictionary: Dictionary, images: Tensor, seed: int) -> Selection
     held_out -= held_out % 2 if held_out > 1 else 0  # an even number keeps an image's copies in the same half
     copies = min(_MAX_COPIES_PER_IMAGE, -(-_COPIES // held_out))
     fitted_count = max(1, _MAX_WINDOWS // (dictionary.grid[0] * dictionary.grid[1]))
-    normal = photometric_jitter(images[order[:held_out]].repeat(copies, 1, 1, 1), seed)
+    normal = vary_takes(images[order[:held_out]].repeat(copies, 1, 1, 1), estimate_takes(images), seed)
     kept = order[held_out:] if len(images) > 1 else order  # a single image is in both parts
     fitted = images[kept[:fitted_count]]
     return SelectionImages(fitted, normal, make_pseudo_anomalies(normal, seed), held_out)
