@@ -84,9 +84,9 @@ def make_pseudo_anomalies(
     return PseudoAnomalies(changed, masks, names)
 
 
-def visible_change(image: Tensor) -> Tensor:
-    """Returns the change [H, W] that is just visible in an image [C, H, W], a mean over the channels."""
-    return MIN_CHANGE + CHANGE_PER_CONTRAST * local_contrast(image)
+def visible_change(contrast: Tensor) -> Tensor:
+    """Returns the mean change over the channels that is just visible at a local contrast, both [H, W]."""
+    return MIN_CHANGE + CHANGE_PER_CONTRAST * contrast
 
 
 class _Canvas:
@@ -95,7 +95,8 @@ class _Canvas:
     def __init__(self, images: Tensor, index: int, textures: Tensor, noise_std: float) -> None:
         self.images, self.index, self.textures, self.noise_std = images, index, textures, noise_std
         self.is_grey = bool((images[index] == images[index, :1]).all())
-        self.contrast, self.visible = local_contrast(images[index]), visible_change(images[index])
+        self.contrast = local_contrast(images[index])
+        self.visible = visible_change(self.contrast)
 
     def add_anomaly(
         self, attempts: Sequence[str], changed: Tensor, mask: Tensor, rng: np.random.Generator
