@@ -72,11 +72,12 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         """
         super().__init__()
         plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
-        self.save_hyperparameters(plain | {"_instantiator": _INSTANTIATOR})
         self.density_settings, self.scoring_settings = density, scoring
         self.optimizer_settings = optimizer
-        require_room(partial(VTADL, network, replace(density, pretrained=None, descriptor=None)))
+        require_room(partial(VTADL, network, replace(density, backbone=None, descriptor=None)))
         self.network = VTADL(network, density)
+        plain["density"]["backbone_config"] = self.network.backbone_config
+        self.save_hyperparameters(plain | {"_instantiator": _INSTANTIATOR})
         self.norm = EqualNorm() if equal_norm else nn.Identity()
         _require_size(self.network.image_size)
         self.loss = VTADLLoss(loss)

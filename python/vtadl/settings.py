@@ -34,6 +34,7 @@ def group_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: If the value of a group is not settings by name.
     """
+    settings = _rename_pretrained(settings)
     for name in GROUPS:
         if not isinstance(settings.get(name, {}), Mapping):
             raise InputError(f"{name} is {settings[name]!r}; it has to hold settings by their names")
@@ -41,7 +42,26 @@ def group_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name in GROUP_OF:
             grouped.setdefault(GROUP_OF[name], {})[name] = value
+    if "density" in grouped:
+        grouped["density"] = _rename_pretrained(grouped["density"])
     return grouped
+
+
+def _rename_pretrained(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of the backbone from those of earlier versions, whose backbones were called `pretrained`."""
+    if not {"pretrained", "pretrained_layers"} & set(settings):
+        return settings
+    renamed = {name: value for name, value in settings.items() if not name.startswith("pretrained")}
+    if settings.get("pretrained") is not None:
+        layers = settings.get("pretrained_layers", (-2, -1))
+        renamed |= {
+            "backbone": settings["pretrained"],
+            "backbone_layers": layers,
+            "backbone_size": "trained",
+        }
+    if renamed.get("descriptor") == "pretrained":
+        renamed["descriptor"] = "backbone"
+    return renamed
 
 
 def make_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -240,6 +240,6 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
 
 
 def test_a_descriptor_that_the_network_lacks_is_named():
-    sentence = "must be energies or pixels without a pretrained transformer, got pretrained"
+    sentence = "must be energies or pixels without a backbone, got backbone"
     with pytest.raises(InputError, match=sentence):
-        AnomalyDetector(density=DensitySettings(descriptor="pretrained"))
+        AnomalyDetector(density=DensitySettings(descriptor="backbone"))

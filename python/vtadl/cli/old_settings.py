@@ -27,7 +27,11 @@ def translate_data_options(arguments: Sequence[str]) -> list[str]:
 
 def translate_model_options(arguments: Sequence[str]) -> list[str]:
     """Puts command-line options of the model into their groups."""
-    grouped = [re.sub(r"^--model\.(\w+)", _with_group, argument) for argument in arguments]
+    renamed = [
+        re.sub(r"^--model(\.density)?\.pretrained(?=_layers|[=+]|$)", r"--model\1.backbone", argument)
+        for argument in arguments
+    ]
+    grouped = [re.sub(r"^--model\.(\w+)", _with_group, argument) for argument in renamed]
     return _translate_values(grouped, "--model", group_settings)
 
 

@@ -1,9 +1,9 @@
 """The descriptors that a dictionary chooses from."""
 
 from vtadl.density.settings import DensitySettings, Descriptor
+from vtadl.features.backbones import make_backbone
 from vtadl.features.energies import LocalEnergies
 from vtadl.features.extractor import FeatureExtractor
-from vtadl.features.vision_transformers import PretrainedPatches
 from vtadl.features.windows import Windows
 
 
@@ -13,11 +13,17 @@ def make_extractors(
     """The features of each descriptor, for images of a size.
 
     Raises:
-        InputError: If a size does not divide another, or there is no such pretrained transformer.
+        InputError: If a size does not divide another, or the backbone cannot be loaded.
     """
-    if settings.pretrained:
-        patches = PretrainedPatches(settings.pretrained, image_size, settings.pretrained_layers)
-        return {"pretrained": patches}
+    if settings.backbone:
+        backbone = make_backbone(
+            settings.backbone,
+            image_size,
+            settings.backbone_layers,
+            settings.backbone_size,
+            settings.backbone_config,
+        )
+        return {"backbone": backbone}
     return {
         "energies": LocalEnergies(image_size, settings.stride),
         "pixels": Windows(image_size, settings.stride, settings.window, settings.scales),

@@ -84,6 +84,9 @@ class Dictionary(DataSizedModule):
         for old, new in _OLD_NAMES.items():
             if prefix + old in state_dict:
                 state_dict[prefix + new] = state_dict.pop(prefix + old)
+        old = f"{prefix}extractors.pretrained."
+        for name in [name for name in state_dict if name.startswith(old)]:
+            state_dict[name.replace("extractors.pretrained.", "extractors.backbone.")] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     @torch.no_grad()

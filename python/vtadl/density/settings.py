@@ -6,9 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 from vtadl.common.ranges import require_at_most, require_not_negative, require_positive
 from vtadl.errors import InputError
+from vtadl.features.input_size import InputSize
+from vtadl.images.tiles import as_pair
 
 Likelihood = Literal["dictionary", "paper", "public-code"]
-Descriptor = Literal["energies", "pixels", "pretrained"]
+Descriptor = Literal["energies", "pixels", "backbone"]
 Positions = Literal["own", "shared"]
 Background = Literal["none", "pictures"]
 
@@ -21,7 +23,7 @@ class DensitySettings:
         likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
             predicted for each token, `public-code` for the published code's weighted sum.
         descriptor: Whether a dictionary is a density of windows of `pixels`, of local means and the
-            logarithms of local `energies`, or of the features of the `pretrained` transformer.
+            logarithms of local `energies`, or of the features of the `backbone`.
         positions: Whether each position of a dictionary has its own mixture, or all share one.
         components: Gaussians in a mixture; 10 if null (None) with a likelihood that is not `dictionary`.
         min_std: Smallest standard deviation of a component, where that of the leading feature is about 1.
@@ -36,9 +38,16 @@ class DensitySettings:
         gated: Whether the transformer predicts which of the dictionary's components an image shows; if
             null (None), it does so if each position has its own mixture.
         trained: Whether the dictionary's components are trained too, after they are fitted.
-        pretrained: Folder or name of a vision transformer of `transformers`, whose frozen patch
-            features the dictionary describes instead of windows.
-        pretrained_layers: Its hidden states to use.
+        backbone: Frozen network whose features the dictionary describes instead of windows:
+            `dinov2-small`; the folder or the name of another vision transformer of `transformers`;
+            `efficientnet-lite0`; or the path of a class, such as package.module.Class, whose forward method
+            returns maps of images with the colours of ImageNet.
+        backbone_layers: Hidden states or blocks of the backbone to use; null (None) for the middle ones.
+        backbone_size: Height and width of the backbone's input, or one number for both; `trained` for that
+            of its training. If null (None), the shorter side is 336 pixels for a transformer, and 256 for
+            other networks.
+        backbone_config: Architecture of the backbone. Checkpoints hold it, so that they can be loaded where
+            the backbone's source is missing.
 
     Raises:
         InputError: If a number is out of range, or the features lack the descriptor.
@@ -57,8 +66,10 @@ class DensitySettings:
     features: int = 64
     gated: bool | None = None
     trained: bool = False
-    pretrained: str | None = None
-    pretrained_layers: Sequence[int] = (-2, -1)
+    backbone: str | None = None
+    backbone_layers: Sequence[int] | None = None
+    backbone_size: InputSize = None
+    backbone_config: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         require_positive(components=self.components, features=self.features, stride=self.stride)
@@ -66,17 +77,19 @@ class DensitySettings:
         require_not_negative(min_std=self.min_std, softness=self.softness)
         require_at_most(1000, scales=len(self.scales))
         require_at_most(65536, components=self.components, window=self.window)
+        if self.backbone_size is not None and self.backbone_size != "trained":
+            sides = as_pair(self.backbone_size)
+            require_positive(backbone_size=min(sides))
+            require_at_most(4096, backbone_size=max(sides))
         if self.likelihood == "dictionary" and self.descriptor not in (None, *self.descriptors):
             known = " or ".join(self.descriptors)
-            condition = "with" if self.pretrained else "without"
-            raise InputError(
-                f"descriptor must be {known} {condition} a pretrained transformer, got {self.descriptor}"
-            )
+            condition = "with" if self.backbone else "without"
+            raise InputError(f"descriptor must be {known} {condition} a backbone, got {self.descriptor}")
 
     @property
     def descriptors(self) -> tuple[Descriptor, ...]:
         """The descriptors that a dictionary may choose from."""
-        return ("pretrained",) if self.pretrained else ("energies", "pixels")
+        return ("backbone",) if self.backbone else ("energies", "pixels")
 
     @property
     def given(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """VT-ADL: a vision transformer with a reconstruction decoder and a mixture-density head."""
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class VTADL(FullPrecisionModule):
         """Builds the network.
 
         Raises:
-            InputError: If a size does not divide as stated, or there is no such pretrained transformer.
+            InputError: If a size does not divide as stated, or the backbone cannot be loaded.
         """
         super().__init__()
         size = self.image_size = as_pair(network.image_size)
@@ -78,6 +78,13 @@ class VTADL(FullPrecisionModule):
     def aligned(self) -> bool:
         """Whether each position of a dictionary has its own mixture."""
         return self.likelihood == "dictionary" and self.dictionary.aligned
+
+    @property
+    def backbone_config(self) -> dict[str, Any] | None:
+        """The architecture of the backbone, if there is one."""
+        if self.likelihood != "dictionary":
+            return None
+        return getattr(self.dictionary.extractor, "config", None)
 
     def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
         """Predicts features and mixtures of images [B, 3, H, W] in [0, 1], and reconstructs them if asked.

@@ -11,7 +11,7 @@ import torch
 from vtadl.cli import main
 from vtadl.cli.old_settings import translate_data_options, translate_file, translate_model_options
 from vtadl.cli.parsing import Parser
-from vtadl.settings import GROUP_OF, GROUPS
+from vtadl.settings import GROUP_OF, GROUPS, group_settings
 
 OLD_PLUGINS = """trainer:
   max_epochs: 3
@@ -88,6 +88,34 @@ def test_a_dictionary_of_settings_keeps_each_of_them() -> None:
     parser.add_argument("--model", type=dict[str, Any])
     options = ["--model.likelihood", "paper", "--model.min_std", "0.1", "--model.terms", "[nll]"]
     assert parser.parse_args(options).model == {"likelihood": "paper", "min_std": 0.1, "terms": ["nll"]}
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_pretrained_transformer_becomes_a_backbone_of_its_own_size(grouped: bool) -> None:
+    old = {"pretrained": "vit", "pretrained_layers": [-2, -1], "descriptor": "pretrained"}
+    assert group_settings({"density": old} if grouped else old) == {
+        "density": {
+            "descriptor": "backbone",
+            "backbone": "vit",
+            "backbone_layers": [-2, -1],
+            "backbone_size": "trained",
+        }
+    }
+
+
+def test_settings_of_a_missing_transformer_are_dropped() -> None:
+    old = {"density": {"pretrained": None, "pretrained_layers": [-2, -1], "stride": 4}}
+    assert group_settings(old) == {"density": {"stride": 4}}
+
+
+def test_options_of_a_pretrained_transformer_become_those_of_a_backbone() -> None:
+    old = ["--model.pretrained", "vit", "--model.density.pretrained=vit", "--model.pretrained_layers+=1"]
+    assert translate_model_options(old) == [
+        "--model.density.backbone",
+        "vit",
+        "--model.density.backbone=vit",
+        "--model.density.backbone_layers+=1",
+    ]
 
 
 def test_no_two_settings_of_the_model_have_one_name() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vtadl.common.precision import full_precision, require_precision
 from vtadl.detector import Detector
 from vtadl.errors import InputError
-from vtadl.features.vision_transformers import PretrainedPatches
+from vtadl.features.vision_transformer import VisionTransformer
 from vtadl.lightning_module import AnomalyDetector
 
 quick = settings(max_examples=20, deadline=None, derandomize=True)
@@ -231,12 +231,12 @@ def test_precisions_of_other_packages_are_refused_too(precision):
         require_precision(precision)
 
 
-def test_the_transformer_of_pretrained_features_is_float32(tmp_path):
+def test_a_backbone_is_float32(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = transformers.ViTConfig(image_size=32, patch_size=8, **sizes)
     transformers.ViTModel(config).to(torch.bfloat16).save_pretrained(tmp_path)
-    patches = PretrainedPatches(str(tmp_path), (32, 32))
+    patches = VisionTransformer(str(tmp_path), (32, 32))
     assert {parameter.dtype for parameter in patches.parameters()} == {torch.float32}
     images = torch.rand(1, 3, 32, 32)
     expected = patches(images)
