@@ -18,8 +18,16 @@ from vtadl.density import DictionarySettings
 from vtadl.lightning_module import AnomalyDetector
 
 # The networks have no noise, because it would differ in float64.
-TINY = {"image_size": 16, "patch_size": 4, "width": 8, "depth": 1, "noise_std": 0, "features": 4}
-SMALL = {"image_size": 128, "patch_size": 8, "noise_std": 0}
+TINY = {
+    "image_size": 16,
+    "patch_size": 4,
+    "width": 8,
+    "depth": 1,
+    "noise_std": 0,
+    "features": 4,
+    "gated": True,
+}
+SMALL = {"image_size": 128, "patch_size": 8, "noise_std": 0, "gated": True}
 WIDE = {
     "likelihood": "paper",
     "image_size": 128,

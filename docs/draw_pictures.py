@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from vtadl import Detection, Detector
-from vtadl.cli.demo import train_and_test
+from vtadl.cli.demo import fit_and_test
 from vtadl.data import TEXTURES, TextureDefects
 from vtadl.data.textures import DEFECTS, Texture
 from vtadl.report.plots import histogram_plot
@@ -83,7 +83,7 @@ def median_examples(demo: Path, texture: Texture) -> Iterator[Found]:
 def draw_tutorial() -> None:
     data = TextureDefects("brick", train_count=256)
     with tempfile.TemporaryDirectory() as folder:
-        result = train_and_test(data, 1, Path(folder))
+        result = fit_and_test(data, Path(folder))
     save(draw_normal(data), "normal")
     save(draw_found(of_every_kind(result.recording)), "found")
     scores = histogram_plot(result.recording.scores, result.recording.labels)

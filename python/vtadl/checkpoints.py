@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
-from vtadl.settings import make_settings
+from vtadl.scoring.settings import TERMS, ScoringSettings
+from vtadl.settings import group_settings, make_settings
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -48,11 +50,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint's detector in their groups, without what Lightning adds.
+
+    In earlier versions, training decided about a gate and the terms of the score if these settings were null
+    (None). The state of the checkpoint tells what was decided.
+
+    Raises:
+        InputError: If the value of a group is not settings by name.
+    """
+    settings = group_settings(checkpoint["hyper_parameters"])
+    settings.pop("_instantiator", None)
+    state = checkpoint["state_dict"]
+    if "network.gate.loadings" in state:
+        density = settings.setdefault("density", {})
+        density["gated"] = state["network.gate.loadings"].numel() > 0 or density.get("gated")
+    scoring = settings.setdefault("scoring", {})
+    if scoring.get("terms") is None and "scorer.weights" in state:
+        used = tuple(term for term, weight in zip(TERMS, state["scorer.weights"], strict=True) if weight)
+        likelihood = settings.get("density", {}).get("likelihood", "dictionary")
+        scoring["terms"] = None if used == ScoringSettings().terms_with(likelihood) else used
+    return settings
+
+
 def require_known_settings(path: Path) -> None:
     """Raises InputError if a checkpoint cannot be read, or this version does not have one of its settings."""
     checkpoint = read_checkpoint(path)
     try:
-        make_settings(checkpoint["hyper_parameters"])
+        make_settings(saved_settings(checkpoint))
     except (AttributeError, TypeError, ValueError) as error:
         raise cannot_load(path, error) from error
 
@@ -72,7 +97,7 @@ def load_detector(path: str | Path) -> AnomalyDetector:
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
     try:
-        detector = AnomalyDetector.from_settings(**checkpoint["hyper_parameters"])
+        detector = AnomalyDetector.from_settings(**saved_settings(checkpoint))
         detector.on_load_checkpoint(checkpoint)
         detector.load_state_dict(checkpoint["state_dict"])
         return detector.eval()

@@ -1,6 +1,6 @@
 """Training and evaluation of the detector."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -22,13 +22,11 @@ from vtadl.images.tiles import cut, join
 from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, VTADLLoss
 from vtadl.model.guard import require_finite, require_room
-from vtadl.model.loss import LossTerms
 from vtadl.model.optimizer import make_optimizer
 from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.thresholds import Calibration
 from vtadl.settings import make_settings, plain_settings
-from vtadl.synthesis.anomalies import make_pseudo_anomalies
 from vtadl.tuning.fitting import collect_images, fit_dictionary
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_checkpoint build the settings
@@ -37,6 +35,9 @@ _MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 
 class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     """VT-ADL with its loss, its scores and its optimiser.
+
+    If nothing that is trained can change a score, there are no epochs: `setup` fits the dictionary, and
+    Lightning takes one step, which changes nothing, so that it validates and saves as after an epoch.
 
     `load_from_checkpoint` loads checkpoints of this version, and `vtadl.checkpoints.load_detector` also loads
     those of earlier versions.
@@ -72,10 +73,12 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         """
         super().__init__()
         plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
+        scoring = replace(scoring, terms=scoring.terms_with(density.likelihood))
         self.density_settings, self.scoring_settings = density, scoring
         self.optimizer_settings = optimizer
-        require_room(partial(VTADL, network, replace(density, backbone=None, descriptor=None)))
-        self.network = VTADL(network, density)
+        windows = replace(density, backbone=None, descriptor=None)
+        require_room(partial(VTADL, network, windows, scoring.reconstructs))
+        self.network = VTADL(network, density, scoring.reconstructs)
         plain["density"]["backbone_config"] = self.network.backbone_config
         self.save_hyperparameters(plain | {"_instantiator": _INSTANTIATOR})
         self.norm = EqualNorm() if equal_norm else nn.Identity()
@@ -94,6 +97,11 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         """
         return cls(**make_settings(settings))
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything that is trained can change a score."""
+        return self.network.trains
+
     @in_full_precision
     def setup(self, stage: str) -> None:
         """Fits the dictionary to the training images, unless a checkpoint contains a fitted one.
@@ -102,6 +110,12 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             InputError: If the trainer has no data module, or a precision without float32.
         """
         require_precision(self.trainer.precision)
+        self._fit(stage)
+        if stage == "fit" and not self.trains:
+            self.trainer.num_sanity_val_steps = 0  # the validation follows at once
+            self._step_tensor().requires_grad_(True)
+
+    def _fit(self, stage: str) -> None:
         resumed = self.resumes or self.trainer.ckpt_path is not None
         has_dictionary = self.network.likelihood == "dictionary"
         fitted = has_dictionary and self.network.dictionary.fitted
@@ -117,6 +131,12 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             self.norm.fit(images)
         if has_dictionary:
             fit_dictionary(self.network, self.norm(images), self.density_settings, self.scoring_settings)
+        if not self.trains:
+            print("training: none, because it would change no score; the number of epochs has no effect")
+
+    def on_fit_end(self) -> None:
+        if not self.trains:
+            self._step_tensor().requires_grad_(False)
 
     @in_full_precision
     def forward(self, images: Tensor, leave_one_out: bool = False) -> Scores:
@@ -139,11 +159,31 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
         return Scores(tile_scores.amax(1), join(scores.map, (images.shape[-2], images.shape[-1])))
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        if not self.trains:
+            return self._step_tensor().flatten()[:0].sum()
         images = self.norm(batch["image"])
         terms = self.loss(images, self.network(images))
         require_finite(terms, self.global_step)
-        self._log_loss("train", terms, batch)
+        self._log_losses("train", terms._asdict(), batch)
         return terms.total
+
+    def _step_tensor(self) -> Tensor:
+        """The parameter that gets the gradient of the one step without training.
+
+        Without any gradient Lightning would run neither in several processes nor save a checkpoint.
+        """
+        return next(self.network.parameters())
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Takes a step; if nothing is trained, it changes nothing, and is the last one."""
+        if self.trains:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            assert optimizer_closure is not None
+            optimizer_closure()
+            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         self.scorer.reset(self.network.aligned)
@@ -152,18 +192,17 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         images = self.norm(cut(batch["image"], self.network.image_size))
         prediction = self.network(images)
-        self._log_loss("val", self.loss(images, prediction), batch)
+        if self.trains:
+            losses = self.loss(images, prediction)._asdict()
+        else:
+            nll = prediction.mixture.nll(prediction.features)
+            losses = {"total": nll, "nll": nll}
+        self._log_losses("val", losses, batch)
         self.scorer.update(images, prediction, self.network.patch_scores(prediction))
-        if self.scorer.chooses:
-            images, masks, _ = make_pseudo_anomalies(images, seed=batch_idx)
-            prediction = self.network(images)
-            self.scorer.update_anomalous(images, prediction, self.network.patch_scores(prediction), masks)
 
     @in_full_precision
     def on_validation_epoch_end(self) -> None:
-        separation = self.scorer.finish()
-        if separation is not None:
-            self.log("val_separation", separation, sync_dist=True)
+        self.scorer.finish()
         if not self.trainer.sanity_checking:
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
             batches = islice(loader, int(self.trainer.num_val_batches[0]))
@@ -208,8 +247,11 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.resize_mode = saved_resize_mode(checkpoint) or self.resize_mode
+        checkpoint["state_dict"] = self.network.drop_untrained(checkpoint["state_dict"], "network.")
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig | None:
+        if not self.trains:
+            return None
         optimizer = make_optimizer(self.network, self.optimizer_settings)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -217,13 +259,13 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
     def _learning_rate_factor(self, step: int) -> float:
         return self.optimizer_settings.factor(step, self.trainer.estimated_stepping_batches)
 
-    def _log_loss(self, stage: str, terms: LossTerms, batch: Sample) -> None:
+    def _log_losses(self, stage: str, losses: Mapping[str, Tensor], batch: Sample) -> None:
         count = len(batch["label"])
-        for name, value in zip(("loss", "nll", "mse", "ssim"), terms, strict=True):
+        for name, value in losses.items():
             self.log(
-                f"{stage}_{name}",
+                f"{stage}_loss" if name == "total" else f"{stage}_{name}",
                 value,
-                prog_bar=stage == "train" or name == "loss",
+                prog_bar=stage == "train" or name == "total",
                 on_step=False,
                 on_epoch=True,
                 batch_size=count,

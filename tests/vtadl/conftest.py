@@ -42,6 +42,12 @@ def settled() -> dict[str, Any]:
     return TINY | SETTLED
 
 
+@pytest.fixture(scope="session")
+def gated(settled: dict[str, Any]) -> dict[str, Any]:
+    """Returns such sizes and settings of a detector with a gate, which is trained."""
+    return settled | {"gated": True}
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -123,17 +129,23 @@ def train(folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the folder of a run, which all test processes share; tests must not change it."""
+    """Returns the folder of a run with training, which all test processes share; tests must not change it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     with FileLock(f"{folder}.lock"):
-        return folder if (folder / "last.ckpt").exists() else train(folder)
+        return folder if (folder / "last.ckpt").exists() else train(folder, "--model.gated=true")
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a run without training; tests must not change it."""
+    return train(tmp_path_factory.mktemp("untrained"), *of_model(SETTLED))
 
 
 @pytest.fixture
 def trained_with_equal_norm(tmp_path: Path) -> Path:
     """Returns the folder of a run with `equal_norm`."""
-    return train(tmp_path, "--model.equal_norm=true", *of_model(SETTLED))
+    return train(tmp_path, "--model.equal_norm=true", "--model.gated=true", *of_model(SETTLED))
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ def _filter_lightning_messages() -> None:
     for message in (*unrelated, "The number of training batches"):
         warnings.filterwarnings("ignore", message=f"(?s).*{message}")
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint")
+    warnings.filterwarnings("ignore", message=".*this fit will run with no optimizer")
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 

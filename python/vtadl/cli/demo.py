@@ -16,8 +16,8 @@ from vtadl.report.page import DetectorResult, record_test, write_report
 from vtadl.training.trainer import make_trainer
 
 INTRODUCTION = (
-    "There is one detector for each texture. It was trained with normal crops of one part of a photograph, "
-    "and tested with crops of another part, half of which have a synthetic defect. Training and testing took "
+    "There is one detector for each texture. It was fitted to normal crops of one part of a photograph, "
+    "and tested with crops of another part, half of which have a synthetic defect. Fitting and testing took "
     "{seconds:.0f} seconds."
 )
 
@@ -25,32 +25,33 @@ INTRODUCTION = (
 def demo(
     output: str = "vtadl-demo",
     textures: list[Texture] = list(TEXTURES),  # noqa: B006
-    epochs: int = 2,
+    epochs: int | None = None,
     train_count: int = 256,
     test_count: int = 120,
     seed: int = 0,
 ) -> None:
-    """Trains and tests one detector per texture, and writes an HTML page with metrics and pictures.
+    """Fits and tests one detector per texture, and writes an HTML page with metrics and pictures.
 
     Args:
         output: Folder to write to, also given by `-o`.
-        textures: Photographs to train on: brick, grass, gravel.
-        epochs: Number of passes over the training crops.
+        textures: Photographs to fit to: brick, grass, gravel.
+        epochs: Number of passes over the training crops. It has no effect, because nothing is trained: the
+            score is the likelihood of the dictionary alone.
         train_count: Number of training crops of each texture.
         test_count: Number of test crops of each texture; every second one has a defect.
-        seed: Seed of the crops, the defects and the training.
+        seed: Seed of the crops, the defects and the fit.
     """
     require_positive(epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     start, folder = time.perf_counter(), Path(output).expanduser()
     results = []
     for texture in textures:
-        print(f"{texture}: training on {train_count} crops, {epochs} epochs")
+        print(f"{texture}: fitting to {train_count} crops")
         L.seed_everything(seed, verbose=False)
         data = TextureDefects(
             texture, train_count=train_count, val_count=64, test_count=test_count, seed=seed
         )
-        results.append(train_and_test(data, epochs, folder / "checkpoints" / texture))
+        results.append(fit_and_test(data, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
     page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
@@ -64,12 +65,12 @@ def demo(
     print(f"report: {page}")
 
 
-def train_and_test(data: TextureDefects, epochs: int, folder: Path) -> DetectorResult:
-    """Trains a detector, writes its checkpoints to a folder, and tests the best one."""
+def fit_and_test(data: TextureDefects, folder: Path) -> DetectorResult:
+    """Fits a detector, writes its checkpoints to a folder, and tests the best one."""
     trainer = make_trainer(
         folder,
         accelerator="cpu",
-        max_epochs=epochs,
+        max_epochs=1,
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

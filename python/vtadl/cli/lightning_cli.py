@@ -17,7 +17,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from vtadl.checkpoints import cannot_load, find_checkpoint, read_checkpoint, require_known_settings
+from vtadl.checkpoints import (
+    cannot_load,
+    find_checkpoint,
+    read_checkpoint,
+    require_known_settings,
+    saved_settings,
+)
 from vtadl.cli.data_modules import data_modules
 from vtadl.cli.parsing import LightningParser, one_sentence
 from vtadl.cli.run_callbacks import Interruption, SaveSettings
@@ -130,6 +136,13 @@ class DetectorCLI(LightningCLI):
             )
         settings.output = os.path.expanduser(settings.output)
 
+    def before_instantiate_classes(self) -> None:
+        """Takes the settings of the model from the checkpoint, as this version understands them."""
+        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
+        if checkpoint is not None:
+            model = saved_settings(read_checkpoint(Path(checkpoint)))
+            self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         settings, callbacks = self.config_init[self.subcommand], self.trainer_defaults["callbacks"]
         folder = Path(settings.output)
@@ -146,6 +159,8 @@ class DetectorCLI(LightningCLI):
             )
             if settings.trainer.logger is not False:
                 logger = TensorBoardLogger(folder, name="", version="")
+            if not self.model.trains and settings.trainer.max_epochs != 0:
+                kwargs["max_epochs"] = 1  # the progress bar then does not count to a number without meaning
         else:
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
@@ -168,6 +183,8 @@ class DetectorCLI(LightningCLI):
             run = str(Path(checkpoint).parent)
             require_same_images(self.datamodule, read_checkpoint(Path(checkpoint)), run)
             self.model.resumes = True
+            if not self.model.trains:
+                print(f"{run} is complete: a run without training ends with its first checkpoint")
 
     def after_fit(self) -> None:
         checkpoint = Path(self.config_init[self.subcommand].output) / "best.ckpt"

@@ -38,7 +38,8 @@ def mnist(
             are not repeated.
         digits: The digits that are normal, one after another.
         seeds: Number of runs for each digit.
-        epochs: Number of passes over the training images; by default that of the packaged settings.
+        epochs: Number of passes over the training images; by default that of the packaged settings. It has no
+            effect where nothing that is trained changes a score, as with the packaged settings.
         model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`; a setting
             may also be given with its group, as in `--model.density.likelihood paper`.
     """
@@ -74,7 +75,8 @@ def mvtec(
             are not repeated.
         categories: Names of the categories.
         seeds: Number of runs for each category.
-        epochs: Number of passes over the training images; by default that of the packaged settings.
+        epochs: Number of passes over the training images; by default that of the packaged settings. It has no
+            effect where nothing that is trained changes a score, as with the packaged settings.
         model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`; a setting
             may also be given with its group, as in `--model.density.likelihood paper`.
     """

@@ -1,7 +1,5 @@
 """The gate, which predicts the components that an image shows at each position."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,21 +21,10 @@ class Gate(DataSizedModule):
         self.token_grid, self.grid, self.rank = token_grid, grid, rank
         self.unfold = nn.Linear(bottleneck, rank * token_grid[0] * token_grid[1])
         self.loadings = nn.Parameter(torch.zeros(0, rank))  # [K, rank]
-        self.requires_grad_(False)
-
-    @property
-    def open(self) -> bool:
-        """Whether there are components to choose from."""
-        return self.loadings.numel() > 0
 
     def resize(self, components: int) -> None:
         """Resets the offsets of K components to 0."""
         self.replace("loadings", self.loadings.new_zeros(components, self.rank))
-        self.requires_grad_(True)
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        super()._load_from_state_dict(*arguments)
-        self.requires_grad_(self.open)  # a closed gate has no gradients
 
     def forward(self, vector: Tensor) -> Tensor:
         """Turns vectors [B, bottleneck] into offsets of the logits [B, P, K]."""

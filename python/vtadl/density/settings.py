@@ -35,8 +35,8 @@ class DensitySettings:
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.
         features: Principal components of the windows that the dictionary is a density of.
-        gated: Whether the transformer predicts which of the dictionary's components an image shows; if
-            null (None), it does so if each position has its own mixture.
+        gated: Whether the transformer predicts which of the dictionary's components an image shows; null
+            (None) means no.
         trained: Whether the dictionary's components are trained too, after they are fitted.
         backbone: Frozen network whose features the dictionary describes instead of windows:
             `dinov2-small`; the folder or the name of another vision transformer of `transformers`;
@@ -90,6 +90,11 @@ class DensitySettings:
     def descriptors(self) -> tuple[Descriptor, ...]:
         """The descriptors that a dictionary may choose from."""
         return ("backbone",) if self.backbone else ("energies", "pixels")
+
+    @property
+    def trains(self) -> bool:
+        """Whether a part of the density is trained: predicted mixtures, a gate or fitted components."""
+        return self.likelihood != "dictionary" or bool(self.gated) or self.trained
 
     @property
     def given(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """VT-ADL: a vision transformer with a reconstruction decoder and a mixture-density head."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from vtadl.model.transformer import TransformerEncoder
 from vtadl_ext import MixtureHead
 
 _COMPONENTS, _MIN_STD = 10, 0.1  # defaults of predicted mixtures
+_TRAINED_PARTS = ("embedding", "encoder", "bottleneck", "decoder", "gate")
 
 
 class Prediction(NamedTuple):
@@ -33,8 +35,9 @@ class VTADL(FullPrecisionModule):
     """The network of Mishra et al., "VT-ADL", ISIE 2021, with configurable sizes.
 
     With the `dictionary` likelihood, the mixture is a density of fixed features of windows of the image. Its
-    components are fitted to normal images, and the transformer only weights them, so that training cannot
-    move components away from normal windows.
+    components are fitted to normal images, and a gate, if there is one, lets the transformer weight them, so
+    that training cannot move components away from normal windows. If nothing that is trained can change a
+    score, the network is this dictionary alone.
 
     With the other likelihoods, the mixture is predicted from each token for the same token. With `paper`,
     noise is added to the tokens while training, and the likelihood is that of the clean tokens, without
@@ -42,8 +45,15 @@ class VTADL(FullPrecisionModule):
     """
 
     @full_precision()
-    def __init__(self, network: NetworkSettings, density: DensitySettings) -> None:
+    def __init__(
+        self, network: NetworkSettings, density: DensitySettings, reconstructs: bool = False
+    ) -> None:
         """Builds the network.
+
+        Args:
+            network: Sizes of the transformer and its decoder.
+            density: The density of patches.
+            reconstructs: Whether scores need a reconstruction.
 
         Raises:
             InputError: If a size does not divide as stated, or the backbone cannot be loaded.
@@ -51,16 +61,17 @@ class VTADL(FullPrecisionModule):
         super().__init__()
         size = self.image_size = as_pair(network.image_size)
         self.likelihood = density.likelihood
-        self.embedding = PatchEmbedding(size, network.patch_size, network.width)
-        tokens = self.embedding.grid
-        self.encoder = TransformerEncoder(network.width, network.depth, network.heads, network.mlp_width)
-        self.noise = GaussianNoise(network.noise_std)
-        self.bottleneck = nn.Linear(tokens[0] * tokens[1] * network.width, network.bottleneck)
-        self.decoder = Decoder(tokens, network.patch_size, network.bottleneck, network.decoder_channels)
+        self.trains = density.trains or reconstructs
+        tokens = (size[0] // network.patch_size, size[1] // network.patch_size)
+        if self.trains:
+            self.embedding = PatchEmbedding(size, network.patch_size, network.width)
+            self.encoder = TransformerEncoder(network.width, network.depth, network.heads, network.mlp_width)
+            self.noise = GaussianNoise(network.noise_std)
+            self.bottleneck = nn.Linear(tokens[0] * tokens[1] * network.width, network.bottleneck)
+            self.decoder = Decoder(tokens, network.patch_size, network.bottleneck, network.decoder_channels)
         if density.likelihood == "dictionary":
             self.dictionary = Dictionary(make_extractors(density, size), density.features, density.trained)
-            self.gated = density.gated
-            self.gate = Gate(network.bottleneck, tokens, self.dictionary.grid)
+            self.gate = Gate(network.bottleneck, tokens, self.dictionary.grid) if density.gated else None
             self.grid = self.dictionary.grid
         else:
             components = density.components or _COMPONENTS
@@ -70,9 +81,18 @@ class VTADL(FullPrecisionModule):
             self.grid = tokens
 
     def open_gate(self) -> None:
-        """Opens the gate for the components of the fitted dictionary, if it is to be open."""
-        if self.dictionary.aligned if self.gated is None else self.gated:
+        """Opens the gate, if there is one, for the components of the fitted dictionary."""
+        if self.gate is not None:
             self.gate.resize(self.dictionary.mu.shape[1])
+
+    def drop_untrained(self, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """A state without the weights of parts that this network lacks because they change no score.
+
+        Earlier versions trained and saved these parts always.
+        """
+        lacking = [name for name in _TRAINED_PARTS if getattr(self, name, None) is None]
+        unused = tuple(f"{prefix}{name}." for name in lacking)
+        return {name: value for name, value in state.items() if not name.startswith(unused)}
 
     @property
     def aligned(self) -> bool:
@@ -89,15 +109,18 @@ class VTADL(FullPrecisionModule):
     def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
         """Predicts features and mixtures of images [B, 3, H, W] in [0, 1], and reconstructs them if asked.
 
-        Without a reconstruction, a dictionary with a closed gate does not need the transformer. Autocast
-        applies to training alone, and never to the dictionary: all scores are computed in float32.
+        Without a reconstruction, a dictionary without a gate does not need the transformer. Where nothing is
+        trained there is no reconstruction. Autocast applies to training alone, and never to the dictionary:
+        all scores are computed in float32.
         """
         with nullcontext() if self.training else full_precision():
-            return self._predict(images.to(self.embedding.positions.dtype), reconstruct)
+            return self._predict(images, reconstruct)
 
     def _predict(self, images: Tensor, reconstruct: bool) -> Prediction:
-        if not reconstruct and self.likelihood == "dictionary" and not self.gate.open:
-            return Prediction(None, self.dictionary(images), self.dictionary.mixture(None))
+        ungated = self.likelihood == "dictionary" and self.gate is None
+        if not self.trains or (ungated and not reconstruct):
+            return Prediction(None, self.dictionary(images), self.dictionary.mixture())
+        images = images.to(self.embedding.positions.dtype)
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)
         vector = self.bottleneck(noisy.flatten(1))
@@ -116,7 +139,7 @@ class VTADL(FullPrecisionModule):
         self, images: Tensor, tokens: Tensor, noisy: Tensor, vector: Tensor
     ) -> tuple[Tensor, Mixture | PredictedMixture]:
         if self.likelihood == "dictionary":
-            offsets = self.gate(vector) if self.gate.open else None
+            offsets = None if self.gate is None else self.gate(vector)
             return self.dictionary(images), self.dictionary.mixture(offsets)
         if self.likelihood == "paper":
             return tokens.detach(), PredictedMixture(self.mixture_head, noisy)

@@ -63,10 +63,11 @@ def histogram_plot(scores: Sequence[float], labels: Sequence[int]) -> str:
 
 
 def history_plots(rows: Sequence[dict[str, float]]) -> dict[str, str]:
-    """Plots each training metric by epoch, together with the validation metric of the same name."""
-    names = sorted(
-        {name.partition("_")[2] for row in rows for name in row if name.startswith(("train_", "val_"))}
-    )
+    """Plots each training metric by epoch, together with the validation metric of the same name.
+
+    A run without training has no plots.
+    """
+    names = sorted({name.removeprefix("train_") for row in rows for name in row if name.startswith("train_")})
     plots = {
         name: _history_plot(rows, {"training": f"train_{name}", "validation": f"val_{name}"})
         for name in names

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vtadl.common.ranges import require_fraction, require_not_negative, require_positive
+from vtadl.density import Likelihood
 from vtadl.errors import InputError
 
 Term = Literal["nll", "mse", "dissimilarity"]
@@ -13,10 +14,11 @@ TERMS: tuple[Term, ...] = ("nll", "mse", "dissimilarity")
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """Scores, maps and thresholds; settings that are null (None) are chosen from the normal images.
+    """Scores, maps and thresholds.
 
     Args:
-        terms: The terms whose average is the score.
+        terms: The terms whose average is the score; if null (None), the NLL alone with a dictionary, and all
+            terms with a predicted mixture.
         normalised: Whether each position is compared with normal images at that position; if null
             (None), this is so if each position has its own mixture and enough images are held out.
         top_patches: How many patches, those of the largest NLL, determine the score of an image.
@@ -42,3 +44,14 @@ class ScoringSettings:
         require_fraction(pixel_false_alarm_rate=self.pixel_false_alarm_rate)
         if self.terms is not None and not self.terms:
             raise InputError("terms is empty; without any there is no score")
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether a term of the reconstruction is given."""
+        return self.terms is not None and set(self.terms) != {"nll"}
+
+    def terms_with(self, likelihood: Likelihood) -> tuple[Term, ...]:
+        """The terms of the score with a likelihood."""
+        if self.terms is not None:
+            return tuple(self.terms)
+        return TERMS[:1] if likelihood == "dictionary" else TERMS

@@ -50,7 +50,10 @@ class EpochSeed(Callback):
 
 
 class Throughput(Callback):
-    """Logs `images_per_second`: training images of all processes per second, without validation."""
+    """Logs `images_per_second`: training images of all processes per second, without validation.
+
+    Nothing is logged if the detector trains nothing.
+    """
 
     def __init__(self) -> None:
         self.start = 0.0
@@ -62,6 +65,8 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not pl_module.trains:
+            return
         self.images += len(batch["image"]) * trainer.world_size
         rate = self.images / (time.perf_counter() - self.start)
         pl_module.log("images_per_second", rate, prog_bar=True, batch_size=1)

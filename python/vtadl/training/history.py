@@ -14,6 +14,8 @@ from vtadl.common.files import atomic_path
 class History(Callback):
     """Writes one row per epoch to a CSV file, and stores the rows in the checkpoint.
 
+    A detector that trains nothing has one row, without a learning rate.
+
     When a run is resumed, the file holds the rows of the checkpoint, followed by those of the new epochs.
     """
 
@@ -29,9 +31,10 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "learning_rate": rate, **metrics}
-        self.rows.append(row)
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        if pl_module.trains:
+            row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append(row | metrics)
         if trainer.is_global_zero:
             with atomic_path(self.path) as path, path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, dict.fromkeys(name for row in self.rows for name in row))

@@ -228,7 +228,7 @@ def test_settings_that_allow_no_step_are_named(fit, options):
         ({"trainer.num_nodes": 2}, "num_nodes is 2, but .*MASTER_ADDR"),
         ({"trainer.check_val_every_n_epoch": 0}, "check_val_every_n_epoch is 0"),
         ({"trainer.strategy": "x"}, "the trainer's options are invalid: "),
-        ({"model.width": 65536}, "a network of these sizes has .* weights"),
+        ({"model.width": 65536, "model.gated": "true"}, "a network of these sizes has .* weights"),
         ({"model.depth": 10**9}, "depth is 1000000000; it has to be 1000 or less"),
         ({"model.image_size": 8}, "image_size is 8x8; either side has to be 11 pixels or more"),
         ({"data.workers": 10**9}, "workers is 1000000000"),

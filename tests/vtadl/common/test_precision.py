@@ -209,9 +209,10 @@ def test_thresholds_of_training_in_bfloat16_are_valid_in_float32(tiny, likelihoo
     assert max(detection.score for detection in scores) <= module.calibration.image.value * (1 + 1e-4) + 1e-4
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_fit_under_another_default_dtype_is_in_float32(tiny, dtype):
-    sizes = tiny | CHOSEN
+def test_a_fit_under_another_default_dtype_is_in_float32(tiny, dtype, gated):
+    sizes = tiny | CHOSEN | {"gated": gated}
     expected = fit(sizes)
     with default_dtype(dtype):
         module = fit(sizes)

@@ -41,9 +41,9 @@ def test_test_images_do_not_influence_a_checkpoint(category, tmp_path, settled):
         assert torch.equal(checkpoint["state_dict"][name], value), name
 
 
-def test_augmentation_changes_training(category, tmp_path, settled):
-    plain = train(category, tmp_path / "plain", settled)["state_dict"]
-    changed = train(category, tmp_path / "changed", settled, augmentation=Augmentation(rotation=90))[
+def test_augmentation_changes_training(category, tmp_path, gated):
+    plain = train(category, tmp_path / "plain", gated)["state_dict"]
+    changed = train(category, tmp_path / "changed", gated, augmentation=Augmentation(rotation=90))[
         "state_dict"
     ]
     assert any(not torch.equal(plain[name], changed[name]) for name in plain)

@@ -42,10 +42,10 @@ def diverge_in_epoch(monkeypatch, epoch, damage):
     monkeypatch.setattr(AnomalyDetector, "training_step", damaged)
 
 
-def test_a_diverged_run_says_so_and_keeps_its_last_good_checkpoint(settled, tmp_path, monkeypatch, capsys):
+def test_a_diverged_run_says_so_and_keeps_its_last_good_checkpoint(gated, tmp_path, monkeypatch, capsys):
     diverge_in_epoch(monkeypatch, 1, lambda self: self.loss.__setattr__("mse_weight", math.nan))
     data = [f"--data.{name}={size}" for name, size in DATA.items() if name != "image_size"]
-    sizes = [f"--model.{name}={size}" for name, size in settled.items()]
+    sizes = [f"--model.{name}={size}" for name, size in gated.items()]
     run = ["--trainer.accelerator=cpu", "--trainer.max_epochs=3", f"--output={tmp_path}"]
     monkeypatch.setattr("vtadl.model.loss.reconstruction_loss", _weigh_by_nan)
     assert main(["fit", *data, *sizes, *run]) == DIVERGED
@@ -65,7 +65,7 @@ def _weigh_by_nan(images, reconstruction, mse, **options):
     return loss * mse, parts
 
 
-def test_weights_that_are_no_numbers_reach_no_checkpoint(settled, tmp_path, monkeypatch):
+def test_weights_that_are_no_numbers_reach_no_checkpoint(gated, tmp_path, monkeypatch):
     class Spoil(L.Callback):
         def on_validation_end(self, trainer, pl_module):
             if trainer.current_epoch == 1:
@@ -81,5 +81,5 @@ def test_weights_that_are_no_numbers_reach_no_checkpoint(settled, tmp_path, monk
         plugins=[AtomicCheckpointIO()],
     )
     with pytest.raises(DivergenceError, match=r"after epoch 1 the weights network\.bottleneck\.bias"):
-        trainer.fit(AnomalyDetector.from_settings(**settled), TextureDefects(**DATA))
+        trainer.fit(AnomalyDetector.from_settings(**gated), TextureDefects(**DATA))
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0

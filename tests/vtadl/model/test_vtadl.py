@@ -71,7 +71,7 @@ def test_noise_is_added_only_while_training(make_network, tiny):
 
 
 def test_noise_has_the_standard_deviation_asked_for(make_network, tiny):
-    noise = make_network(**tiny, noise_std=0.25).noise
+    noise = make_network(**tiny, noise_std=0.25, gated=True).noise
     assert noise(torch.zeros(100_000)).std().item() == pytest.approx(0.25, rel=0.02)
 
 

@@ -80,37 +80,6 @@ def test_a_normalised_place_is_compared_with_normal_images_there():
             assert scorer(images, predict(images), nll).image.std() < 2
 
 
-def test_reconstruction_counts_where_it_tells_made_anomalies_and_not_where_it_does_not():
-    images, nll = torch.rand(40, 3, 16, 16), torch.randn(40, 2, 2)
-    poor = predict(images + 0.5 * torch.randn_like(images))
-    masks = torch.zeros(40, 1, 16, 16)
-    masks[..., :8, :8] = 1
-    for told_by_reconstruction in (True, False):
-        scorer = AnomalyScorer((2, 2), (16, 16), ScoringSettings(normalised=False, top_patches=1))
-        scorer.reset()
-        good = predict(images + 0.1 * torch.randn_like(images))
-        scorer.update(images, good if told_by_reconstruction else poor, nll)
-        shifted = nll if told_by_reconstruction else nll + 10 * masks[:, 0, ::8, ::8]
-        scorer.update_anomalous(images, poor, shifted, masks)
-        separation = scorer.finish()
-        assert separation is not None
-        assert separation > 0.7
-        assert (scorer.weights[1:].sum() > 0) == told_by_reconstruction
-
-
-def test_reconstruction_does_not_count_where_it_tells_images_but_spoils_maps():
-    images, masks = torch.rand(40, 3, 16, 16), torch.zeros(40, 1, 16, 16)
-    masks[..., :8, :8] = 1
-    nll = torch.randn(40, 2, 2)
-    scorer = AnomalyScorer((2, 2), (16, 16), ScoringSettings(normalised=False, top_patches=1, smoothing=0.0))
-    scorer.reset()
-    scorer.update(images, predict(images + 0.1 * torch.randn_like(images)), nll)
-    elsewhere = predict(images + 0.5 * (1 - masks) * torch.randn_like(images))
-    scorer.update_anomalous(images, elsewhere, nll + 3 * masks[:, 0, ::8, ::8], masks)
-    scorer.finish()
-    assert scorer.weights.tolist() == [1, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("aligned", "count", "normalised"), [(True, 20, True), (True, 6, False), (False, 20, False)]
 )

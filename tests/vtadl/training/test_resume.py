@@ -14,10 +14,10 @@ from vtadl.lightning_module import AnomalyDetector
 
 
 @pytest.fixture
-def options(settled):
+def options(gated):
     counts = {"batch_size": 8, "train_count": 24, "val_count": 8, "test_count": 8}
     return [
-        *(f"--model.{name}={size}" for name, size in settled.items()),
+        *(f"--model.{name}={size}" for name, size in gated.items()),
         *(f"--data.{name}={count}" for name, count in counts.items()),
         "--trainer.accelerator=cpu",
         "--trainer.max_epochs=3",
