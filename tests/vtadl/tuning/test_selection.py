@@ -7,6 +7,8 @@ from vtadl.features.windows import Windows
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings
+from vtadl.synthesis.takes import TakeVariation
+from vtadl.tuning import selection
 from vtadl.tuning.selection import choose_settings, split_images
 
 
@@ -90,8 +92,10 @@ def test_a_texture_is_compared_with_other_textures():
     assert choose(images, components=10, **(fixed | {"descriptor": "pixels"})).background == "none"
 
 
-def test_what_imaging_noise_disturbs_is_not_chosen():
+def test_what_imaging_noise_disturbs_is_not_chosen(monkeypatch):
     """Bars on a plain ground lie anywhere: the energies of the ground are those of the camera's noise."""
+    noisy_takes = TakeVariation(noise_std=0.05, gain_std=0.02, offset_std=0.005)
+    monkeypatch.setattr(selection, "estimate_takes", lambda images: noisy_takes)
     images = turned_images(24, noise=0.003)
     settings = choose(images, softness=0.03, min_std=0.1, positions="shared", components=10)
     assert settings.descriptor == "pixels"
