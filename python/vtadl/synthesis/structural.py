@@ -15,11 +15,11 @@ HARD = 0.15  # softness of the border of solid parts
 
 def missing(site: Site, rng: np.random.Generator) -> Tensor:
     """Replaces a part by the colours around it, or by those on one side of it as if it were broken off."""
-    known = (site.region.depth == 0).float()
-    if rng.uniform() < 0.5:
-        known = known * _half_plane(site, rng)
+    outside = (site.region.depth == 0).float()
+    known = outside * _half_plane(site, rng) if rng.uniform() < 0.5 else outside
+    known = known if known.any() else outside
     filled = _extend(site.window[None].float(), known[None, None])[0]
-    noise = torch.from_numpy(rng.standard_normal(known.shape, dtype=np.float32)).to(filled)
+    noise = torch.from_numpy(rng.standard_normal(outside.shape, dtype=np.float32)).to(filled)
     return site.blend(filled + site.noise_std * noise, HARD)
 
 
