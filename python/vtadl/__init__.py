@@ -8,6 +8,7 @@ Each of these parts imports only parts below it:
     detector           a trained detector in Python
     checkpoints        files of trained detectors
     lightning_module   training and evaluation of the detector
+    one_step           Lightning's hooks of a detector that trains nothing
     tuning             the choice of a density's settings, and its fit
     settings           the settings of the detector, in groups
     scoring            scores, maps and thresholds

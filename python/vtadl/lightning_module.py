@@ -1,12 +1,11 @@
 """Training and evaluation of the detector."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, VTADLLoss
 from vtadl.model.guard import require_finite, require_room
 from vtadl.model.optimizer import make_optimizer
+from vtadl.one_step import OneStepModule
 from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.thresholds import Calibration
@@ -33,11 +33,11 @@ _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_ch
 _MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 
 
-class AnomalyDetector(FullPrecisionModule, L.LightningModule):
+class AnomalyDetector(FullPrecisionModule, OneStepModule):
     """VT-ADL with its loss, its scores and its optimiser.
 
-    If nothing that is trained can change a score, there are no epochs: `setup` fits the dictionary, and
-    Lightning takes one step, which changes nothing, so that it validates and saves as after an epoch.
+    If nothing that is trained can change a score, there are no epochs: `setup` fits the dictionary, and the
+    validation, which sets the thresholds, follows at once.
 
     `load_from_checkpoint` loads checkpoints of this version, and `vtadl.checkpoints.load_detector` also loads
     those of earlier versions.
@@ -110,16 +110,15 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             InputError: If the trainer has no data module, or a precision without float32.
         """
         require_precision(self.trainer.precision)
-        self._fit(stage)
-        if stage == "fit" and not self.trains:
-            self.trainer.num_sanity_val_steps = 0  # the validation follows at once
-            self._step_tensor().requires_grad_(True)
+        if stage == "fit":
+            self._fit()
+        super().setup(stage)
 
-    def _fit(self, stage: str) -> None:
+    def _fit(self) -> None:
         resumed = self.resumes or self.trainer.ckpt_path is not None
         has_dictionary = self.network.likelihood == "dictionary"
         fitted = has_dictionary and self.network.dictionary.fitted
-        if stage != "fit" or resumed or fitted:
+        if resumed or fitted:
             return
         if not has_dictionary and not isinstance(self.norm, EqualNorm):
             return
@@ -133,10 +132,6 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
             fit_dictionary(self.network, self.norm(images), self.density_settings, self.scoring_settings)
         if not self.trains:
             print("training: none, because it would change no score; the number of epochs has no effect")
-
-    def on_fit_end(self) -> None:
-        if not self.trains:
-            self._step_tensor().requires_grad_(False)
 
     @in_full_precision
     def forward(self, images: Tensor, leave_one_out: bool = False) -> Scores:
@@ -160,30 +155,12 @@ class AnomalyDetector(FullPrecisionModule, L.LightningModule):
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         if not self.trains:
-            return self._step_tensor().flatten()[:0].sum()
+            return self.loss_of_nothing()
         images = self.norm(batch["image"])
         terms = self.loss(images, self.network(images))
         require_finite(terms, self.global_step)
         self._log_losses("train", terms._asdict(), batch)
         return terms.total
-
-    def _step_tensor(self) -> Tensor:
-        """The parameter that gets the gradient of the one step without training.
-
-        Without any gradient Lightning would run neither in several processes nor save a checkpoint.
-        """
-        return next(self.network.parameters())
-
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
-    ) -> None:
-        """Takes a step; if nothing is trained, it changes nothing, and is the last one."""
-        if self.trains:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        else:
-            assert optimizer_closure is not None
-            optimizer_closure()
-            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         self.scorer.reset(self.network.aligned)

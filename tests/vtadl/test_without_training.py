@@ -1,6 +1,7 @@
 """Nothing is trained where nothing that is trained can change a score."""
 
 import csv
+import re
 
 import lightning as L
 import pytest
@@ -132,4 +133,6 @@ def test_a_run_that_ended_in_its_fit_starts_again(settled, tmp_path, monkeypatch
     assert main(["fit", "--resume", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "training: none, because it would change no score" in printed
+    assert re.search(r"Trainable params: 0\b", printed)
+    assert "Epoch" not in printed
     assert f"checkpoint: {tmp_path / 'best.ckpt'}\nthreshold: " in printed

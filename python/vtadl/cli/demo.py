@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
 
 from vtadl.common.files import atomic_path
 from vtadl.common.ranges import require_positive
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.report.page import DetectorResult, record_test, write_report
+from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import make_trainer
 
 INTRODUCTION = (
@@ -74,7 +74,7 @@ def fit_and_test(data: TextureDefects, folder: Path) -> DetectorResult:
         logger=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[RichProgressBar()],
+        callbacks=[DetectorProgressBar()],
     )
     detector = AnomalyDetector()
     trainer.fit(detector, data)

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
@@ -34,6 +33,7 @@ from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.data import ImageDataModule
 from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import GRADIENT_CLIP, make_trainer
 from vtadl.training.training_images import require_same_images
 
@@ -149,7 +149,7 @@ class DetectorCLI(LightningCLI):
         make_paths_absolute(self.config[self.subcommand])
         self.save_config_kwargs = {"save_to_log_dir": False, "config_filename": f"{self.subcommand}.yaml"}
         if settings.trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(DetectorProgressBar())
         logger: Any = False
         if self.subcommand == "fit":
             require_no_other_run(folder, settings.ckpt_path)
@@ -160,7 +160,7 @@ class DetectorCLI(LightningCLI):
             if settings.trainer.logger is not False:
                 logger = TensorBoardLogger(folder, name="", version="")
             if not self.model.trains and settings.trainer.max_epochs != 0:
-                kwargs["max_epochs"] = 1  # the progress bar then does not count to a number without meaning
+                kwargs["max_epochs"] = 1  # a complete run is then not run again when it is resumed
         else:
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
