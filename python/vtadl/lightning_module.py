@@ -22,6 +22,7 @@ from vtadl.metrics import DetectionMetrics, Evaluation
 from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, VTADLLoss
 from vtadl.model.guard import require_finite, require_room
 from vtadl.model.optimizer import make_optimizer
+from vtadl.model.settings import choose_image_size
 from vtadl.one_step import OneStepModule
 from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
@@ -72,6 +73,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
             InputError: If the sizes do not match, or the network does not fit into memory.
         """
         super().__init__()
+        size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
+        network = replace(network, image_size=size)
         plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
         scoring = replace(scoring, terms=scoring.terms_with(density.likelihood))
         self.density_settings, self.scoring_settings = density, scoring

@@ -33,6 +33,7 @@ from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.data import ImageDataModule
 from vtadl.errors import DivergenceError, InputError, UsageError, input_error
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.model.settings import choose_image_size
 from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import GRADIENT_CLIP, make_trainer
 from vtadl.training.training_images import require_same_images
@@ -106,7 +107,11 @@ class DetectorCLI(LightningCLI):
             help="Stop training after this number of validations without a smaller loss; there is one "
             "validation per epoch by default. null: never stop early.",
         )
-        parser.link_arguments("model.network.image_size", "data.init_args.image_size")
+        parser.link_arguments(
+            ("model.network.image_size", "model.density.backbone", "model.density.backbone_size"),
+            "data.init_args.image_size",
+            compute_fn=choose_image_size,
+        )
         parser.set_defaults(
             {
                 "data": {"class_path": "vtadl.data.TextureDefects"},

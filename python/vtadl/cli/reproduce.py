@@ -16,8 +16,10 @@ from vtadl.cli.parsing import Parser, one_sentence
 from vtadl.cli.reproduce_results import METRICS, PAPER, read_runs, table, write_runs
 from vtadl.common.ranges import require_positive
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD
+from vtadl.density import DensitySettings
 from vtadl.errors import InputError
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.model.settings import NetworkSettings, choose_image_size
 from vtadl.settings import group_settings, make_settings, require_known
 from vtadl.training.trainer import make_trainer
 
@@ -84,6 +86,8 @@ def mvtec(
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
         return MVTecAD(root, name, image_size=size, val_fraction=0.15, seed=seed)
 
+    if "backbone" in group_settings(model).get("density", {}):  # images become as large as its input
+        model = _merge({"network": {"image_size": None}}, group_settings(model))
     _reproduce("mvtec", "small", data, categories, seeds, Path(output).expanduser(), epochs, model)
 
 
@@ -103,6 +107,9 @@ def _reproduce(
     packaged = yaml.safe_load((resources.files("vtadl.configs") / f"{config}.yaml").read_text())
     model = _merge(group_settings(packaged["model"]), group_settings(model))
     _require_valid(model)
+    groups = make_settings(model)
+    network, density = groups.get("network", NetworkSettings()), groups.get("density", DensitySettings())
+    size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
     settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": model}
     runs = read_runs(output, protocol, settings)
     for name in classes:
@@ -111,7 +118,7 @@ def _reproduce(
                 continue
             print(f"{protocol} {name}, seed {seed}")
             folder = output / "checkpoints" / f"{name}-{seed}"
-            metrics = _run(data(name, seed, model["network"]["image_size"]), settings, seed, folder)
+            metrics = _run(data(name, seed, size), settings, seed, folder)
             runs.setdefault(name, {})[str(seed)] = metrics
             print(", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items()))
             write_runs(output, protocol, settings, runs)

@@ -9,10 +9,10 @@ from vtadl.features.efficientnet import EfficientNetMaps, is_efficientnet
 from vtadl.features.frozen import FrozenNetwork
 from vtadl.features.input_size import InputSize, choose_size, proportional_size
 from vtadl.features.pyramid import FeaturePyramid, is_class_path, make_network
-from vtadl.features.vision_transformer import VisionTransformer
+from vtadl.features.vision_transformer import SHORTER_SIDE, VisionTransformer
 from vtadl.images.tiles import Size
 
-_SHORTER_SIDE, _STRIDE = 256, 32  # pixels, of convolutional networks
+_STRIDE = 32  # pixels, of convolutional networks
 
 
 def make_backbone(
@@ -41,7 +41,7 @@ def make_backbone(
     if kind == "transformer":
         backbone: FrozenNetwork = VisionTransformer(name, image_size, layers, size, config)
     else:
-        default = proportional_size(image_size, _SHORTER_SIDE, _STRIDE)
+        default = proportional_size(image_size, default_side(name), _STRIDE)
         chosen = choose_size(size, default, default, 1)
         if kind == "efficientnet":
             maps = EfficientNetMaps(name, layers, with_weights=config is None)
@@ -52,6 +52,11 @@ def make_backbone(
             backbone = FeaturePyramid(make_network(name), name, chosen)
     backbone.config["kind"] = kind
     return backbone
+
+
+def default_side(name: str) -> int:
+    """The shorter side, in pixels, of the images that a network sees by default."""
+    return SHORTER_SIDE if _kind(name) == "transformer" else 256
 
 
 def _kind(name: str) -> str:

@@ -18,7 +18,7 @@ from vtadl.features.frozen import IMAGENET_COLOURS, FrozenNetwork
 from vtadl.features.input_size import InputSize, choose_size, proportional_size
 from vtadl.images.tiles import Size, as_pair
 
-_SHORTER_SIDE = 336  # pixels
+SHORTER_SIDE = 336  # pixels, by default
 _SHORT_NAME = re.compile(r"dinov2-(with-registers-)?(small|base|large|giant)")
 _NOT_ARCHITECTURE = ("id2label", "label2id", "architectures", "dtype", "torch_dtype", "_name_or_path")
 
@@ -54,7 +54,7 @@ class VisionTransformer(FrozenNetwork):
         model = _load(source) if config is None else _build(config["model"])
         patch, trained = model.config.patch_size, getattr(model.config, "image_size", None)
         colours = _colours(source) if config is None else config
-        default = proportional_size(image_size, _SHORTER_SIDE, patch)
+        default = proportional_size(image_size, SHORTER_SIDE, patch)
         chosen = choose_size(size, default, as_pair(trained or image_size), patch)
         super().__init__(model, chosen, colours, has_weights=config is None)
         self.grid = (chosen[0] // patch, chosen[1] // patch)

@@ -11,11 +11,11 @@ from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_
 from vtadl.density import DensitySettings, Dictionary, Mixture, PredictedMixture
 from vtadl.density.descriptors import make_extractors
 from vtadl.density.gating import Gate
-from vtadl.images.tiles import as_pair
+from vtadl.features.frozen import FrozenNetwork
 from vtadl.model.decoder import Decoder
 from vtadl.model.embedding import PatchEmbedding
 from vtadl.model.noise import GaussianNoise
-from vtadl.model.settings import NetworkSettings
+from vtadl.model.settings import NetworkSettings, choose_image_size, require_multiple
 from vtadl.model.transformer import TransformerEncoder
 from vtadl_ext import MixtureHead
 
@@ -59,11 +59,13 @@ class VTADL(FullPrecisionModule):
             InputError: If a size does not divide as stated, or the backbone cannot be loaded.
         """
         super().__init__()
-        size = self.image_size = as_pair(network.image_size)
+        size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
+        self.image_size = size
         self.likelihood = density.likelihood
         self.trains = density.trains or reconstructs
         tokens = (size[0] // network.patch_size, size[1] // network.patch_size)
         if self.trains:
+            require_multiple(size, network.patch_size)
             self.embedding = PatchEmbedding(size, network.patch_size, network.width)
             self.encoder = TransformerEncoder(network.width, network.depth, network.heads, network.mlp_width)
             self.noise = GaussianNoise(network.noise_std)
@@ -102,9 +104,7 @@ class VTADL(FullPrecisionModule):
     @property
     def backbone_config(self) -> dict[str, Any] | None:
         """The architecture of the backbone, if there is one."""
-        if self.likelihood != "dictionary":
-            return None
-        return getattr(self.dictionary.extractor, "config", None)
+        return next((module.config for module in self.modules() if isinstance(module, FrozenNetwork)), None)
 
     def forward(self, images: Tensor, reconstruct: bool = True) -> Prediction:
         """Predicts features and mixtures of images [B, 3, H, W] in [0, 1], and reconstructs them if asked.

@@ -48,6 +48,21 @@ def test_all_classes_and_seeds_are_run_and_tabulated(root, tmp_path, capsys):
     assert text.strip() in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ({}, (128, 128)),
+        ({"backbone": "dinov2-small"}, (336, 336)),
+        ({"density": {"backbone": "dinov2-small"}, "image_size": 64}, (64, 64)),
+    ],
+)
+def test_images_are_as_large_as_the_input_of_a_backbone(root, tmp_path, monkeypatch, model, size):
+    sizes = []
+    monkeypatch.setattr(reproduce, "_run", lambda data, *_: sizes.append(data.image_size) or {"seconds": 1.0})
+    reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, model=model)
+    assert sizes == [size]
+
+
 def test_existing_results_are_not_run_again(root, tmp_path, monkeypatch):
     first = run(root, tmp_path / "out", categories=["bottle"])
     monkeypatch.setattr(reproduce, "_run", lambda *_: {"image_auroc": 0.5, "seconds": 1.0})

@@ -11,6 +11,7 @@ from vtadl.data import TextureDefects
 from vtadl.errors import InputError
 from vtadl.features.backbones import make_backbone
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.model.settings import choose_image_size
 from vtadl.training.callbacks import training_callbacks
 
 transformers = pytest.importorskip("transformers")
@@ -60,6 +61,22 @@ def test_images_are_resized_to_the_size_of_the_backbone(folder, size, grid):
     backbone = make_backbone(str(folder), (48, 64), size=size)
     assert backbone.grid == grid
     assert backbone(torch.rand(1, 3, 48, 64)).shape == (1, grid[0] * grid[1], 32)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "image_size"),
+    [
+        (None, None, (128, 128)),
+        ("vit", None, (336, 336)),
+        ("vit", "trained", (336, 336)),
+        ("vit", (224, 252), (224, 256)),
+        ("efficientnet-lite0", None, (256, 256)),
+        ("package.Network", 64, (64, 64)),
+    ],
+)
+def test_images_are_about_as_large_as_the_input_of_the_backbone(backbone, size, image_size):
+    assert choose_image_size(None, backbone, size) == image_size
+    assert choose_image_size((48, 64), backbone, size) == (48, 64)
 
 
 def test_the_colours_are_those_of_the_folder(folder):
