@@ -9,7 +9,9 @@ import torch
 
 from vtadl.checkpoints import load_detector
 from vtadl.cli import main
+from vtadl.cli.export import export
 from vtadl.data import TextureDefects
+from vtadl.detector import Detector
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.training.trainer import make_trainer
 
@@ -136,3 +138,14 @@ def test_a_run_that_ended_in_its_fit_starts_again(settled, tmp_path, monkeypatch
     assert re.search(r"Trainable params: 0\b", printed)
     assert "Epoch" not in printed
     assert f"checkpoint: {tmp_path / 'best.ckpt'}\nthreshold: " in printed
+
+
+def test_an_exported_program_decides_as_the_detector_does(untrained, tmp_path):
+    program = torch.export.load(export(str(untrained), "torch", str(tmp_path / "detector.pt2"))).module()
+    images = torch.randint(0, 256, (2, 40, 48, 3), dtype=torch.uint8)
+    detector = Detector.load(untrained, "cpu")
+    decisions = program(images)
+    for image, score, map_ in zip(images, decisions["score"], decisions["map"], strict=True):
+        detection = detector.predict(image.numpy())
+        assert score.item() == pytest.approx(detection.score, rel=1e-3)
+        torch.testing.assert_close(map_, torch.from_numpy(detection.map), rtol=1e-3, atol=1e-3)
