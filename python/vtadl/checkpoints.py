@@ -62,9 +62,9 @@ def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     settings = group_settings(checkpoint["hyper_parameters"])
     settings.pop("_instantiator", None)
     state = checkpoint["state_dict"]
-    if "network.gate.loadings" in state:
-        density = settings.setdefault("density", {})
-        density["gated"] = state["network.gate.loadings"].numel() > 0 or density.get("gated")
+    gate = state.get("network.gate.loadings")
+    if gate is not None and gate.numel() > 0:
+        settings.setdefault("density", {})["gated"] = True
     scoring = settings.setdefault("scoring", {})
     if scoring.get("terms") is None and "scorer.weights" in state:
         used = tuple(term for term, weight in zip(TERMS, state["scorer.weights"], strict=True) if weight)

@@ -31,6 +31,7 @@ from vtadl.settings import make_settings, plain_settings
 from vtadl.tuning.fitting import collect_images, fit_dictionary
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_checkpoint build the settings
+_TRAINED_PARTS = ("embedding", "encoder", "bottleneck", "decoder", "gate")  # of the network
 _MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 
 
@@ -61,7 +62,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         """Builds the detector.
 
         Args:
-            network: Sizes of the transformer and its decoder.
+            network: Size of the images, and sizes of the transformer and its decoder, which exist only if
+                training can change a score.
             density: The density of patches.
             loss: Weights of the loss.
             scoring: Scores, maps and thresholds.
@@ -134,7 +136,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if has_dictionary:
             fit_dictionary(self.network, self.norm(images), self.density_settings, self.scoring_settings)
         if not self.trains:
-            print("training: none, because it would change no score; the number of epochs has no effect")
+            print("training: none, because it would change no score; epochs and augmentation have no effect")
 
     @in_full_precision
     def forward(self, images: Tensor, leave_one_out: bool = False) -> Scores:
@@ -227,7 +229,19 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.resize_mode = saved_resize_mode(checkpoint) or self.resize_mode
-        checkpoint["state_dict"] = self.network.drop_untrained(checkpoint["state_dict"], "network.")
+        checkpoint["state_dict"] = self._without_unused_parts(checkpoint["state_dict"])
+
+    def _without_unused_parts(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state without the parts that this detector lacks and that change none of its scores.
+
+        Earlier versions trained and saved all parts always.
+        """
+        gate, weights = state.get("network.gate.loadings"), state.get("scorer.weights")
+        gated = gate is not None and gate.numel() > 0
+        reconstructs = weights is not None and bool(weights[1:].any())
+        unused = () if gated else ("gate",) if reconstructs else _TRAINED_PARTS
+        lacking = tuple(f"network.{name}." for name in unused if getattr(self.network, name, None) is None)
+        return {name: value for name, value in state.items() if not name.startswith(lacking)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig | None:
         if not self.trains:

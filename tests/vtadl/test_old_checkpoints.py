@@ -53,6 +53,18 @@ def test_an_old_checkpoint_scores_as_before(save_old, gate, terms):
     assert kept == {name for name in NETWORK if loaded.trains and (gate or name != "gate")}
 
 
+def test_lightning_refuses_an_old_checkpoint_rather_than_to_score_otherwise(save_old):
+    before, path = save_old(False, ["nll"])
+    images = torch.rand(4, 3, 32, 32)
+    loaded = AnomalyDetector.load_from_checkpoint(path, weights_only=True).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(images).image, before(images).image)
+    for gate, terms in ((True, ["nll"]), (False, ["nll", "mse"])):
+        _, path = save_old(gate, terms)
+        with pytest.raises(RuntimeError, match=r"network\.encoder"):
+            AnomalyDetector.load_from_checkpoint(path, weights_only=True)
+
+
 @pytest.mark.parametrize("gate", [True, False])
 def test_the_commands_take_an_old_checkpoint(save_old, gate, tmp_path, capsys):
     _, path = save_old(gate, ["nll"])

@@ -1,6 +1,5 @@
 """VT-ADL: a vision transformer with a reconstruction decoder and a mixture-density head."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from vtadl.model.transformer import TransformerEncoder
 from vtadl_ext import MixtureHead
 
 _COMPONENTS, _MIN_STD = 10, 0.1  # defaults of predicted mixtures
-_TRAINED_PARTS = ("embedding", "encoder", "bottleneck", "decoder", "gate")
 
 
 class Prediction(NamedTuple):
@@ -86,15 +84,6 @@ class VTADL(FullPrecisionModule):
         """Opens the gate, if there is one, for the components of the fitted dictionary."""
         if self.gate is not None:
             self.gate.resize(self.dictionary.mu.shape[1])
-
-    def drop_untrained(self, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """A state without the weights of parts that this network lacks because they change no score.
-
-        Earlier versions trained and saved these parts always.
-        """
-        lacking = [name for name in _TRAINED_PARTS if getattr(self, name, None) is None]
-        unused = tuple(f"{prefix}{name}." for name in lacking)
-        return {name: value for name, value in state.items() if not name.startswith(unused)}
 
     @property
     def aligned(self) -> bool:
