@@ -164,8 +164,6 @@ class DetectorCLI(LightningCLI):
             )
             if settings.trainer.logger is not False:
                 logger = TensorBoardLogger(folder, name="", version="")
-            if not self.model.trains and settings.trainer.max_epochs != 0:
-                kwargs["max_epochs"] = 1  # a complete run is then not run again when it is resumed
         else:
             kwargs["enable_checkpointing"] = False
         if settings.trainer.logger in (None, True, False):
@@ -190,6 +188,7 @@ class DetectorCLI(LightningCLI):
             self.model.resumes = True
             if not self.model.trains:
                 print(f"{run} is complete: a run without training ends with its first checkpoint")
+                self.trainer.fit_loop.max_epochs = 1
 
     def after_fit(self) -> None:
         checkpoint = Path(self.config_init[self.subcommand].output) / "best.ckpt"
