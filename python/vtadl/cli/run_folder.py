@@ -54,6 +54,9 @@ def make_paths_absolute(settings: Any) -> None:
             settings[name] = absolute_path(settings[name])
     if settings.get("ckpt_path") and os.path.dirname(settings.ckpt_path) == settings.output:
         settings.ckpt_path = None
+    backbone = settings.get("model.density.backbone")
+    if backbone and os.path.isdir(os.path.expanduser(backbone)):
+        settings["model.density.backbone"] = absolute_path(backbone)
     if _data_root(settings) is not None:
         settings.data.init_args.root = absolute_path(_data_root(settings))
 

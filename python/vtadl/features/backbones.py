@@ -37,7 +37,9 @@ def make_backbone(
     Raises:
         InputError: If the network or its weights are missing, or it lacks a layer or the size.
     """
-    kind = _kind(name) if config is None else config["kind"]
+    kind = _kind(name) if config is None else config.get("kind")
+    if kind not in ("transformer", "efficientnet", "class"):
+        raise InputError("backbone_config is not that of a checkpoint")
     if kind == "transformer":
         backbone: FrozenNetwork = VisionTransformer(name, image_size, layers, size, config)
     else:

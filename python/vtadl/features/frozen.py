@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.common.precision import full_precision, in_full_precision
+from vtadl.errors import InputError
 from vtadl.features.extractor import FeatureExtractor
 from vtadl.images.tiles import Size
 
@@ -55,10 +56,10 @@ class FrozenNetwork(FeatureExtractor):
         """Turns images [B, 3, H, W] in [0, 1] into features [B, P, F], row by row.
 
         Raises:
-            RuntimeError: If the network was built without weights, and no checkpoint has been loaded.
+            InputError: If the network was built without weights, and no checkpoint has been loaded.
         """
         if not self.has_weights:
-            raise RuntimeError("the backbone has no weights: load a checkpoint")
+            raise InputError("the backbone has no weights: backbone_config needs those of a checkpoint")
         images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
         return self.features((images - self.mean) / self.std)
 

@@ -62,7 +62,7 @@ class FeaturePyramid(FrozenNetwork):
         """The maps of a black image."""
         height, width = self.size
         try:
-            maps = self._maps(torch.zeros(1, 3, height, width))
+            maps = self._maps(self.mean.new_zeros(1, 3, height, width))
         except Exception as error:
             raise InputError(f"backbone {name} cannot take images of {height}x{width}: {error}") from error
         if not maps or any(not isinstance(map_, Tensor) or map_.dim() != 4 for map_ in maps):

@@ -78,10 +78,10 @@ class VisionTransformer(FrozenNetwork):
         """Raises InputError unless the hidden states have a token for each patch of the grid."""
         height, width = self.size
         try:
-            shape = self.features(torch.zeros(1, 3, height, width)).shape
+            shape = self.features(self.mean.new_zeros(2, 3, height, width)).shape
         except Exception as error:
             raise InputError(f"backbone {source} cannot take images of {height}x{width}: {error}") from error
-        if shape[1] != self.grid[0] * self.grid[1]:
+        if shape[:2] != (2, self.grid[0] * self.grid[1]):
             raise InputError(f"backbone {source} does not keep a hidden state for each patch")
 
 
@@ -113,7 +113,7 @@ def _load(source: str) -> Any:
     path = _location(source)
     try:
         with _silence():
-            model, found = AutoModel.from_pretrained(path, output_loading_info=True)
+            model, found = AutoModel.from_pretrained(path, output_loading_info=True, trust_remote_code=False)
     except Exception as error:  # the loaders of configurations and weights, and the hub, fail in many ways
         raise InputError(f"cannot load backbone {source}: {_remedy(path)}") from error
     missing = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
@@ -127,7 +127,7 @@ def _build(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModel
 
     with _silence():
-        return AutoModel.from_config(AutoConfig.for_model(**config))
+        return AutoModel.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
 
 
 def _require_transformer(model: Any, source: str) -> Any:

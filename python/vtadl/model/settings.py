@@ -63,7 +63,7 @@ def choose_image_size(
     """Height and width of images: as given, or about those of the input of a backbone, or 128 pixels."""
     if given is not None:
         return as_pair(given)
-    if backbone is None:
+    if not backbone:
         return as_pair(_IMAGE_SIZE)
     if backbone_size is None or backbone_size == "trained":
         backbone_size = default_side(backbone)

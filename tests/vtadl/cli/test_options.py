@@ -28,7 +28,7 @@ LEFT_OUT = {
     "trainer.devices",  # any number of CPU devices is accepted
     "trainer.num_nodes",  # the processes would wait for other machines
     "trainer.strategy",
-    "model.backbone",  # the model would be downloaded
+    "model.density.backbone",  # the model would be downloaded
     "ckpt_path",  # a checkpoint has other sizes
     "output",
 }

@@ -109,8 +109,22 @@ def test_weights_are_kept_in_half_precision_where_that_is_exact(dinov2):
 
 
 def test_a_backbone_without_weights_is_not_used(folder):
-    with pytest.raises(RuntimeError, match="no weights"):
+    with pytest.raises(InputError, match="no weights"):
         make(folder, config=make(folder).config)(torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("config", [{}, {"kind": "nothing"}])
+def test_a_config_that_is_not_that_of_a_checkpoint_is_refused(config):
+    with pytest.raises(InputError, match="backbone_config is not that of a checkpoint"):
+        make("elsewhere", config=config)
+
+
+def test_a_transformer_that_joins_images_is_named(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.PixtralVisionConfig(**sizes, image_size=32, patch_size=8)
+    transformers.PixtralVisionModel(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="does not keep a hidden state for each patch"):
+        make(tmp_path)
 
 
 def test_a_detector_is_restored_where_the_backbone_is_missing(folder, tiny, tmp_path):

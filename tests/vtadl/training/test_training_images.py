@@ -270,7 +270,10 @@ def test_relative_paths_in_the_settings_of_a_run_become_absolute(tmp_path, monke
     settings_ = Settings(
         output="run", ckpt_path="run/last.ckpt", data=Settings(init_args=Settings(root="~/parts"))
     )
+    (tmp_path / "vit").mkdir()
+    settings_["model.density.backbone"] = "vit"
     make_paths_absolute(settings_)
+    assert settings_["model.density.backbone"] == str(tmp_path / "vit")
     assert settings_.output == str(tmp_path / "run")
     assert settings_.ckpt_path is None
     assert settings_.data.init_args.root == "/home/me/parts"
