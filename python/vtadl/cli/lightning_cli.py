@@ -214,6 +214,8 @@ def run(arguments: Sequence[str]) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     # The sampler repeats samples so that all processes get equally many; the detector ignores repetitions.
     warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
+    # A backbone is frozen, and therefore in evaluation mode while the detector is trained.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     command, *options = arguments
     if command == "test":
         options = ["--verbose=false", *options]  # `after_test` prints the results

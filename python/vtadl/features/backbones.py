@@ -12,6 +12,7 @@ from vtadl.features.pyramid import FeaturePyramid, is_class_path, make_network
 from vtadl.features.vision_transformer import SHORTER_SIDE, VisionTransformer
 from vtadl.images.tiles import Size
 
+_KINDS = ("transformer", "efficientnet", "class")
 _STRIDE = 32  # pixels, of convolutional networks
 
 
@@ -38,7 +39,9 @@ def make_backbone(
         InputError: If the network or its weights are missing, or it lacks a layer or the size.
     """
     kind = _kind(name) if config is None else config.get("kind")
-    if kind not in ("transformer", "efficientnet", "class"):
+    if kind not in _KINDS or (
+        config and kind == "transformer" and not {"model", "mean", "std"} <= set(config)
+    ):
         raise InputError("backbone_config is not that of a checkpoint")
     if kind == "transformer":
         backbone: FrozenNetwork = VisionTransformer(name, image_size, layers, size, config)
@@ -62,7 +65,7 @@ def default_side(name: str) -> int:
 
 
 def _kind(name: str) -> str:
-    """Whether a name is that of an `efficientnet`, of a `class`, or of a `transformer`."""
+    """Which of the kinds a name belongs to."""
     if is_efficientnet(name):
         return "efficientnet"
     return "class" if is_class_path(name) and not Path(name).expanduser().is_dir() else "transformer"

@@ -126,8 +126,11 @@ def _build(config: dict[str, Any]) -> Any:
     """Builds a transformer without its weights."""
     from transformers import AutoConfig, AutoModel
 
-    with _silence():
-        return AutoModel.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
+    try:
+        with _silence():
+            return AutoModel.from_config(AutoConfig.for_model(**config), trust_remote_code=False)
+    except Exception as error:  # depends on the type of the transformer
+        raise InputError("backbone_config is not that of a checkpoint") from error
 
 
 def _require_transformer(model: Any, source: str) -> Any:
@@ -153,8 +156,9 @@ def _remedy(path: str) -> str:
     if path.count("/") > 1 or path.startswith((".", "/", "~")):
         return f"there is no folder {path}"
     return (
-        f"download config.json, preprocessor_config.json and model.safetensors from "
-        f"https://huggingface.co/{path} into a folder, and give it by --model.backbone FOLDER"
+        f"there is no folder {path}, and the hub cannot be reached or has no such model; download config.json, "
+        f"preprocessor_config.json and model.safetensors from https://huggingface.co/{path} into a folder, and "
+        "give it by --model.backbone FOLDER"
     )
 
 

@@ -19,6 +19,9 @@ transformers = pytest.importorskip("transformers")
 CHOSEN = {"positions": "own", "softness": 0.03, "min_std": 0.1, "components": 1, "features": 8}
 
 
+NO_MODEL = {"kind": "transformer", "model": {"model_type": "x"}, "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+
 def make(folder, **options):
     return make_backbone(str(folder), (32, 32), **{"size": 32} | options)
 
@@ -113,7 +116,7 @@ def test_a_backbone_without_weights_is_not_used(folder):
         make(folder, config=make(folder).config)(torch.rand(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("config", [{}, {"kind": "nothing"}])
+@pytest.mark.parametrize("config", [{}, {"kind": "nothing"}, {"kind": "transformer"}, NO_MODEL])
 def test_a_config_that_is_not_that_of_a_checkpoint_is_refused(config):
     with pytest.raises(InputError, match="backbone_config is not that of a checkpoint"):
         make("elsewhere", config=config)
