@@ -12,8 +12,8 @@ from vtadl.features.pyramid import FeaturePyramid, is_class_path, make_network
 from vtadl.features.vision_transformer import SHORTER_SIDE, VisionTransformer
 from vtadl.images.tiles import Size
 
-_KINDS = ("transformer", "efficientnet", "class")
-_STRIDE = 32  # pixels, of convolutional networks
+_SHORTER_SIDE, _STRIDE = 256, 32  # pixels, of convolutional networks
+_CONFIG_KEYS = {"efficientnet": {"kind"}, "class": {"kind"}, "transformer": {"kind", "model", "mean", "std"}}
 
 
 def make_backbone(
@@ -38,15 +38,11 @@ def make_backbone(
     Raises:
         InputError: If the network or its weights are missing, or it lacks a layer or the size.
     """
-    kind = _kind(name) if config is None else config.get("kind")
-    if kind not in _KINDS or (
-        config and kind == "transformer" and not {"model", "mean", "std"} <= set(config)
-    ):
-        raise InputError("backbone_config is not that of a checkpoint")
+    kind = _kind(name) if config is None else _saved_kind(config)
     if kind == "transformer":
         backbone: FrozenNetwork = VisionTransformer(name, image_size, layers, size, config)
     else:
-        default = proportional_size(image_size, default_side(name), _STRIDE)
+        default = proportional_size(image_size, _SHORTER_SIDE, _STRIDE)
         chosen = choose_size(size, default, default, 1)
         if kind == "efficientnet":
             maps = EfficientNetMaps(name, layers, with_weights=config is None)
@@ -61,7 +57,15 @@ def make_backbone(
 
 def default_side(name: str) -> int:
     """The shorter side, in pixels, of the images that a network sees by default."""
-    return SHORTER_SIDE if _kind(name) == "transformer" else 256
+    return SHORTER_SIDE if _kind(name) == "transformer" else _SHORTER_SIDE
+
+
+def _saved_kind(config: dict[str, Any]) -> str:
+    """The kind of a network whose configuration a checkpoint holds."""
+    kind = config.get("kind")
+    if kind not in _CONFIG_KEYS or set(config) != _CONFIG_KEYS[kind]:
+        raise InputError("backbone_config is not that of a checkpoint")
+    return kind
 
 
 def _kind(name: str) -> str:

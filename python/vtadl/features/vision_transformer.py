@@ -156,9 +156,9 @@ def _remedy(path: str) -> str:
     if path.count("/") > 1 or path.startswith((".", "/", "~")):
         return f"there is no folder {path}"
     return (
-        f"there is no folder {path}, and the hub cannot be reached or has no such model; download config.json, "
-        f"preprocessor_config.json and model.safetensors from https://huggingface.co/{path} into a folder, and "
-        "give it by --model.backbone FOLDER"
+        f"there is no folder {path}, and the hub cannot be reached or has no such model; download "
+        f"config.json, preprocessor_config.json and model.safetensors from https://huggingface.co/{path} "
+        "into a folder, and give it by --model.backbone FOLDER"
     )
 
 
