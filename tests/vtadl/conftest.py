@@ -1,6 +1,7 @@
 """Small inputs that several tests share."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,19 @@ def trained_with_background(tmp_path: Path) -> Path:
     """Returns the folder of a run whose scores are relative to a background."""
     options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}
     return train(tmp_path, *of_model(SETTLED | options))
+
+
+@pytest.fixture
+def trained_with_backbone(tmp_path: Path) -> Path:
+    """Returns the folder of a run with a vision transformer as backbone, whose own folder is gone."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "num_register_tokens": 2}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=32, patch_size=8)
+    transformers.Dinov2WithRegistersModel(config).half().save_pretrained(tmp_path / "model")
+    options = {"descriptor": "backbone", "backbone": tmp_path / "model", "backbone_size": 48, "features": 8}
+    folder = train(tmp_path / "run", *of_model(SETTLED | options))
+    shutil.rmtree(tmp_path / "model")
+    return folder
 
 
 @pytest.fixture

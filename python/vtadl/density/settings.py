@@ -41,7 +41,7 @@ class DensitySettings:
         backbone: Frozen network whose features the dictionary describes instead of windows:
             `dinov2-small`; the folder or the name of another vision transformer of `transformers`;
             `efficientnet-lite0`; or the path of a class, such as package.module.Class, whose forward method
-            returns maps of images with the colours of ImageNet.
+            returns one map or several for images that are normalised as those of ImageNet.
         backbone_layers: Hidden states or blocks of the backbone to use; null (None) for the middle ones.
         backbone_size: Height and width of the backbone's input, or one number for both; `trained` for that
             of its training. If null (None), the shorter side is 336 pixels for a transformer, and 256 for

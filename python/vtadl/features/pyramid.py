@@ -17,8 +17,10 @@ _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
 class FeaturePyramid(FrozenNetwork):
     """Maps of a network, resized to the first of them, with their channels side by side.
 
-    The network turns images [B, 3, H, W], which have the colours of ImageNet with mean 0 and variance 1, into
-    one map [B, C, h, w] or several.
+    The forward method of the network takes images [B, 3, H, W], whose colours are normalised by the mean and
+    the standard deviation of ImageNet's. It returns one map [B, C, h, w] or a sequence of maps, which may
+    differ in size. A class that a user names is made without arguments, and loads its weights itself;
+    checkpoints hold them, too.
     """
 
     def __init__(

@@ -73,6 +73,16 @@ def test_exported_detectors_keep_their_background(trained_with_background):
     expect_parity(detector, images, [value.numpy() for value in program(images).values()])
 
 
+def test_exported_detectors_contain_their_backbone(trained_with_backbone):
+    folder = trained_with_backbone
+    images = torch.randint(0, 256, (3, 40, 32, 3), dtype=torch.uint8)
+    detector = Detector.load(folder, device="cpu")
+    session = onnxruntime.InferenceSession(export(str(folder), "onnx", str(folder / "detector.onnx")))
+    expect_parity(detector, images, session.run(list(Decisions._fields), {"images": images.numpy()}))
+    program = torch.export.load(export(str(folder), "torch", str(folder / "detector.pt2"))).module()
+    expect_parity(detector, images, [value.numpy() for value in program(images).values()])
+
+
 @pytest.mark.parametrize(("mode", "format", "size"), [("crop", "torch", None), ("tiles", "onnx", (40, 90))])
 def test_a_program_resizes_images_as_training_did(trained, tmp_path, capsys, mode, format, size):
     checkpoint = torch.load(trained / "best.ckpt", weights_only=True) | {"resize_mode": mode}

@@ -44,6 +44,19 @@ def test_features_are_the_normalised_hidden_states_of_the_patches(folder, layers
     torch.testing.assert_close(backbone(images), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_published_weights_are_kept_in_half_precision(real_data):
+    folder = real_data / "dinov2-small"
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder}")
+    backbone = make_backbone(str(folder), (128, 128), size=(56, 70))
+    assert (backbone.layers, backbone.grid) == ((6, 8), (4, 5))
+    assert {tensor.dtype for tensor in backbone.state_dict().values()} == {torch.float16}
+    copy = make_backbone("elsewhere", (128, 128), size=(56, 70), config=backbone.config)
+    copy.load_state_dict(backbone.state_dict())
+    images = torch.rand(1, 3, 128, 128)
+    assert torch.equal(copy(images), backbone(images))
+
+
 def test_the_default_layers_lie_in_the_middle(folder):
     assert make(folder, layers=None).layers == (3, 4)
 
