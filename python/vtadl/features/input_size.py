@@ -25,5 +25,7 @@ def choose_size(given: InputSize, default: Size, trained: Size, multiple: int) -
         return default
     size = trained if given == "trained" else as_pair(given)
     if size[0] % multiple or size[1] % multiple:
-        raise InputError(f"backbone_size {size[0]}x{size[1]} is not a multiple of the backbone's {multiple}")
+        raise InputError(
+            f"backbone_size {size[0]}x{size[1]} is not a multiple of {multiple}, the backbone's patch size"
+        )
     return size

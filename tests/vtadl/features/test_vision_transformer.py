@@ -167,7 +167,7 @@ def test_a_layer_that_does_not_exist_is_named(folder, layers):
 
 @pytest.mark.parametrize("size", [20, (32, 20)])
 def test_a_size_that_is_no_multiple_of_the_patch_is_named(folder, size):
-    with pytest.raises(InputError, match=r"backbone_size .*20 is not a multiple of the backbone's 8"):
+    with pytest.raises(InputError, match=r"backbone_size .*20 is not a multiple of 8"):
         make(folder, size=size)
 
 
