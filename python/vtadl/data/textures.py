@@ -45,7 +45,7 @@ class TextureCrops(Dataset[Sample]):
         if size[0] > 512 or size[1] > strip.stop - strip.start:
             raise InputError(
                 f"image_size {size[0]}x{size[1]} exceeds the {split} part of a texture, which has "
-                f"512x{strip.stop - strip.start} pixels"
+                f"512x{strip.stop - strip.start} pixels: choose a smaller image_size, such as 128"
             )
         rng = np.random.default_rng([seed, TEXTURES.index(texture), list(STRIPS).index(split)])
         photograph = load_texture(texture)[:, strip.start : strip.stop]
