@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vtadl_ext
 from benchmarks.case import OWN, Case, Function, Mode, Provider
 from benchmarks.compilation import compiled
-from vtadl.density import DictionarySettings
+from vtadl.density import ExpertSettings
 from vtadl.lightning_module import AnomalyDetector
 
 # The networks have no noise, because it would differ in float64.
@@ -71,8 +71,7 @@ def _fitted(sizes: Sizes) -> AnomalyDetector:
     network = module.network
     if network.likelihood == "dictionary":
         images = torch.rand(16, 3, *network.image_size)
-        network.dictionary.fit_descriptor(images, "pixels")
-        network.dictionary.fit(network.dictionary.pca_coefficients(images), DictionarySettings())
+        network.dictionary.fit(images, ExpertSettings("pixels", components=5))
         network.open_gate()
     return module
 

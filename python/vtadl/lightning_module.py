@@ -134,7 +134,9 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if isinstance(self.norm, EqualNorm):
             self.norm.fit(images)
         if has_dictionary:
-            fit_dictionary(self.network, self.norm(images), self.density_settings, self.scoring_settings)
+            dictionary, settings = self.network.dictionary, (self.density_settings, self.scoring_settings)
+            fit_dictionary(dictionary, self.norm(images), *settings)
+            self.network.open_gate()
         if not self.trains:
             print("training: none, because it would change no score; epochs and augmentation have no effect")
 
@@ -168,17 +170,13 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         return terms.total
 
     def on_validation_epoch_start(self) -> None:
-        self.scorer.reset(self.network.aligned)
+        self.scorer.reset()
 
     @in_full_precision
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
         images = self.norm(cut(batch["image"], self.network.image_size))
         prediction = self.network(images)
-        if self.trains:
-            losses = self.loss(images, prediction)._asdict()
-        else:
-            nll = prediction.mixture.nll(prediction.features)
-            losses = {"total": nll, "nll": nll}
+        losses = self.loss(images, prediction)._asdict() if self.trains else {"total": prediction.nll()}
         self._log_losses("val", losses, batch)
         self.scorer.update(images, prediction, self.network.patch_scores(prediction))
 

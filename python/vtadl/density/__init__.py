@@ -6,7 +6,7 @@ from vtadl.density.settings import (
     Background,
     DensitySettings,
     Descriptor,
-    DictionarySettings,
+    ExpertSettings,
     Likelihood,
     Positions,
 )
@@ -16,7 +16,7 @@ __all__ = [
     "DensitySettings",
     "Descriptor",
     "Dictionary",
-    "DictionarySettings",
+    "ExpertSettings",
     "Likelihood",
     "Mixture",
     "Positions",

@@ -1,210 +1,211 @@
-"""A mixture whose components stay near real normal windows."""
+"""The density of patches that is fitted, and not trained: one expert or several."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
-from vtadl.density.em import fit_mixtures
+from vtadl.density.expert import Expert
 from vtadl.density.mixture import Mixture
 from vtadl.density.projection import Projection
-from vtadl.density.settings import Descriptor, DictionarySettings, Positions
+from vtadl.density.settings import DESCRIPTORS, Descriptor, ExpertSettings
+from vtadl.features.cache import compute_features
 from vtadl.features.extractor import FeatureExtractor
 
-_BACKGROUND_COMPONENTS = 200
+_FEATURES: Mapping[str, int] = {"backbone": 100}  # principal components; 64 of other descriptors
 _CHUNK = 16  # images whose features are computed at once
-_OLD_NAMES = {"log_weights": "logits", "factors": "whitening"}  # in the state of earlier versions
+# Names in the state of earlier versions, whose dictionaries had one expert.
+_OLD_NAMES = {"log_weights": "logits", "factors": "whitening"}
+_OLD_EXPERT_NAMES = ("whitening", "centre", "rotation", "logits", "mu", "log_std")
+
+
+class Member(NamedTuple):
+    """An expert with its weight, and the moments of its scores of normal windows."""
+
+    expert: Expert
+    weight: float = 1.0
+    mean: float = 0.0
+    deviation: float = 1.0
 
 
 class Dictionary(DataSizedModule):
-    """Gaussian mixtures of the features at each position of a grid, or one mixture for all positions.
+    """Experts, each a Gaussian mixture of the features of one descriptor, and the weights of their scores.
 
-    If each position has its own mixture, its features are rotated onto the principal axes at that position,
-    so that diagonal components represent the correlations there.
-
-    A background is one more mixture, fitted to images of other subjects. The likelihood ratio of both
-    mixtures is then the measure of how abnormal a window is (Ren et al., "Likelihood ratios for
-    out-of-distribution detection", 2019). Windows that both find likely, such as smooth ones, do not count.
-    The background ignores the residual energy, the last feature: a colour among grey images is as unlikely as
-    without a background.
+    The score of a window is the weighted sum of the scores of the experts. Each is counted in standard
+    deviations of held-out normal windows, because an expert that varies among normal images says little.
     """
 
     @full_precision()
     def __init__(
-        self, extractors: Mapping[Descriptor, FeatureExtractor], features: int, trained: bool = False
+        self,
+        extractors: Mapping[Descriptor, FeatureExtractor],
+        features: int | None = None,
+        trained: bool = False,
     ) -> None:
+        """Makes a dictionary without experts.
+
+        Args:
+            extractors: The features of each descriptor.
+            features: Principal components of each; by default 64 of windows, and 100 of a backbone.
+            trained: Whether the components of an expert are trained after they are fitted.
+        """
         super().__init__()
         self.extractors = nn.ModuleDict({str(name): extractor for name, extractor in extractors.items()})
-        self.descriptors: tuple[Descriptor, ...] = tuple(extractors)
-        self.descriptor = self.descriptors[0]
-        self.projection = Projection(features)
-        for name, dims in (("whitening", 1), ("centre", 2), ("rotation", 3)):
-            self.register_buffer(name, torch.zeros((0,) * dims))
-        self.whitening: Tensor  # [D]
-        self.centre: Tensor  # [P, D] or [1, D]
-        self.rotation: Tensor  # [P, D, D], or [1, 0, 0] for none
-        self.logits = nn.Parameter(torch.zeros(0, 0), requires_grad=False)  # [P, K] or [1, K]
-        self.mu = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)  # [P, K, D] or [1, K, D]
-        self.log_std = nn.Parameter(torch.zeros(0, 0, 0), requires_grad=trained)
-        for name, dims in (("logits", 1), ("mu", 2), ("log_std", 2)):
-            self.register_buffer(f"background_{name}", torch.zeros((0,) * dims))
-        self.background_logits: Tensor  # [K], or [0] for none
-        self.background_mu: Tensor  # [K, D - 1]
-        self.background_log_std: Tensor  # [K, D - 1]
-
-    @property
-    def extractor(self) -> FeatureExtractor:
-        """The feature extractor of the chosen descriptor."""
-        return self.extractors[self.descriptor]  # type: ignore[return-value]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.extractor.grid
+        self.projections = nn.ModuleDict(
+            {str(name): Projection(features or _FEATURES.get(name, 64)) for name in extractors}
+        )
+        self.grid = max((extractor.grid for extractor in extractors.values()), key=math.prod)
+        self.trained = trained
+        self.experts = nn.ModuleList()
+        for name in ("weights", "means", "deviations"):
+            self.register_buffer(name, torch.zeros(0))
+        self.weights: Tensor  # [E] of the experts
+        self.means: Tensor  # [E] of the scores of normal windows
+        self.deviations: Tensor  # [E]
 
     @property
     def fitted(self) -> bool:
-        return self.mu.numel() > 0
+        return len(self.experts) > 0
 
     @property
-    def aligned(self) -> bool:
-        """Whether each position has its own mixture."""
-        return self.rotation.numel() > 0
+    def expert(self) -> Expert:
+        """The expert of a dictionary that has one, which alone can be gated or trained."""
+        (expert,) = self._experts()
+        return expert
 
-    def get_extra_state(self) -> Tensor:
-        """The index of the descriptor, which the checkpoint keeps."""
-        return torch.tensor(self.descriptors.index(self.descriptor))
+    def _experts(self) -> list[Expert]:
+        return cast(list[Expert], list(self.experts))
 
-    def set_extra_state(self, state: Tensor) -> None:
-        self.descriptor = self.descriptors[int(state)]
+    @property
+    def descriptors(self) -> frozenset[Descriptor]:
+        return frozenset(name for name in DESCRIPTORS if name in self.extractors)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        for old, new in _OLD_NAMES.items():
-            if prefix + old in state_dict:
-                state_dict[prefix + new] = state_dict.pop(prefix + old)
-        old = f"{prefix}extractors.pretrained."
-        for name in [name for name in state_dict if name.startswith(old)]:
-            state_dict[name.replace("extractors.pretrained.", "extractors.backbone.")] = state_dict.pop(name)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+    def extractor(self, descriptor: Descriptor) -> FeatureExtractor:
+        return cast(FeatureExtractor, self.extractors[descriptor])
+
+    def projection(self, descriptor: Descriptor) -> Projection:
+        return cast(Projection, self.projections[descriptor])
 
     @torch.no_grad()
     @in_full_precision
-    def fit_descriptor(self, images: Tensor, descriptor: Descriptor) -> None:
-        """Selects a descriptor, and fits its principal components to normal images [N, C, H, W]."""
-        self.descriptor = descriptor
-        self.extractor.fit(images)
-        self.projection.fit(images, self.extractor)
+    def fit_projection(self, images: Tensor, descriptor: Descriptor) -> Tensor:
+        """Fits the principal components of a descriptor to normal images [N, C, H, W].
 
-    @torch.no_grad()
-    @in_full_precision
-    def pca_coefficients(self, images: Tensor) -> Tensor:
-        """Coefficients [N, P, D] of the principal components of images [N, C, H, W], before whitening."""
-        return torch.cat([self.projection(self.extractor(chunk)) for chunk in images.split(_CHUNK)])
-
-    @torch.no_grad()
-    @in_full_precision
-    def fit(
-        self,
-        coefficients: Tensor,
-        settings: DictionarySettings,
-        seed: int = 0,
-        steps: int = 10,
-        max_windows: int = 150_000,
-        background: Tensor | None = None,
-    ) -> None:
-        """Fits the mixtures to the PCA coefficients [N, P, D] of normal images.
-
-        Args:
-            coefficients: PCA coefficients of normal images, see :meth:`pca_coefficients`.
-            settings: Settings of the mixtures.
-            seed: Seed of the random windows and initial means.
-            steps: Number of EM steps.
-            max_windows: Largest number of windows that a mixture of all positions is fitted to.
-            background: PCA coefficients of images of other subjects, if the settings ask for a background.
-
-        Raises:
-            ValueError: If the settings ask for a background and none is given.
+        Returns:
+            The coefficients [N, P, D] of the images; their features are computed once.
         """
-        if settings.background == "none":
-            background = None
-        elif background is None:
-            raise ValueError(f"background is None, and the settings ask for {settings.background}")
-        generator = torch.Generator().manual_seed(seed)
-        self.whitening = self.projection.whitening(settings.softness)
-        self._fit_rotation(coefficients * self.whitening, settings.positions)
-        x = self.to_features(coefficients)
-        if settings.positions == "shared":
-            x = _sample_windows(x, max_windows, generator)
-        mixture = fit_mixtures(x, settings.components, settings.min_std, steps, generator)
-        self.replace("logits", mixture.logits)
-        self.replace("mu", mixture.mu)
-        self.replace("log_std", mixture.scale.log())
-        logits, mu, log_std = (x.new_zeros((0,) * dims) for dims in (1, 2, 2))
-        if background is not None:
-            x = _sample_windows(_without_residual(background * self.whitening), max_windows, generator)
-            mixture = fit_mixtures(x, _BACKGROUND_COMPONENTS, settings.min_std, steps, generator)
-            logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
-        self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
-
-    def _fit_rotation(self, x: Tensor, positions: Positions) -> None:
-        """Finds the mean and the principal axes at each position of whitened features [N, P, D]."""
-        if positions == "shared":
-            self.centre, self.rotation = x.new_zeros(1, x.shape[-1]), x.new_zeros(1, 0, 0)
-            return
-        self.centre = x.mean(0)
-        samples = (x - self.centre).transpose(0, 1)  # [P, N, D]
-        covariance = samples.transpose(1, 2) @ samples / len(x)
-        self.rotation = torch.linalg.eigh(covariance.double()).eigenvectors.float()
+        extractor, projection = self.extractor(descriptor), self.projection(descriptor)
+        extractor.fit(images)
+        features = compute_features(extractor, images, doing=f"computing {descriptor} of the images")
+        projection.fit(features)
+        return torch.cat([projection(chunk) for chunk in features.split(_CHUNK)])
 
     @in_full_precision
-    def to_features(self, coefficients: Tensor) -> Tensor:
-        """Turns PCA coefficients [B, P, D] into the features whose density the mixture is."""
-        x = coefficients * self.whitening - self.centre
-        return torch.einsum("bpd,pde->bpe", x, self.rotation) if self.aligned else x
+    def pca_coefficients(self, images: Tensor, descriptor: Descriptor) -> Tensor:
+        """Coefficients [N, P, D] of the principal components of images [N, C, H, W], before whitening."""
+        extractor, projection = self.extractor(descriptor), self.projection(descriptor)
+        return torch.cat([projection(extractor(chunk)) for chunk in images.split(_CHUNK)])
+
+    def fit(self, images: Tensor, settings: ExpertSettings, background: Tensor | None = None) -> None:
+        """Fits a single expert to normal images [N, C, H, W], with a background of pictures [M, C, H, W]."""
+        coefficients = self.fit_projection(images, settings.descriptor)
+        pictures = None if background is None else self.pca_coefficients(background, settings.descriptor)
+        expert = Expert(settings.descriptor, self.trained)
+        expert.fit(coefficients, self.projection(settings.descriptor), settings, background=pictures)
+        self.set_members([Member(expert)])
+
+    def set_members(self, members: Sequence[Member]) -> None:
+        """Takes fitted experts, and drops the descriptors that none of them uses."""
+        self._set_experts([member.expert for member in members])
+        weights = torch.tensor([member.weight for member in members])
+        self.weights = (weights / weights.sum()).to(members[0].expert.mu.device)
+        self.means, self.deviations = (
+            torch.tensor([getattr(member, name) for member in members]).to(self.weights)
+            for name in ("mean", "deviation")
+        )
+
+    def _set_experts(self, experts: Sequence[Expert]) -> None:
+        self.experts = nn.ModuleList(experts)
+        used = [expert.descriptor for expert in experts]
+        for name in [name for name in self.extractors if name not in used]:
+            del self.extractors[name], self.projections[name]
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """Features [B, P, D] of images [B, C, H, W].
+        """Scores [B, rows, columns] of the windows of images [B, C, H, W].
 
         Raises:
             RuntimeError: If the dictionary has not been fitted.
         """
-        if not self.fitted:
-            raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
-        return self.to_features(self.projection(self.extractor(images)))
+        self._require_fitted()
+        coefficients = {name: self.pca_coefficients(images, name) for name in self.descriptors}
+        scores = [
+            self.on_grid(expert.scores(coefficients[expert.descriptor]), expert.descriptor)
+            for expert in self._experts()
+        ]
+        if len(scores) == 1:
+            return scores[0]
+        moments = zip(scores, self.weights, self.means, self.deviations, strict=True)
+        return torch.stack([weight * (x - mean) / std for x, weight, mean, std in moments]).sum(0)
+
+    @in_full_precision
+    def features(self, images: Tensor) -> Tensor:
+        """Features [B, P, D] of images [B, C, H, W], whose density :meth:`mixture` is.
+
+        Raises:
+            RuntimeError: If the dictionary has not been fitted.
+        """
+        self._require_fitted()
+        return self.expert.to_features(self.pca_coefficients(images, self.expert.descriptor))
 
     def mixture(self, offsets: Tensor | None = None) -> Mixture:
-        """The mixtures [P, K, D] or [1, K, D]; `offsets` [B, P, K] are added to the logits."""
-        logits = self.logits if offsets is None else self.logits + offsets
-        return Mixture(logits, self.mu, self.log_std)
+        """The mixtures of the single expert; `offsets` [B, P, K] are added to the logits."""
+        return self.expert.mixture(offsets)
 
-    @in_full_precision
-    def background_nll(self, features: Tensor) -> Tensor | float:
-        """NLL [B, P] of features [B, P, D] under the background; 0 without a background."""
-        if not self.background_logits.numel():
-            return 0.0
-        x = (
-            torch.einsum("bpe,pde->bpd", features, self.rotation) if self.aligned else features
-        ) + self.centre
-        background = Mixture(self.background_logits, self.background_mu, self.background_log_std)
-        return background.nll(_without_residual(x), "none")
+    def on_grid(self, scores: Tensor, descriptor: Descriptor) -> Tensor:
+        """Scores [B, P] of a descriptor at the finest grid of the descriptors, [B, rows, columns]."""
+        grid = self.extractor(descriptor).grid
+        scores = scores.unflatten(1, grid)
+        if grid == self.grid:
+            return scores
+        return F.interpolate(scores[:, None], self.grid, mode="bilinear")[:, 0]
 
-    @torch.no_grad()
-    @in_full_precision
-    def scores(self, coefficients: Tensor) -> Tensor:
-        """NLL [N, P] in nats, minus that of the background, of PCA coefficients [N, P, D]."""
-        features = map(self.to_features, coefficients.split(_CHUNK))
-        return torch.cat([self.mixture().nll(x, "none") - self.background_nll(x) for x in features])
+    def _require_fitted(self) -> None:
+        if not self.fitted:
+            raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
 
+    def get_extra_state(self) -> Tensor:
+        """The descriptor of each expert, as an index of DESCRIPTORS, which the checkpoint keeps."""
+        return torch.tensor([DESCRIPTORS.index(expert.descriptor) for expert in self._experts()])
 
-def _without_residual(x: Tensor) -> Tensor:
-    """Features [..., D] without the last one, the residual energy."""
-    return x[..., :-1]
+    def set_extra_state(self, state: Tensor) -> None:
+        """Does nothing: the experts exist already when their state is loaded."""
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        if state_dict.get(f"{prefix}_extra_state", torch.zeros(1)).dim() == 0:
+            self._translate_old_state(state_dict, prefix)
+        descriptors = [DESCRIPTORS[index] for index in state_dict.get(f"{prefix}_extra_state", [])]
+        if descriptors != [expert.descriptor for expert in self._experts()]:
+            self._set_experts([Expert(descriptor, self.trained) for descriptor in descriptors])
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-def _sample_windows(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draws up to `count` windows [count, 1, D] from all positions of features [N, P, D]."""
-    windows = x.flatten(0, 1)
-    return windows[torch.randperm(len(windows), generator=generator)[:count], None]
+    def _translate_old_state(self, state: dict[str, Any], prefix: str) -> None:
+        """Renames the entries of the state of an earlier version, whose extra state is a number."""
+        index = int(state[f"{prefix}_extra_state"])
+        descriptor: Descriptor = "backbone" if "backbone" in self.extractors else DESCRIPTORS[index]
+        for name in [name for name in state if name.startswith(prefix)]:
+            own = name.removeprefix(prefix).replace("extractors.pretrained.", "extractors.backbone.")
+            own = _OLD_NAMES.get(own, own)
+            if own in _OLD_EXPERT_NAMES or own.startswith("background_"):
+                own = f"experts.0.{own}"
+            value = state.pop(name)
+            if not own.startswith("extractors.") or own.startswith(f"extractors.{descriptor}."):
+                state[prefix + own.replace("projection.", f"projections.{descriptor}.")] = value
+        state[f"{prefix}_extra_state"] = torch.tensor([DESCRIPTORS.index(descriptor)])
+        state |= {f"{prefix}weights": torch.ones(1), f"{prefix}means": torch.zeros(1)}
+        state[f"{prefix}deviations"] = torch.ones(1)

@@ -1,7 +1,7 @@
 """Principal components of features, softly whitened."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
@@ -32,14 +32,13 @@ class Projection(DataSizedModule):
         self.register_buffer("energy", torch.zeros(3))  # floor, and mean and deviation of the logarithm
 
     @in_full_precision
-    def fit(self, images: Tensor, extractor: nn.Module) -> None:
-        """Fits the principal components to the features of images [N, C, H, W]."""
-        chunks = images.split(self.chunk)
-        size = extractor(images[:1]).shape[-1]
-        count, total = 0, images.new_zeros(size, dtype=torch.float64)
-        squares = images.new_zeros(size, size, dtype=torch.float64)
+    def fit(self, features: Tensor) -> None:
+        """Fits the principal components to the features [N, P, F] of images."""
+        chunks, size = features.split(self.chunk), features.shape[-1]
+        count, total = 0, features.new_zeros(size, dtype=torch.float64)
+        squares = features.new_zeros(size, size, dtype=torch.float64)
         for chunk in chunks:
-            x = extractor(chunk).flatten(0, 1)
+            x = chunk.flatten(0, 1)
             count += len(x)
             total += x.sum(0)
             squares += x.T @ x
@@ -51,8 +50,8 @@ class Projection(DataSizedModule):
         self.mean, self.basis = mean.float(), basis[:, :used].float().contiguous()
         self.eigenvalues = eigenvalues[:used].float()
         discarded = eigenvalues[used:].mean() if used < rank else eigenvalues[used - 1]
-        self.energy = torch.tensor([_ENERGY_FLOOR * discarded.item() + 1e-8, 0.0, 1.0]).to(images)
-        energies = torch.cat([self(extractor(chunk))[..., -1].flatten() for chunk in chunks])
+        self.energy = torch.tensor([_ENERGY_FLOOR * discarded.item() + 1e-8, 0.0, 1.0]).to(features)
+        energies = torch.cat([self(chunk)[..., -1].flatten() for chunk in chunks])
         self.energy[1:] = torch.stack([energies.mean(), energies.std().clamp(min=0.1)])
 
     @in_full_precision

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from vtadl.common.ranges import require_at_most, require_not_negative, require_positive
 from vtadl.errors import InputError
@@ -10,31 +10,33 @@ from vtadl.features.input_size import InputSize
 from vtadl.images.tiles import as_pair
 
 Likelihood = Literal["dictionary", "paper", "public-code"]
-Descriptor = Literal["energies", "pixels", "backbone"]
+Descriptor = Literal["energies", "pixels", "multiscale-energies", "backbone"]
+DESCRIPTORS: tuple[Descriptor, ...] = get_args(Descriptor)
 Positions = Literal["own", "shared"]
 Background = Literal["none", "pictures"]
 
 
 @dataclass(frozen=True)
 class DensitySettings:
-    """The density of patches; a dictionary's settings that are null (None) are chosen from normal images.
+    """The density of patches; settings of a dictionary that are null (None) are chosen from normal images.
 
     Args:
         likelihood: `dictionary` for components that stay near normal windows, `paper` for a mixture
             predicted for each token, `public-code` for the published code's weighted sum.
-        descriptor: Whether a dictionary is a density of windows of `pixels`, of local means and the
-            logarithms of local `energies`, or of the features of the `backbone`.
-        positions: Whether each position of a dictionary has its own mixture, or all share one.
+        descriptor: Whether an expert is a density of local means and the logarithms of local `energies`, of
+            these at two scales (`multiscale-energies`), of windows of `pixels`, or of the features of the
+            `backbone`.
+        positions: Whether each position of an expert has its own mixture, or all share one.
         components: Gaussians in a mixture; 10 if null (None) with a likelihood that is not `dictionary`.
         min_std: Smallest standard deviation of a component, where that of the leading feature is about 1.
             With `paper`, where that of the tokens is 1, it is 0.1 if null (None).
-        softness: Softness of the dictionary's whitening; at 0 all features have unit variance.
-        background: Whether a dictionary's likelihood counts alone (`none`), or relative to that among
+        softness: Softness of the whitening; at 0 all features have unit variance.
+        background: Whether an expert's likelihood counts alone (`none`), or relative to that among
             `pictures`, synthetic textures and photographs of other subjects.
-        stride: Pixels from one of the dictionary's windows to the next.
+        stride: Pixels from one window to the next; if null (None), an image has about 32 windows a side.
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.
-        features: Principal components of the windows that the dictionary is a density of.
+        features: Principal components of the features; if null (None), 64 of windows, and 100 of a backbone.
         gated: Whether the transformer predicts which of the dictionary's components an image shows; null
             (None) means no.
         trained: Whether the dictionary's components are trained too, after they are fitted.
@@ -60,10 +62,10 @@ class DensitySettings:
     min_std: float | None = None
     softness: float | None = None
     background: Background | None = None
-    stride: int = 4
+    stride: int | None = None
     window: int = 8
     scales: Sequence[int] = (1, 2)
-    features: int = 64
+    features: int | None = None
     gated: bool | None = None
     trained: bool = False
     backbone: str | None = None
@@ -81,15 +83,8 @@ class DensitySettings:
             sides = as_pair(self.backbone_size)
             require_positive(backbone_size=min(sides))
             require_at_most(4096, backbone_size=max(sides))
-        if self.likelihood == "dictionary" and self.descriptor not in (None, *self.descriptors):
-            known = " or ".join(self.descriptors)
-            condition = "with" if self.backbone else "without"
-            raise InputError(f"descriptor must be {known} {condition} a backbone, got {self.descriptor}")
-
-    @property
-    def descriptors(self) -> tuple[Descriptor, ...]:
-        """The descriptors that a dictionary may choose from."""
-        return ("backbone",) if self.backbone else ("energies", "pixels")
+        if self.likelihood == "dictionary" and self.descriptor == "backbone" and not self.backbone:
+            raise InputError("descriptor is backbone, and there is no backbone")
 
     @property
     def trains(self) -> bool:
@@ -98,17 +93,17 @@ class DensitySettings:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings of the dictionary that are given, and not chosen."""
-        values = {name: getattr(self, name) for name in DictionarySettings._fields}
+        """The settings of experts that are given, and not chosen."""
+        values = {name: getattr(self, name) for name in ExpertSettings._fields}
         return {name: value for name, value in values.items() if value is not None}
 
 
-class DictionarySettings(NamedTuple):
-    """The settings of a dictionary once they are chosen, see :class:`DensitySettings`."""
+class ExpertSettings(NamedTuple):
+    """The settings of one expert of a dictionary, see :class:`DensitySettings`."""
 
-    descriptor: Descriptor = "pixels"
+    descriptor: Descriptor = "energies"
     positions: Positions = "own"
-    components: int = 5
+    components: int = 20
     min_std: float = 0.1
     softness: float = 0.03
     background: Background = "none"

@@ -59,6 +59,33 @@ class LocalEnergies(FeatureExtractor):
         return self.inner(responses.square()).unflatten(0, images.shape[:2])
 
 
+class MultiscaleEnergies(FeatureExtractor):
+    """The local means and energies of an image and of its half-sized copy, side by side."""
+
+    @full_precision()
+    def __init__(self, image_size: tuple[int, int], stride: int) -> None:
+        """Builds the filters.
+
+        Raises:
+            InputError: If the stride does not divide the image.
+        """
+        super().__init__()
+        self.grid = self.grid_of(image_size, stride)
+        self.fine = LocalEnergies(image_size, stride)
+        self.coarse = LocalEnergies((image_size[0] // 2, image_size[1] // 2), stride // 2)
+
+    @in_full_precision
+    def fit(self, images: Tensor) -> None:
+        """Fits the floors of the energies to normal images [N, C, H, W]."""
+        self.fine.fit(images)
+        self.coarse.fit(F.avg_pool2d(images, 2))
+
+    @in_full_precision
+    def forward(self, images: Tensor) -> Tensor:
+        """Turns images [B, C, H, W] into means and log-energies [B, P, 18 * C]."""
+        return torch.cat([self.fine(images), self.coarse(F.avg_pool2d(images, 2))], dim=2)
+
+
 class Averaging(FullPrecisionModule):
     """A Gaussian filter of one pixel and the mean over cells, as products with two matrices."""
 

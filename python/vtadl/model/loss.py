@@ -51,7 +51,7 @@ class VTADLLoss(nn.Module):
     def forward(self, images: Tensor, prediction: Prediction) -> LossTerms:
         """Computes the loss of a batch of images [B, 3, H, W] in [0, 1] and their reconstructions."""
         assert prediction.reconstruction is not None
-        nll = prediction.mixture.nll(prediction.features)
+        nll = prediction.nll()
         fidelity, terms = reconstruction_loss(
             images.to(prediction.reconstruction.dtype),
             prediction.reconstruction,

@@ -8,7 +8,7 @@ from vtadl.features.backbones import default_side
 from vtadl.features.input_size import InputSize
 from vtadl.images.tiles import Size, as_pair
 
-_IMAGE_SIZE = 128  # pixels, without a backbone
+_IMAGE_SIZE = 256  # pixels, without a backbone
 _MULTIPLE = 8  # pixels of the default patch
 
 
@@ -60,7 +60,7 @@ class NetworkSettings:
 def choose_image_size(
     given: int | Size | None, backbone: str | None = None, backbone_size: InputSize = None
 ) -> Size:
-    """Height and width of images: as given, or about those of the input of a backbone, or 128 pixels."""
+    """Height and width of images: as given, or about those of the input of a backbone, or 256 pixels."""
     if given is not None:
         return as_pair(given)
     if not backbone:

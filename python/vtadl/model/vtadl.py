@@ -25,8 +25,17 @@ class Prediction(NamedTuple):
     """What the network predicts for a batch of images."""
 
     reconstruction: Tensor | None  # [B, 3, H, W] in [0, 1], if requested
-    features: Tensor  # [B, P, D], whose density the mixture is
-    mixture: Mixture | PredictedMixture
+    features: Tensor | None  # [B, P, D], whose density the mixture is
+    mixture: Mixture | PredictedMixture | None  # None for a dictionary that nothing trains
+    scores: Tensor | None = None  # [B, rows, columns] of such a dictionary
+
+    def nll(self) -> Tensor:
+        """The mean NLL of the patches in nats; the mean score for a dictionary that nothing trains."""
+        if self.scores is not None:
+            return self.scores.mean()
+        assert self.mixture is not None
+        assert self.features is not None
+        return self.mixture.nll(self.features)
 
 
 class VTADL(FullPrecisionModule):
@@ -60,6 +69,7 @@ class VTADL(FullPrecisionModule):
         size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
         self.image_size = size
         self.likelihood = density.likelihood
+        self.density_trains = density.trains
         self.trains = density.trains or reconstructs
         tokens = (size[0] // network.patch_size, size[1] // network.patch_size)
         if self.trains:
@@ -83,12 +93,7 @@ class VTADL(FullPrecisionModule):
     def open_gate(self) -> None:
         """Opens the gate, if there is one, for the components of the fitted dictionary."""
         if self.gate is not None:
-            self.gate.resize(self.dictionary.mu.shape[1])
-
-    @property
-    def aligned(self) -> bool:
-        """Whether each position of a dictionary has its own mixture."""
-        return self.likelihood == "dictionary" and self.dictionary.aligned
+            self.gate.resize(self.dictionary.expert.mu.shape[1])
 
     @property
     def backbone_config(self) -> dict[str, Any] | None:
@@ -106,22 +111,30 @@ class VTADL(FullPrecisionModule):
             return self._predict(images, reconstruct)
 
     def _predict(self, images: Tensor, reconstruct: bool) -> Prediction:
-        ungated = self.likelihood == "dictionary" and self.gate is None
-        if not self.trains or (ungated and not reconstruct):
-            return Prediction(None, self.dictionary(images), self.dictionary.mixture())
+        fixed = self.likelihood == "dictionary" and not self.density_trains
+        scores = self.dictionary(images) if fixed else None
+        if not self.trains or (fixed and not reconstruct):
+            return Prediction(None, None, None, scores)
         images = images.to(self.embedding.positions.dtype)
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)
         vector = self.bottleneck(noisy.flatten(1))
-        features, mixture = self._mixture(images, tokens, noisy, vector)
-        return Prediction(self.decoder(vector) if reconstruct else None, features, mixture)
+        reconstruction = self.decoder(vector) if reconstruct else None
+        if fixed:
+            return Prediction(reconstruction, None, None, scores)
+        return Prediction(reconstruction, *self._mixture(images, tokens, noisy, vector))
 
     @in_full_precision
     def patch_scores(self, prediction: Prediction) -> Tensor:
         """Scores [B, rows, columns] of patches: their NLL, minus that of the background if there is one."""
+        if prediction.scores is not None:
+            return prediction.scores
+        assert prediction.mixture is not None
+        assert prediction.features is not None
         scores = prediction.mixture.nll(prediction.features, reduction="none")
         if self.likelihood == "dictionary":
-            scores = scores - self.dictionary.background_nll(prediction.features)
+            scores = scores - self.dictionary.expert.background_nll(prediction.features)
+            return self.dictionary.on_grid(scores, self.dictionary.expert.descriptor)
         return scores.unflatten(1, self.grid)
 
     def _mixture(
@@ -129,7 +142,7 @@ class VTADL(FullPrecisionModule):
     ) -> tuple[Tensor, Mixture | PredictedMixture]:
         if self.likelihood == "dictionary":
             offsets = None if self.gate is None else self.gate(vector)
-            return self.dictionary(images), self.dictionary.mixture(offsets)
+            return self.dictionary.features(images), self.dictionary.mixture(offsets)
         if self.likelihood == "paper":
             return tokens.detach(), PredictedMixture(self.mixture_head, noisy)
         logits, mu, scale = self.mixture_head(noisy)

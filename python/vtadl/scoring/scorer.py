@@ -14,8 +14,6 @@ from vtadl.scoring.settings import TERMS, ScoringSettings, Term
 from vtadl.scoring.statistics import RunningMoments, top_k_mean
 from vtadl_ext import ssim
 
-MIN_IMAGES_TO_NORMALISE = 16  # held-out images; the moments of fewer say little about a single position
-
 
 class Scores(NamedTuple):
     """Anomaly scores of a batch; larger is more anomalous."""
@@ -36,7 +34,7 @@ class AnomalyScorer(FullPrecisionModule):
 
     The NLL of an image is the mean of the largest NLLs of its patches. If scores are `normalised`, the NLL of
     each position is standardised by that of normal images at the same position, which suits objects that are
-    always aligned; by default this depends on whether the dictionary found them `aligned`.
+    always aligned.
     """
 
     @full_precision()
@@ -48,7 +46,6 @@ class AnomalyScorer(FullPrecisionModule):
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.given_normalised = settings.normalised
         self.top_patches = settings.top_patches
         self.smoothing = settings.smoothing
         self.patch_moments = RunningMoments(*grid)
@@ -60,12 +57,10 @@ class AnomalyScorer(FullPrecisionModule):
         self.register_buffer("weights", torch.empty(len(TERMS)))
         self.register_buffer("normalised", torch.tensor(bool(settings.normalised)))
         self._normal: list[TermValues] = []
-        self._aligned = False
         self._set_terms(settings.terms or TERMS[:1])
 
-    def reset(self, aligned: bool = False) -> None:
-        """Forgets all images; `aligned` tells whether the next ones show objects that are always aligned."""
-        self._aligned = aligned
+    def reset(self) -> None:
+        """Forgets all images."""
         self.pixel_moments.reset()
         self._normal = []
 
@@ -82,8 +77,6 @@ class AnomalyScorer(FullPrecisionModule):
         """Fits the moments to the images that were added."""
         normal = TermValues(*map(torch.cat, zip(*self._normal, strict=True)))
         self._normal = []
-        enough = self._aligned and len(normal.nll) >= MIN_IMAGES_TO_NORMALISE
-        self.normalised.fill_(enough if self.given_normalised is None else self.given_normalised)
         self.patch_moments.reset()
         self.patch_moments.update(normal.nll)
         self.term_moments.reset()

@@ -19,8 +19,8 @@ class ScoringSettings:
     Args:
         terms: The terms whose average is the score; if null (None), the NLL alone with a dictionary, and all
             terms with a predicted mixture.
-        normalised: Whether each position is compared with normal images at that position; if null
-            (None), this is so if each position has its own mixture and enough images are held out.
+        normalised: Whether the score of each position is counted in standard deviations of held-out normal
+            images at that position; null (None) means no. It takes 16 such images or more.
         top_patches: How many patches, those of the largest NLL, determine the score of an image.
         smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
         image_false_alarm_rate: Fraction of normal images that may exceed the threshold of images.
