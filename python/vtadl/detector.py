@@ -20,7 +20,7 @@ from vtadl.errors import InputError
 from vtadl.images.pixels import restore_map_size
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.scorer import Scores
-from vtadl.scoring.thresholds import decide
+from vtadl.scoring.thresholds import Calibration, decide
 
 Input = str | Path | Image.Image | NDArray[Any] | Tensor
 
@@ -80,7 +80,11 @@ class Detector:
         return cls(load_detector(path), device)
 
     def predict(
-        self, images: Input | Sequence[Input], batch_size: int = 16, max_pixels: int = MAX_PIXELS
+        self,
+        images: Input | Sequence[Input],
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+        category: str = "",
     ) -> Any:
         """Detects anomalies in one image or several.
 
@@ -92,35 +96,46 @@ class Detector:
                 C is 1, 3, or 4 with alpha, which is ignored.
             batch_size: Number of images in a batch.
             max_pixels: Largest number of pixels of a file.
+            category: Name of the category that the images show, if the detector has several.
 
         Returns:
             A Detection, or a list of them for several images.
 
         Raises:
-            InputError: If a file cannot be read, an image has another form, or a number is not positive.
+            InputError: If a file cannot be read, an image has another form, a number is not positive, or the
+                detector has no such category.
         """
         require_positive(batch_size=batch_size, max_pixels=max_pixels)
+        self.require_category(category)
         pictures, single = prepare_images(images, self.image_size, self.module.resize_mode, max_pixels)
-        detections = list(self.detect(pictures, batch_size))
+        detections = list(self.detect(pictures, batch_size, category))
         return detections[0] if single else detections
 
-    def detect(self, pictures: Sequence[PreparedImage], batch_size: int = 16) -> Iterator[Detection]:
+    def require_category(self, category: str) -> None:
+        """Raises InputError unless the detector has this category; the only one of a detector has no name."""
+        if category and not self.module.calibration.categories:
+            raise InputError(f"the detector has one category, which has no name, and none called {category}")
+        self.module.calibration.of(category)
+
+    def detect(
+        self, pictures: Sequence[PreparedImage], batch_size: int = 16, category: str = ""
+    ) -> Iterator[Detection]:
         """Yields a Detection for each image that `vtadl.data.inputs` has prepared."""
         batch_size = 1 if self.module.resize_mode == "tiles" else batch_size  # pictures may differ in size
         for start in range(0, len(pictures), batch_size):
-            yield from self._detect_batch(pictures[start : start + batch_size])
+            yield from self._detect_batch(pictures[start : start + batch_size], category)
 
     @torch.inference_mode()
     @full_precision()
-    def _detect_batch(self, batch: Sequence[PreparedImage]) -> list[Detection]:
+    def _detect_batch(self, batch: Sequence[PreparedImage], category: str) -> list[Detection]:
+        calibration = self.module.calibration.of(category)
         scores = self.module(torch.stack([picture.pixels for picture in batch]).to(self.device))
         return [
-            self._decide(Scores(*(part[index : index + 1] for part in scores)), picture.size)
+            self._decide(calibration, Scores(*(part[index : index + 1] for part in scores)), picture.size)
             for index, picture in enumerate(batch)
         ]
 
-    def _decide(self, scores: Scores, size: tuple[int, int]) -> Detection:
-        calibration = self.module.calibration
+    def _decide(self, calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Detection:
         maps = restore_map_size(scores.map, size, self.module.resize_mode, calibration.pixel.median.item())
         decisions = decide(calibration, Scores(scores.image, maps), size)
         score, normalised, anomalous, *laid_over = (part[0].cpu() for part in decisions)

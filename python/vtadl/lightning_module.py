@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision, require_precision
-from vtadl.data import Sample, rank_sample_count
+from vtadl.data import Sample, categories_of, rank_sample_count
 from vtadl.density import DensitySettings
 from vtadl.errors import InputError
 from vtadl.images.equal_norm import EqualNorm
 from vtadl.images.pixels import ResizeMode
 from vtadl.images.tiles import cut, join
-from vtadl.metrics import DetectionMetrics, Evaluation
+from vtadl.metrics import CategoryEvaluations, CategoryMetrics, DetectionMetrics, Evaluation
 from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, VTADLLoss
 from vtadl.model.guard import require_finite, require_room
 from vtadl.model.optimizer import make_optimizer
 from vtadl.model.settings import choose_image_size
 from vtadl.one_step import OneStepModule
+from vtadl.scoring.brightness import brightness
 from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.thresholds import Calibration
@@ -45,7 +46,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
     those of earlier versions.
     """
 
-    evaluation: Evaluation  # of the latest test
+    evaluation: Evaluation | CategoryEvaluations  # of the latest test
     resize_mode: ResizeMode = "stretch"  # how the data module resized images to the size of the network
     resumes: bool = False  # whether a checkpoint will replace everything that `setup` would fit
 
@@ -91,7 +92,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         self.loss = VTADLLoss(loss)
         self.scorer = AnomalyScorer(self.network.grid, self.network.image_size, scoring)
         self.calibration = Calibration(scoring.image_false_alarm_rate, scoring.pixel_false_alarm_rate)
-        self.metrics = DetectionMetrics()
+        self.metrics = CategoryMetrics()
 
     @classmethod
     def from_settings(cls, **settings: Any) -> "AnomalyDetector":
@@ -125,12 +126,15 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         fitted = has_dictionary and self.network.dictionary.fitted
         if resumed or fitted:
             return
-        if not has_dictionary and not isinstance(self.norm, EqualNorm):
-            return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        needs_images = has_dictionary or isinstance(self.norm, EqualNorm)
+        if not needs_images and not hasattr(data, "unsharded_train_dataloader"):
+            return
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
-        images = collect_images(data.unsharded_train_dataloader(), self.network.grid).to(self.device)
+        self.calibration.set_categories(getattr(data, "categories", ()))
+        batches = self.calibration.observe(data.unsharded_train_dataloader())
+        images = collect_images(batches, self.network.grid).to(self.device)
         if isinstance(self.norm, EqualNorm):
             self.norm.fit(images)
         if has_dictionary:
@@ -186,8 +190,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if not self.trainer.sanity_checking:
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
             batches = islice(loader, int(self.trainer.num_val_batches[0]))
-            images = (batch["image"].to(self.device) for batch in batches)
-            self.calibration.fit(partial(self, leave_one_out=True), images)
+            self.calibration.fit(partial(self, leave_one_out=True), batches)
 
     def test_step(self, batch: Sample, batch_idx: int) -> dict[str, Any]:
         own = slice(
@@ -196,27 +199,49 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         )
         scores = self(batch["image"])
         self.metrics.update(
+            categories_of(batch)[own],
+            batch["kind"][own],
             scores.image[own],
             batch["label"][own],
             scores.map[own],
             batch["mask"][own],
             batch["has_mask"][own],
-            batch["kind"][own],
+            brightness(batch["image"][own]),
         )
         return scores._asdict()
 
     def on_test_start(self) -> None:
-        mode = getattr(self.trainer.datamodule, "resize_mode", self.resize_mode)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        mode = getattr(data, "resize_mode", self.resize_mode)
         if mode != self.resize_mode:
             raise InputError(
                 f"the detector was trained with resize_mode={self.resize_mode}, but the test data have "
                 f"resize_mode={mode}"
             )
+        categories = getattr(data, "categories", ("",))
+        for category in categories:
+            self.calibration.of(category)  # raises InputError if the detector does not know it
+        self.metrics.reset(categories)
+        self.metrics.to(self.device)
 
     def on_test_epoch_end(self) -> None:
-        self.evaluation = self.metrics.evaluate(self.calibration.image.value.item())
+        evaluations = {name: self._evaluate(metrics, name) for name, metrics in self.metrics.items()}
+        several = len(evaluations) > 1
+        self.evaluation = CategoryEvaluations(evaluations) if several else next(iter(evaluations.values()))
         self.log_dict(self.evaluation.metrics, sync_dist=True)  # the same in every process
-        self.metrics.reset()
+        self.metrics.reset([""])
+
+    def _evaluate(self, metrics: DetectionMetrics, category: str) -> Evaluation:
+        calibration = self.calibration.of(category)
+        evaluation = metrics.evaluate(calibration.image.value.item())
+        note = self.brightness_sentence(metrics.normal_brightness(), category)
+        return replace(evaluation, notes=(note,)) if note else evaluation
+
+    def brightness_sentence(self, levels: Tensor, category: str = "") -> str:
+        """Says that images of these mean grey levels are lit unlike the training images; empty if not."""
+        if isinstance(self.norm, EqualNorm):
+            return ""
+        return self.calibration.of(category).brightness.sentence(levels)
 
     def predict_step(self, batch: Sample, batch_idx: int) -> Scores:
         return self(batch["image"])
@@ -224,9 +249,11 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["resize_mode"] = getattr(data, "resize_mode", self.resize_mode)
+        checkpoint["categories"] = list(self.calibration.categories)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.resize_mode = saved_resize_mode(checkpoint) or self.resize_mode
+        self.calibration.set_categories(checkpoint.get("categories", ()))
         checkpoint["state_dict"] = self._without_unused_parts(checkpoint["state_dict"])
 
     def _without_unused_parts(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

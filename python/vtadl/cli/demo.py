@@ -51,7 +51,7 @@ def demo(
         data = TextureDefects(
             texture, train_count=train_count, val_count=64, test_count=test_count, seed=seed
         )
-        results.append(fit_and_test(data, folder / "checkpoints" / texture))
+        results.extend(fit_and_test(data, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
     page = write_report(folder / "index.html", "VT-ADL demo", results, introduction)
@@ -65,7 +65,7 @@ def demo(
     print(f"report: {page}")
 
 
-def fit_and_test(data: TextureDefects, folder: Path) -> DetectorResult:
+def fit_and_test(data: TextureDefects, folder: Path) -> list[DetectorResult]:
     """Fits a detector, writes its checkpoints to a folder, and tests the best one."""
     trainer = make_trainer(
         folder,

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vtadl.checkpoints import load_detector
 from vtadl.common.files import atomic_path
 from vtadl.common.precision import full_precision
 from vtadl.common.ranges import require_positive
+from vtadl.detector import Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import crop_slices, resize, resized_size, restore_map_size
 from vtadl.images.tiles import Size
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.scorer import Scores
-from vtadl.scoring.thresholds import Decisions, decide
+from vtadl.scoring.thresholds import Calibration, Decisions, decide
 from vtadl_ext import use_reference
 
 Format = Literal["onnx", "torch"]
@@ -27,10 +27,15 @@ Format = Literal["onnx", "torch"]
 class Program(nn.Module):
     """Maps RGB images of any size, as bytes [B, H, W, 3], to the fields of Decisions by name."""
 
-    def __init__(self, module: AnomalyDetector) -> None:
+    def __init__(self, module: AnomalyDetector, category: str = "") -> None:
         super().__init__()
         self.module = module
-        self.fill_value = module.calibration.pixel.median.item()  # of pixels that are cropped off
+        self.category = category
+        self.fill_value = self.calibration.pixel.median.item()  # of pixels that are cropped off
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.module.calibration.of(self.category)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Computes what `Detector.predict` computes, by the same functions."""
@@ -44,7 +49,7 @@ class Program(nn.Module):
         score = self.module.score_tiles if mode == "tiles" else self.module
         scores = score(pixels)
         maps = restore_map_size(scores.map, size, mode, self.fill_value)
-        return decide(self.module.calibration, Scores(scores.image, maps), size)._asdict()
+        return decide(self.calibration, Scores(scores.image, maps), size)._asdict()
 
 
 @full_precision()
@@ -53,6 +58,7 @@ def export(
     format: Format = "onnx",
     output: str | None = None,
     image_size: tuple[int, int] | None = None,
+    category: str = "",
 ) -> Path:
     """Exports a trained detector as a program that needs neither vtadl nor vtadl_ext.
 
@@ -67,14 +73,18 @@ def export(
         output: File to write, also given by `-o`; by default detector.onnx or detector.pt2.
         image_size: Height and width of the images, such as '[480, 640]', if all have the same size. A
             detector that was trained with resize_mode=tiles can only be exported for one size.
+        category: Category whose thresholds the program has, if the detector has several.
 
     Returns:
         The path of the file.
 
     Raises:
-        InputError: If there is no detector, or it was trained with tiles and no size is given.
+        InputError: If there is no detector or no such category, or it was trained with tiles and no size is
+            given.
     """
-    program = Program(load_detector(ckpt)).eval()
+    detector = Detector.load(ckpt, "cpu")
+    detector.require_category(category)
+    program = Program(detector.module, category).eval()
     mode = program.module.resize_mode
     if mode == "tiles" and image_size is None:
         raise InputError(
@@ -135,7 +145,7 @@ def _save_onnx(program: Program, path: Path, size: Size | None) -> None:
         )
     assert exported is not None
     model = exported.model_proto
-    thresholds = json.dumps(program.module.calibration.summary())
+    thresholds = json.dumps(program.calibration.summary())
     onnx.helper.set_model_props(model, {"thresholds": thresholds, "resize_mode": program.module.resize_mode})
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -197,7 +197,7 @@ class DetectorCLI(LightningCLI):
                 "nothing was trained: max_epochs, max_steps, max_time or limit_train_batches allow no step"
             )
         print(f"checkpoint: {checkpoint}")
-        print(self.model.calibration.sentence())
+        print(*self.model.calibration.sentences(), sep="\n")
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vtadl.cli.find_images import describe, find_images
@@ -20,6 +21,7 @@ from vtadl.detector import Detection, Detector
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
 from vtadl.report.rendering import RGBImage
+from vtadl.scoring.brightness import brightness
 
 
 class LoadedImage(NamedTuple):
@@ -87,6 +89,12 @@ def run(arguments: Sequence[str]) -> list[str]:
         type=str,
         help="Checkpoint of a trained detector, or the folder of a run, whose best checkpoint is used.",
     )
+    parser.add_argument(
+        "--category",
+        type=str,
+        default="",
+        help="Category that the images show, whose thresholds are used; needed for a detector of several.",
+    )
     parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
     parser.add_argument("--batch_size", type=int, default=16, help="Number of images scored at once.")
     parser.add_argument("--workers", type=int, default=0, help="Number of processes that read images.")
@@ -109,6 +117,7 @@ def predict(
     workers: int = 0,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
+    category: str = "",
 ) -> list[str]:
     """Scores images, and writes the results to a folder.
 
@@ -124,46 +133,52 @@ def predict(
         workers: Number of processes that read images.
         device: Device: auto, cpu, cuda, cuda:1, ...
         max_pixels: Files with more pixels are not read.
+        category: Category that the images show, if the detector has several.
 
     Returns:
         The names of the images that could not be read.
 
     Raises:
-        InputError: If no image is found or can be read, there is no such detector or device, or the output
-            cannot be written.
+        InputError: If no image is found or can be read, there is no such detector, category or device, or
+            the output cannot be written.
     """
     require_positive(batch_size=batch_size, max_pixels=max_pixels)
     require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
+    detector.require_category(category)
     paths, excluded = find_images(images)
     if excluded:
         print(f"vtadl: {describe(excluded)}", file=sys.stderr)
     dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
-    rows, unreadable, folder = [], [], Path(os.path.expanduser(output))
+    rows, unreadable, levels = [], [], []
+    folder, calibration = Path(os.path.expanduser(output)), detector.module.calibration.of(category)
     if listed_pictures(folder / "scores.json") is None:
         # This file identifies the pictures of the run as predictions, even if the run is interrupted.
-        write_scores(folder, detector, [], [])
+        write_scores(folder, calibration, [], [])
     for batch in progress(loader, "scoring"):
-        for loaded, detection in detect(detector, batch):
-            if detection is None or loaded.pixels is None:
+        for loaded, detection in detect(detector, batch, category):
+            if detection is None or loaded.pixels is None or loaded.image is None:
                 print(f"vtadl: {loaded.error}", file=sys.stderr)
                 unreadable.append({"image": loaded.name, "error": loaded.error})
             else:
                 rows.append(write_pictures(folder, loaded.name, loaded.pixels, detection))
-    write_scores(folder, detector, rows, unreadable)
+                levels.append(brightness(loaded.image.pixels[None]))
+    write_scores(folder, calibration, rows, unreadable)
     if not rows:
         raise InputError("none of the images could be read")
     anomalous = sum(row["anomalous"] for row in rows)
+    if note := detector.module.brightness_sentence(torch.cat(levels), category):
+        print(f"vtadl: {note}", file=sys.stderr)
     print(f"{len(rows)} images, {anomalous} of them anomalous: {folder / 'scores.csv'}")
     return [entry["image"] for entry in unreadable]
 
 
 def detect(
-    detector: Detector, batch: Sequence[LoadedImage]
+    detector: Detector, batch: Sequence[LoadedImage], category: str = ""
 ) -> Iterator[tuple[LoadedImage, Detection | None]]:
     """Yields each image with its detection, which is None if the image could not be read."""
     images = [loaded.image for loaded in batch if loaded.image is not None]
-    detections = detector.detect(images, len(batch))
+    detections = detector.detect(images, len(batch), category)
     for loaded in batch:
         yield loaded, None if loaded.image is None else next(detections)

@@ -10,8 +10,9 @@ from typing import Any
 from PIL import Image
 
 from vtadl.common.files import atomic_path
-from vtadl.detector import Detection, Detector
+from vtadl.detector import Detection
 from vtadl.report.rendering import RGBImage, map_to_uint16, render_overlay
+from vtadl.scoring.thresholds import Calibration
 
 
 def write_pictures(folder: Path, name: str, pixels: RGBImage, detection: Detection) -> dict[str, Any]:
@@ -36,12 +37,15 @@ def write_pictures(folder: Path, name: str, pixels: RGBImage, detection: Detecti
 
 
 def write_scores(
-    folder: Path, detector: Detector, rows: Sequence[dict[str, Any]], unreadable: Sequence[dict[str, str]]
+    folder: Path,
+    calibration: Calibration,
+    rows: Sequence[dict[str, Any]],
+    unreadable: Sequence[dict[str, str]],
 ) -> None:
     """Writes scores.csv with a row per image, and scores.json, which adds thresholds and unreadable files."""
     with atomic_path(folder / "scores.json") as path:
         report = {
-            "thresholds": detector.module.calibration.summary(),
+            "thresholds": calibration.summary(),
             "images": rows,
             "unreadable": unreadable,
         }

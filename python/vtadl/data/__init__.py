@@ -7,7 +7,7 @@ from vtadl.data.file_module import FileDataModule
 from vtadl.data.files import ImageFiles
 from vtadl.data.folder import Folder
 from vtadl.data.mnist import MNISTDigit
-from vtadl.data.module import ImageDataModule, Sample, rank_sample_count
+from vtadl.data.module import ImageDataModule, Sample, categories_of, rank_sample_count
 from vtadl.data.mvtec import BTAD, MVTecAD
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
 
@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "Texture",
     "TextureDefects",
+    "categories_of",
     "check",
     "rank_sample_count",
 ]

@@ -78,7 +78,9 @@ def _split(data: FileDataModule, report: DataReport) -> Split | None:
     except InputError as error:
         report.problems.append(str(error))
         return None
-    report.counts |= {"training": len(split.training), "validation": len(split.validation)}
+    for part, paths in (("training", split.training), ("validation", split.validation)):
+        counts = Counter(map(data.category_of, paths))
+        report.counts |= {_counted(data, category, part): count for category, count in counts.items()}
     return split
 
 
@@ -90,9 +92,15 @@ def _test_records(data: FileDataModule, report: DataReport) -> list[Record] | No
         report.notes.append(str(error))
         return None
     report.problems += problems
-    report.counts |= {f"test {kind}": count for kind, count in Counter(r.kind for r in test).items()}
+    counts = Counter((record.category, f"test {record.kind}") for record in test)
+    report.counts |= {_counted(data, *images): count for images, count in counts.items()}
     report.masks.update("without" if record.mask is None else "with" for record in test if record.label)
     return test
+
+
+def _counted(data: FileDataModule, category: str, part: str) -> str:
+    """Names images that are counted; their category is named if there are several."""
+    return f"{category} {part}" if len(data.categories) > 1 else part
 
 
 def _check_files(data: FileDataModule, split: Split, test: list[Record] | None, report: DataReport) -> None:
@@ -107,7 +115,9 @@ def _check_files(data: FileDataModule, split: Split, test: list[Record] | None, 
     for record in records:
         if record.path in images and record.mask is not None:
             check_mask(record, report, data.max_pixels)
-    report.problems += unexplained_levels(data.root, records, data.max_pixels)
+    for folder in data.folders:
+        own = [record for record in records if record.path.is_relative_to(folder)]
+        report.problems += unexplained_levels(folder, own, data.max_pixels)
     _check_unused(data, {*split.contents, *_files_of(records)}, test is not None, report)
 
 
@@ -142,8 +152,9 @@ def _check_unused(data: FileDataModule, used: set[Path], is_tested: bool, report
     known = {os.path.realpath(path) for path in used}
     named = " ".join([*report.problems, ""])
     paths_by_reason: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(walk_files(data.root)):
-        if os.path.realpath(path) in known or f"{path} " in named or path == data.root / DEFECTS_CONFIG:
+    configs = {folder / DEFECTS_CONFIG for folder in data.folders}
+    for path in sorted(path for folder in data.folders for path in walk_files(folder)):
+        if os.path.realpath(path) in known or f"{path} " in named or path in configs:
             continue
         reason = exclusion_reason(path, data.root) or UNUSED
         paths_by_reason[reason].append(path.relative_to(data.root).as_posix())

@@ -97,6 +97,15 @@ class FileDataModule(ImageDataModule):
         self.max_pixels = max_pixels
         self.workers = workers
 
+    def category_of(self, path: Path) -> str:
+        """Returns the name of the product that an image shows; it may be empty if there is only one."""
+        return self.categories[0]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the categories."""
+        return [self.root]
+
     @abstractmethod
     def normal_images(self) -> list[Path]:
         """Lists the images to train and validate with, sorted."""
@@ -124,7 +133,10 @@ class FileDataModule(ImageDataModule):
             split = self.split()
             for sentence in filter(None, [split.copies_message(), *self.warnings()]):
                 rank_zero_info(sentence)
-            parts = [[Record(path) for path in part] for part in (split.training, split.validation)]
+            parts = [
+                [Record(path, category=self.category_of(path)) for path in part]
+                for part in (split.training, split.validation)
+            ]
             bytes_per_image = 1e9 * self.cache_gb / sum(map(len, parts))
             self.train_set, self.val_set = (
                 ImageFiles(
@@ -151,7 +163,12 @@ class FileDataModule(ImageDataModule):
         """
         require_fraction(val_fraction=self.val_fraction)
         return split_images(
-            self.normal_images(), self.validation_images(), self.val_fraction, self.seed, self.max_pixels
+            self.normal_images(),
+            self.validation_images(),
+            self.category_of,
+            self.val_fraction,
+            self.seed,
+            self.max_pixels,
         )
 
     def manifest(self) -> Manifest:

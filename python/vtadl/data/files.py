@@ -50,7 +50,7 @@ class ImageFiles(Dataset[Sample]):
         return len(self.cached) == len(self)
 
     def __getitem__(self, index: int) -> Sample:
-        path, label, mask, kind = self.records[index]
+        path, label, mask, kind, category = self.records[index]
         image = to_tensor(self.cached[index] if index < len(self.cached) else self._pixels(index))
         empty_mask = torch.zeros(1, *image.shape[1:])
         return Sample(
@@ -60,6 +60,7 @@ class ImageFiles(Dataset[Sample]):
             has_mask=torch.tensor(mask is not None or label == 0),
             kind=kind,
             name=str(path),
+            category=category,
         )
 
     def _fill_cache(self, max_bytes: float) -> list[Pixels]:
@@ -75,7 +76,7 @@ class ImageFiles(Dataset[Sample]):
         return cached
 
     def _mask(self, index: int) -> Tensor:
-        path, label, mask, _ = self.records[index]
+        path, label, mask, *_ = self.records[index]
         assert mask is not None
         values = read_mask(mask, path, self.size, self.resize_mode, self.max_pixels)
         if not label and values.any():

@@ -15,7 +15,11 @@ from vtadl.data.manifest import Manifest
 from vtadl.images.tiles import as_pair
 
 
-class Sample(TypedDict):
+class _Category(TypedDict, total=False):
+    category: str  # name of the product, if the data set names it
+
+
+class Sample(_Category):
     """An image and its labels.
 
     A batch has the same keys, with one more leading dimension of tensors and lists of strings.
@@ -33,6 +37,9 @@ class ImageDataModule(L.LightningDataModule, ABC):
     """The data: images for training, validation and testing.
 
     `setup` of a subclass sets `train_set` and `val_set`, or `test_set`.
+
+    Attributes:
+        categories: Names of the products, each of which gets its own thresholds; a single one may have none.
     """
 
     train_set: Dataset[Sample]
@@ -52,6 +59,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         require_not_negative(seed=seed)
         self.batch_size = batch_size
         self.seed = seed
+        self.categories: tuple[str, ...] = ("",)
         self.augment = None if augmentation is None else augmentation.build()
 
     @abstractmethod
@@ -111,6 +119,12 @@ class ImageDataModule(L.LightningDataModule, ABC):
     def _batch_options(self, training: bool) -> dict[str, Any]:
         """Returns the options of DataLoader that define how samples are collated to batches."""
         return {"batch_size": self.batch_size}
+
+
+def categories_of(batch: Sample) -> list[str]:
+    """Returns the category of each image of a batch; empty names if the data set names none."""
+    unnamed = cast(str, [""] * len(batch["label"]))
+    return list(batch.get("category", unnamed))
 
 
 def rank_sample_count(loader: DataLoader[Sample]) -> int:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from vtadl.data.file_module import FileDataModule, FileOptions, Unpack
 from vtadl.data.listing import list_images, subfolders
 from vtadl.data.records import Record, pair_masks, separate_masks
+from vtadl.errors import InputError
 
 
 class _KindFolders(FileDataModule):
@@ -17,27 +18,56 @@ class _KindFolders(FileDataModule):
 
     normal: ClassVar[str]  # name of the folders of normal images
 
-    def __init__(self, root: str, category: str = "", **options: Unpack[FileOptions]) -> None:
+    def __init__(self, root: str, category: list[str] | str = "", **options: Unpack[FileOptions]) -> None:
         """Stores the settings; no file is read.
 
         Args:
             root: Folder of one category; with `category`, folder of all categories.
-            category: Name of the category's folder below `root`.
+            category: Name of the category's folder below `root`, or a list of several names, such as
+                '[bottle,screw]', for one detector that has thresholds for each of them.
             options: Options of every data module that reads image files.
+
+        Raises:
+            InputError: If a list of categories is empty, or names one twice.
         """
-        super().__init__(os.path.join(root, category), **options)
+        names = [category] if isinstance(category, str) else list(category)
+        if not names or len(set(names)) < len(names) or (len(names) > 1 and "" in names):
+            raise InputError(f"category is {names}; it has to be one name, or a list of different names")
+        super().__init__(os.path.join(root, names[0]) if len(names) == 1 else root, **options)
+        self.categories = tuple(names)
+
+    @property
+    def folders(self) -> list[Path]:
+        several = len(self.categories) > 1
+        return [self.root / name for name in self.categories] if several else [self.root]
+
+    def category_of(self, path: Path) -> str:
+        return next(
+            name
+            for name, folder in zip(self.categories, self.folders, strict=True)
+            if path.is_relative_to(folder)
+        )
 
     def normal_images(self) -> list[Path]:
-        folder = self.root / "train" / self.normal
-        paths = list_images(folder, "**/*")
-        self.require_images(paths, folder)
-        return paths
+        images: list[Path] = []
+        for folder in self.folders:
+            of_category = list_images(folder / "train" / self.normal, "**/*")
+            self.require_images(of_category, folder / "train" / self.normal)
+            images += of_category
+        return images
 
     def validation_images(self) -> list[Path]:
-        return list_images(self.root / "validation" / self.normal, "**/*")
+        folders = (folder / "validation" / self.normal for folder in self.folders)
+        return [path for folder in folders for path in list_images(folder, "**/*")]
 
     def test_records(self) -> tuple[list[Record], list[str]]:
-        test, ground_truth = self.root / "test", self.root / "ground_truth"
+        tests = [self._test_records(folder) for folder in self.folders]
+        return [record for records, _ in tests for record in records], [
+            problem for _, problems in tests for problem in problems
+        ]
+
+    def _test_records(self, folder: Path) -> tuple[list[Record], list[str]]:
+        test, ground_truth = folder / "test", folder / "ground_truth"
         images: list[Path] = []
         for kind in subfolders(test):
             of_kind = list_images(kind, "**/*")
@@ -51,13 +81,14 @@ class _KindFolders(FileDataModule):
         return [self._record(path, test, pairing.mask_of.get(path)) for path in images], pairing.problems
 
     def _record(self, path: Path, test: Path, mask: Path | None) -> Record:
-        kind = path.parent.relative_to(test)
-        is_normal = kind.parts[0] == self.normal
-        return Record(path, 0, mask) if is_normal else Record(path, 1, mask, kind.as_posix())
+        kind, category = path.parent.relative_to(test), self.category_of(path)
+        if kind.parts[0] == self.normal:
+            return Record(path, 0, mask, category=category)
+        return Record(path, 1, mask, kind.as_posix(), category)
 
 
 class MVTecAD(_KindFolders):
-    """One category of MVTec AD (Bergmann et al., CVPR 2019) or MVTec LOCO AD (Bergmann et al., IJCV 2022).
+    """Categories of MVTec AD (Bergmann et al., CVPR 2019) or MVTec LOCO AD (Bergmann et al., IJCV 2022).
 
     Other folders with the same layout work, too. Images in `test/good` are normal, those in any other
     `test/<kind>` are anomalous, and masks are optional. If `validation/good` has images, only these are used
@@ -73,7 +104,7 @@ class MVTecAD(_KindFolders):
 
 
 class BTAD(_KindFolders):
-    """One product of the beanTech Anomaly Detection data set (Mishra et al., ISIE 2021).
+    """Products of the beanTech Anomaly Detection data set (Mishra et al., ISIE 2021).
 
     The categories are 01, 02 and 03. The suffix of a mask may differ from that of its image.
     """

@@ -28,6 +28,7 @@ class Record(NamedTuple):
     label: int = 0  # 0 normal, 1 anomalous
     mask: Path | None = None  # a file, or a folder of several masks whose union is used
     kind: str = "good"  # kind of defect
+    category: str = ""  # name of the product; empty if the data set names none
 
 
 class MaskPairing(NamedTuple):

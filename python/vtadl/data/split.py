@@ -1,7 +1,7 @@
 """The split of normal images into training and validation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,32 +46,42 @@ class Split(NamedTuple):
 def split_images(
     normal: Sequence[Path],
     held_out: Sequence[Path],
+    category_of: Callable[[Path], str],
     val_fraction: float,
     seed: int,
     max_pixels: int = MAX_PIXELS,
 ) -> Split:
-    """Holds out a random part of the normal images for validation, unless `held_out` has such images.
+    """Holds out a random part of each category's normal images, unless `held_out` has images of the category.
 
     The split depends on the seed and the contents of the files, and not on their names. If a file is added
-    or removed, at most one other file is assigned to another part.
+    or removed, at most one other file of its category is assigned to another part.
 
     Raises:
-        InputError: If there are fewer than one image for training and two for validation.
+        InputError: If a category has fewer than one image for training and two for validation.
     """
     contents = read_contents([*normal, *held_out], max_pixels)
     first: dict[str, Path] = {}
     originals = {path: first.setdefault(content.identity, path) for path, content in contents.items()}
     distinct = dict.fromkeys(originals[path] for path in normal)
-    validation = dict.fromkeys(originals[path] for path in held_out if originals[path] not in distinct)
-    if not held_out:
-        count = min(max(2, round(val_fraction * len(distinct))), len(distinct) - 1)
-        drawn = random_images(contents.values(), count, seed, "validation")
-        validation = {path: None for path in distinct if contents[path].identity in drawn}
-    training = [path for path in distinct if path not in validation]
-    if not training or len(validation) < 2:
-        raise InputError(
-            f"{normal[0].parent} needs at least 3 different images, 2 of them for validation; it has "
-            f"{len(distinct) + len(held_out)}"
-        )
-    copies = {path: original for path, original in originals.items() if path != original}
-    return Split(contents, training, list(validation), copies)
+    given = dict.fromkeys(originals[path] for path in held_out if originals[path] not in distinct)
+    split = Split(contents, [], [], {path: first for path, first in originals.items() if path != first})
+    for category in dict.fromkeys(map(category_of, normal)):
+        own = [path for path in distinct if category_of(path) == category]
+        validation = [path for path in given if category_of(path) == category]
+        if category not in map(category_of, held_out):
+            identities = {contents[path].identity for path in own}
+            candidates = [content for content in contents.values() if content.identity in identities]
+            count = min(max(2, round(val_fraction * len(own))), len(own) - 1)
+            drawn = random_images(candidates, count, seed, "validation")
+            validation = [path for path in own if contents[path].identity in drawn]
+        held = set(validation)
+        training = [path for path in own if path not in held]
+        if not training or len(validation) < 2:
+            file = next(path for path in normal if category_of(path) == category)
+            raise InputError(
+                f"{file.parent} needs at least 3 different images, 2 of them for validation; it has "
+                f"{len(own) + sum(category_of(path) == category for path in held_out)}"
+            )
+        split.training.extend(training)
+        split.validation.extend(validation)
+    return split

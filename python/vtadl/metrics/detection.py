@@ -24,6 +24,7 @@ from vtadl.metrics.weighted import ScoredImages
 
 KIND_BYTES = 64  # of a kind's name, which is stored as a tensor because processes exchange tensors only
 MAX_BINS_PER_IMAGE = 1024  # of the histogram that is kept of each image
+PER_IMAGE = ("scores", "labels", "kinds", "brightness", "num_bins")  # the states with a row for each image
 MIN_PENDING_ROWS = 1_000_000  # histograms with fewer rows are not merged yet
 
 
@@ -45,6 +46,7 @@ class DetectionMetrics(Metric):
     scores: list[Tensor]  # [B]
     labels: list[Tensor]  # [B]
     kinds: list[Tensor]  # [B, KIND_BYTES]
+    brightness: list[Tensor]  # [B] mean grey levels; NaN if they are unknown
     num_bins: list[Tensor]  # [B] numbers of rows of each image's histogram; 0 if its mask is unknown
     image_counts: list[Tensor]  # [R, 3] bin, negatives, positives: the images' histograms, concatenated
     image_weights: list[Tensor]  # [R] region weights of the same rows
@@ -53,8 +55,7 @@ class DetectionMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        per_image = ("scores", "labels", "kinds", "num_bins")
-        for name in (*per_image, "image_counts", "image_weights", "pixel_counts", "pixel_weights"):
+        for name in (*PER_IMAGE, "image_counts", "image_weights", "pixel_counts", "pixel_weights"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
@@ -65,6 +66,7 @@ class DetectionMetrics(Metric):
         masks: Tensor,
         has_mask: Tensor,
         kinds: Sequence[str] | None = None,
+        brightness: Tensor | None = None,
     ) -> None:
         """Adds a batch.
 
@@ -75,6 +77,7 @@ class DetectionMetrics(Metric):
             masks: 0 normal, above 0 anomalous [B, 1, H, W].
             has_mask: Whether the mask is known [B]; an image without a mask is left out of the pixel metrics.
             kinds: Name of each image's kind of defect, for the table of `evaluate`.
+            brightness: Mean grey level of each image [B].
 
         Raises:
             InputError: If a score is NaN or infinite.
@@ -93,7 +96,10 @@ class DetectionMetrics(Metric):
         num_bins[has_mask] = lengths.to(num_bins.device)
         self.scores.append(scores.float())
         self.labels.append(labels.long())
-        self.kinds.append(_encode_kinds(kinds or ["anomalous"] * len(labels)).to(self.device))
+        self.kinds.append(
+            _encode_kinds(["anomalous"] * len(labels) if kinds is None else kinds).to(self.device)
+        )
+        self.brightness.append(torch.full_like(scores, torch.nan) if brightness is None else brightness)
         self.num_bins.append(num_bins)
         self._append("image", concatenate([EMPTY_HISTOGRAM, *coarse]))
         self._append("pixel", merge([EMPTY_HISTOGRAM, *histograms]))
@@ -129,6 +135,13 @@ class DetectionMetrics(Metric):
             images, pixels = self._images(), self._histogram("pixel")
         return evaluate(images, pixels, threshold, n_resamples, confidence_level, seed)
 
+    def normal_brightness(self) -> Tensor:
+        """Returns the mean grey levels of the normal images [N], or of all if none is normal."""
+        with self.sync_context():
+            levels, labels = dim_zero_cat(self.brightness), dim_zero_cat(self.labels)
+        known, normal = ~levels.isnan(), labels == 0
+        return levels[known & normal if normal.any() else known]
+
     def _images(self) -> ScoredImages:
         scores, labels, num_bins = (_to_numpy(state) for state in (self.scores, self.labels, self.num_bins))
         kinds = _decode_kinds(_to_numpy(self.kinds))
@@ -147,7 +160,7 @@ class DetectionMetrics(Metric):
 
     def _compact(self) -> None:
         """Merges the histograms and concatenates the other states; many small blocks fragment the memory."""
-        for name in ("scores", "labels", "kinds", "num_bins", "image_counts", "image_weights"):
+        for name in (*PER_IMAGE, "image_counts", "image_weights"):
             setattr(self, name, [dim_zero_cat(getattr(self, name))])
         merged = merge([self._histogram("pixel")])
         self.pixel_counts, self.pixel_weights = [], []
@@ -161,7 +174,8 @@ def _to_numpy(state: list[Tensor]) -> NDArray[Any]:
 def _encode_kinds(kinds: Sequence[str]) -> Tensor:
     """Encodes names as bytes [B, KIND_BYTES]; longer names are truncated."""
     padded = [kind.encode()[:KIND_BYTES].ljust(KIND_BYTES, b"\0") for kind in kinds]
-    return torch.frombuffer(bytearray(b"".join(padded)), dtype=torch.uint8).view(-1, KIND_BYTES)
+    rows = np.frombuffer(bytearray(b"".join(padded)), dtype=np.uint8)
+    return torch.from_numpy(rows).view(-1, KIND_BYTES)
 
 
 def _decode_kinds(kinds: NDArray[np.uint8]) -> NDArray[np.str_]:

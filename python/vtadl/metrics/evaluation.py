@@ -28,6 +28,7 @@ class Evaluation:
             and the normal images whose score exceeds the threshold; empty without a threshold.
         num_images: Number of test images.
         confidence_level: Confidence level of the intervals.
+        notes: What a reader of the results should know about the test images, one sentence each.
     """
 
     metrics: dict[str, float]
@@ -37,6 +38,7 @@ class Evaluation:
     detected: dict[str, int]
     num_images: int
     confidence_level: float
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the results as types that JSON can hold, with the keys of `evaluation.json`."""
@@ -48,6 +50,7 @@ class Evaluation:
             "detected": self.detected,
             "images": self.num_images,
             "level": self.confidence_level,
+            "notes": list(self.notes),
         }
 
     def __rich__(self) -> RenderableType:
@@ -61,7 +64,7 @@ class Evaluation:
             cells = [f"{row[name]:.4f}" if name in row else "" for name in KIND_METRICS]
             kinds.add_row(kind, f"{row['images']:.0f}", *cells)
         tables = [table for table, has_rows in ((metrics, self.metrics), (kinds, self.kinds)) if has_rows]
-        return Group(*tables, *self._detection_sentences(), *self.missing())
+        return Group(*tables, *self._detection_sentences(), *self.missing(), *self.notes)
 
     def missing(self) -> list[str]:
         """Returns a sentence for each group of metrics that the data do not define; it says why."""

@@ -51,22 +51,35 @@ def record_test(
     data: L.LightningDataModule,
     name: str,
     checkpoint: Path | None = None,
-) -> DetectorResult:
-    """Tests a detector, or its checkpoint if one is given, and returns the results that a report shows."""
+) -> list[DetectorResult]:
+    """Tests a detector, or its checkpoint if one is given, and returns the results that a report shows.
+
+    There is one result, with the given name, or one for each of several categories.
+    """
     recorder = Recorder()
     trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
     try:
         trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False)
     finally:
         trainer.callbacks.remove(recorder)  # type: ignore[attr-defined]
-    return DetectorResult(
-        name,
-        module.evaluation,
-        recorder.recording,
-        module.calibration.summary(),
-        read_history(checkpoint) if checkpoint else (),
-        {"model": dict(module.hparams), "data": _data_settings(data)},
-    )
+    history = read_history(checkpoint) if checkpoint else ()
+    settings = {"model": dict(module.hparams), "data": _data_settings(data)}
+    evaluation, recordings = module.evaluation, recorder.recordings
+    if isinstance(evaluation, Evaluation):
+        evaluations = dict.fromkeys(recordings, evaluation)
+    else:
+        evaluations = evaluation.by_category
+    return [
+        DetectorResult(
+            name if len(recordings) == 1 else category,
+            evaluations[category],
+            recording,
+            module.calibration.of(category).summary(),
+            history,
+            settings,
+        )
+        for category, recording in recordings.items()
+    ]
 
 
 def write_run_report(trainer: L.Trainer, module: AnomalyDetector, data: Any, checkpoint: str | None) -> Path:
@@ -77,8 +90,9 @@ def write_run_report(trainer: L.Trainer, module: AnomalyDetector, data: Any, che
     """
     folder = Path(trainer.default_root_dir)
     page = folder if folder.suffix == ".html" else folder / "report.html"
-    result = record_test(trainer, module, data, _data_name(data), Path(checkpoint) if checkpoint else None)
-    return write_report(page, f"Test of {result.name}", [result])
+    name = _data_name(data)
+    results = record_test(trainer, module, data, name, Path(checkpoint) if checkpoint else None)
+    return write_report(page, f"Test of {name}", results)
 
 
 def write_report(page: Path, title: str, results: Sequence[DetectorResult], introduction: str = "") -> Path:

@@ -8,9 +8,10 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from vtadl.data import categories_of
 from vtadl.report.rendering import RGBImage, render_image, render_map, render_mask, render_overlay
 from vtadl.scoring.scorer import Scores
-from vtadl.scoring.thresholds import decide
+from vtadl.scoring.thresholds import Decisions, decide
 
 EXAMPLES_PER_GROUP = 6
 # The label of each group's images, and 1 for the largest scores first or -1 for the smallest.
@@ -41,55 +42,59 @@ class Recording:
 
 
 class Recorder(Callback):
-    """Records a test; pictures are kept only of the images with the most extreme scores of each group."""
+    """Records a test; pictures are kept only of the images with the most extreme scores of each group.
+
+    Each category of the test images has a recording of its own.
+    """
 
     def __init__(self) -> None:
-        self.recording = Recording()
-        self._heaps: dict[str, list[tuple[float, int, Example]]] = {name: [] for name in GROUPS}
+        self.recordings: dict[str, Recording] = {}
+        self._heaps: dict[tuple[str, str], list[tuple[float, int, Example]]] = {}  # by category and group
         self._order = count()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        categories = getattr(trainer.datamodule, "categories", ("",))  # type: ignore[attr-defined]
+        self.recordings = {name: Recording() for name in categories}
+        self._heaps = {(name, group): [] for name in categories for group in GROUPS}
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *indices: int
     ) -> None:
-        decisions = decide(pl_module.calibration, Scores(**outputs), batch["mask"].shape[-2:])
-        score, anomalous, maps, masks = (
-            part.cpu().numpy()
-            for part in (
-                decisions.normalised_score,
-                decisions.anomalous,
-                decisions.normalised_map,
-                decisions.mask,
-            )
-        )
-        truth = batch["mask"][:, 0].cpu().numpy() > 0
-        for index, label in enumerate(batch["label"].tolist()):
-            self.recording.scores.append(float(score[index]))
-            self.recording.labels.append(label)
-            for group, (group_label, sign) in GROUPS.items():
-                if label == group_label and self._ranks_high(group, sign * score[index]):
-                    image = render_image(batch["image"][index])
-                    pictures = {
-                        "image": image,
-                        "ground truth": render_mask(truth[index]),
-                        "map": render_map(maps[index]),
-                        "found": render_overlay(image, maps[index], masks[index]),
-                    }
-                    example = Example(
-                        batch["name"][index], float(score[index]), bool(anomalous[index]), pictures
-                    )
-                    self._add(group, float(sign * score[index]), example)
+        for index, category in enumerate(categories_of(batch)):
+            one = slice(index, index + 1)
+            scores = Scores(outputs["image"][one], outputs["map"][one])
+            name = category if category in self.recordings else next(iter(self.recordings))
+            calibration = pl_module.calibration.of(category)
+            self._record(name, batch, index, decide(calibration, scores, batch["mask"].shape[-2:]))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.recording.examples = {
-            group: [example for *_, example in sorted(heap, reverse=True, key=lambda entry: entry[:2])]
-            for group, heap in self._heaps.items()
-        }
+        for (name, group), heap in self._heaps.items():
+            ranked = sorted(heap, reverse=True, key=lambda entry: entry[:2])
+            self.recordings[name].examples[group] = [example for *_, example in ranked]
 
-    def _ranks_high(self, group: str, rank: float) -> bool:
-        heap = self._heaps[group]
-        return len(heap) < EXAMPLES_PER_GROUP or rank > heap[0][0]
+    def _record(self, category: str, batch: Any, index: int, decisions: Decisions) -> None:
+        """Records the image of a batch, given its decisions, which are a batch of one."""
+        score, label = decisions.normalised_score.item(), int(batch["label"][index])
+        self.recordings[category].scores.append(score)
+        self.recordings[category].labels.append(label)
+        for group, (group_label, sign) in GROUPS.items():
+            heap = self._heaps[category, group]
+            ranks_high = len(heap) < EXAMPLES_PER_GROUP or sign * score > heap[0][0]
+            if label == group_label and ranks_high:
+                example = _example(batch, index, decisions)
+                heapq.heappush(heap, (sign * score, -next(self._order), example))
+                if len(heap) > EXAMPLES_PER_GROUP:
+                    heapq.heappop(heap)
 
-    def _add(self, group: str, rank: float, example: Example) -> None:
-        heapq.heappush(self._heaps[group], (rank, -next(self._order), example))
-        if len(self._heaps[group]) > EXAMPLES_PER_GROUP:
-            heapq.heappop(self._heaps[group])
+
+def _example(batch: Any, index: int, decisions: Decisions) -> Example:
+    image, truth = render_image(batch["image"][index]), batch["mask"][index, 0].cpu().numpy() > 0
+    map_, mask = decisions.normalised_map[0].cpu().numpy(), decisions.mask[0].cpu().numpy()
+    pictures = {
+        "image": image,
+        "ground truth": render_mask(truth),
+        "map": render_map(map_),
+        "found": render_overlay(image, map_, mask),
+    }
+    score, anomalous = decisions.normalised_score.item(), bool(decisions.anomalous)
+    return Example(batch["name"][index], score, anomalous, pictures)

@@ -96,3 +96,27 @@ def test_the_command_prints_the_counts_and_fails_if_there_are_problems(category,
     printed = capsys.readouterr()
     assert "validation" in printed.out
     assert ("1 problem in" in printed.err) == broken
+
+
+def test_several_categories_are_counted_apart_and_no_other_folder_is_searched(category, save_image):
+    root, save_image.rng = category.parent, np.random.default_rng(1)  # other images than in the category
+    shutil.copytree(category, root / "unused")
+    for path in shutil.copytree(category, root / "second").rglob("*/good/*"):
+        save_image(path)
+    report = check(MVTecAD(str(root), ["category", "second"], val_fraction=0.25))
+    of_one = {"training": 9, "validation": 3, "test good": 4, "test hole": 4}
+    assert report.counts == {
+        f"{name} {part}": n for name in ("category", "second") for part, n in of_one.items()
+    }
+    assert report.problems == report.notes == []
+
+
+def test_unused_images_and_copies_are_found_in_each_category(category, save_image):
+    root, save_image.rng = category.parent, np.random.default_rng(1)
+    for path in shutil.copytree(category, root / "second").rglob("*/good/*"):
+        save_image(path)
+    save_image(root / "second/spare/000.png")
+    shutil.copy(category / "train/good/003.png", root / "second/train/good/003.png")
+    copies, unused = check(MVTecAD(str(root), ["category", "second"])).problems
+    assert "1 of 24 normal images are copies of others" in copies
+    assert unused == "images in folders that are not used: 1 (second/spare/000.png)"

@@ -1,5 +1,9 @@
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from vtadl.data import BTAD, MVTecAD
 from vtadl.data.files import ImageFiles
@@ -184,3 +188,71 @@ def test_the_cache_holds_no_more_images_than_fit(category):
     assert len(dataset.cached) == 2 < len(dataset)
     plain = ImageFiles(images, (32, 32))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(dataset, plain, strict=True))
+
+
+@pytest.fixture
+def categories(tmp_path, make_parts, save_image):
+    """Returns the folder of two categories; `save_image` writes images that differ from theirs."""
+    save_image.rng = np.random.default_rng(1)
+    for name in ("bolt", "nut"):
+        make_parts(tmp_path / "parts" / name)
+    for path in (tmp_path / "parts/nut").glob("*/good/*"):
+        ImageOps.invert(Image.open(path)).save(path)
+    return tmp_path / "parts"
+
+
+def several(root, **options):
+    return module(root, category=["bolt", "nut"], **options)
+
+
+def test_several_categories_are_split_each_like_a_single_one(categories, save_image):
+    for index in range(12, 30):
+        save_image(categories / f"nut/train/good/{index:03d}.png")
+    data = several(categories, val_fraction=0.25)
+    data.setup("fit")
+    for name, count in (("bolt", 3), ("nut", 8)):
+        alone = module(categories, category=name, val_fraction=0.25)
+        alone.setup("fit")
+        assert len(alone.val_set) == count
+        for part in ("train_set", "val_set"):
+            own = [record for record in getattr(data, part).records if record.category == name]
+            assert own == getattr(alone, part).records
+
+
+def test_validation_folders_hold_for_their_own_category(categories, save_image):
+    for index in range(2):
+        save_image(categories / f"nut/validation/good/{index}.png")
+    data = several(categories)
+    data.setup("fit")
+    held_out = [record.path.parts[-4:-1] for record in data.val_set.records]
+    assert held_out == [("bolt", "train", "good")] * 2 + [("nut", "validation", "good")] * 2
+
+
+def test_each_test_image_knows_its_category(categories):
+    data = several(categories)
+    data.setup("test")
+    assert [sample["category"] for sample in data.test_set] == ["bolt"] * 8 + ["nut"] * 8
+    assert all(record.path.is_relative_to(categories / record.category) for record in data.test_set.records)
+    assert [record.label for record in data.test_set.records] == [*[0] * 4, *[1] * 4] * 2
+
+
+def test_a_copy_in_another_category_is_not_used(tmp_path, make_parts):
+    shutil.copytree(make_parts(tmp_path / "bolt"), tmp_path / "nut")
+    with pytest.raises(InputError, match=r"nut/train/good needs at least 3 different images, .*; it has 0"):
+        several(tmp_path).setup("fit")
+
+
+@pytest.mark.parametrize("category", [[], ["bolt", "bolt"], ["bolt", ""]])
+def test_categories_are_different_names(tmp_path, category):
+    with pytest.raises(InputError, match="it has to be one name, or a list of different names"):
+        module(tmp_path, category=category)
+
+
+def test_a_list_of_one_category_is_that_category(categories):
+    data = module(categories, category=["nut"])
+    assert (data.root, data.categories) == (categories / "nut", ("nut",))
+
+
+def test_a_missing_category_is_named(categories):
+    with pytest.raises(InputError, match=r"no image in .*/round/train/good"):
+        module(categories, category=["bolt", "round"]).setup("fit")
