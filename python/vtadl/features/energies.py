@@ -11,6 +11,7 @@ from vtadl.features.extractor import FeatureExtractor
 from vtadl.images.smoothing import averaging_matrix
 
 _SIDE = 3  # of the filters, in pixels
+_FLOOR_IMAGES = 64  # from which the floor is estimated
 _FLOOR = 0.003  # of the mean energy; it keeps the logarithm finite for flat windows
 
 
@@ -42,7 +43,8 @@ class LocalEnergies(FeatureExtractor):
     @in_full_precision
     def fit(self, images: Tensor) -> None:
         """Fits the floor of the energies to normal images [N, C, H, W]."""
-        energies = [self._energies(chunk).mean((0, 2, 3, 4)) for chunk in images.split(16)]
+        some = images[:: math.ceil(len(images) / _FLOOR_IMAGES)]
+        energies = [self._energies(chunk).mean((0, 2, 3, 4)) for chunk in some.split(16)]
         self.floor = _FLOOR * torch.stack(energies).mean(0) + 1e-8
 
     @in_full_precision

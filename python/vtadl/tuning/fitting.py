@@ -12,7 +12,7 @@ from vtadl.density.expert import Expert
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.candidates import candidate_experts
-from vtadl.tuning.selection import Choice, Coefficients, Comparison, choose_experts
+from vtadl.tuning.selection import Choice, Comparison, Described, choose_experts
 
 _MAX_WINDOWS = 400_000  # of the training images
 _BACKGROUND_TILES = 256
@@ -35,37 +35,35 @@ def fit_dictionary(
 ) -> None:
     """Fits a dictionary to images [N, 3, H, W]; settings that are not given are chosen."""
     candidates = candidate_experts(density, dictionary.descriptors, len(images))
-    coefficients = {
-        name: dictionary.fit_projection(images, name)
-        for name in dict.fromkeys(candidate.descriptor for candidate in candidates)
-    }
-    backgrounds = _backgrounds(dictionary, images, candidates)
+    described = describe(dictionary, images, candidates)
     choices = [Choice(candidates[0])]
     if len(candidates) > 1:
-        comparison = Comparison(dictionary, images, coefficients, backgrounds, scoring)
+        comparison = Comparison(dictionary, images, described, scoring)
         choices = choose_experts(comparison, candidates, single=density.trains)
-    dictionary.set_members([_fit_member(dictionary, choice, coefficients, backgrounds) for choice in choices])
+    dictionary.set_members([fit_member(dictionary, choice, described) for choice in choices])
     for choice in choices:
         print(_sentence(choice))
 
 
-def _backgrounds(
-    dictionary: Dictionary, images: Tensor, candidates: Sequence[ExpertSettings]
-) -> Coefficients:
-    """The PCA coefficients of pictures of other subjects, for the descriptors that need them."""
-    names = dict.fromkeys(x.descriptor for x in candidates if x.background == "pictures")
-    pictures = make_backgrounds(images, _BACKGROUND_TILES) if names else images[:0]
-    return {name: dictionary.pca_coefficients(pictures, name) for name in names}
+def describe(dictionary: Dictionary, images: Tensor, experts: Sequence[ExpertSettings]) -> Described:
+    """Fits the projections that experts need to images [N, 3, H, W], and computes the coefficients."""
+    descriptors = dict.fromkeys(expert.descriptor for expert in experts)
+    normal = {name: dictionary.fit_projection(images, name) for name in descriptors}
+    compared = dict.fromkeys(expert.descriptor for expert in experts if expert.background == "pictures")
+    pictures = make_backgrounds(images, _BACKGROUND_TILES) if compared else images[:0]
+    return Described(normal, {name: dictionary.pca_coefficients(pictures, name) for name in compared})
 
 
-def _fit_member(
-    dictionary: Dictionary, choice: Choice, coefficients: Coefficients, backgrounds: Coefficients
-) -> Member:
-    settings = choice.settings
-    expert = Expert(settings.descriptor, dictionary.trained)
-    projection = dictionary.projection(settings.descriptor)
-    background = backgrounds.get(settings.descriptor)
-    expert.fit(coefficients[settings.descriptor], projection, settings, background=background)
+def fit_member(dictionary: Dictionary, choice: Choice, described: Described) -> Member:
+    """Fits an expert to all images, with the weight and the moments that were found."""
+    name = choice.settings.descriptor
+    expert = Expert(name, dictionary.trained)
+    expert.fit(
+        described.normal[name],
+        dictionary.projection(name),
+        choice.settings,
+        background=described.pictures.get(name),
+    )
     return Member(expert, choice.weight, choice.mean, choice.deviation)
 
 

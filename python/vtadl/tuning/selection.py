@@ -30,6 +30,13 @@ log = logging.getLogger(__name__)
 Coefficients = Mapping[Descriptor, Tensor]  # PCA coefficients [N, P, D] by descriptor
 
 
+class Described(NamedTuple):
+    """Normal images, and pictures of other subjects, as PCA coefficients by descriptor."""
+
+    normal: Coefficients
+    pictures: Coefficients  # of the descriptors for which an expert needs a background
+
+
 class Choice(NamedTuple):
     """An expert that was chosen, with its weight and the moments of its scores of normal windows."""
 
@@ -46,8 +53,7 @@ class Comparison:
         self,
         dictionary: Dictionary,
         images: Tensor,
-        coefficients: Coefficients,
-        backgrounds: Coefficients,
+        described: Described,
         scoring: ScoringSettings,
         seed: int = 0,
     ) -> None:
@@ -56,22 +62,21 @@ class Comparison:
         Args:
             dictionary: With fitted projections.
             images: The normal images.
-            coefficients: Their PCA coefficients by descriptor.
-            backgrounds: PCA coefficients of other pictures, for the descriptors that need them.
+            described: Their coefficients, and those of other pictures.
             scoring: How scores of windows become those of images and pixels.
             seed: Seed of the split, of the takes and of the pseudo-anomalies.
         """
         self.dictionary, self.scoring, self.seed = dictionary, scoring, seed
         self.held_out, kept = hold_out(len(images), seed)
-        self.fitted = {name: values[kept] for name, values in coefficients.items()}
-        self.backgrounds = backgrounds
-        takes = _TAKES_WITH_BACKBONE if "backbone" in coefficients else _TAKES
+        self.fitted = {name: values[kept] for name, values in described.normal.items()}
+        self.pictures = described.pictures
+        takes = _TAKES_WITH_BACKBONE if "backbone" in described.normal else _TAKES
         self.normal = take_again(images, self.held_out, takes, seed)
         self.anomalies: PseudoAnomalies = make_pseudo_anomalies(self.normal, seed)
         self.masks = F.adaptive_max_pool2d(self.anomalies.masks, _map_size(self.normal))
         self.coefficients = {
             name: [dictionary.pca_coefficients(x, name) for x in (self.normal, self.anomalies.images)]
-            for name in coefficients
+            for name in described.normal
         }
 
     def scores(self, settings: ExpertSettings) -> Tensor:
@@ -84,7 +89,7 @@ class Comparison:
             self.seed,
             steps=5,
             max_windows=_MAX_SHARED_WINDOWS,
-            background=self.backgrounds.get(name),
+            background=self.pictures.get(name),
         )
         with torch.no_grad():
             return torch.stack(
@@ -112,14 +117,14 @@ def choose_experts(
         single: Whether only one may be chosen.
     """
     scores = [comparison.scores(settings) for settings in progress(candidates, "comparing experts")]
-    means, deviations = [x[0].mean() for x in scores], [x[0].std().clamp(min=1e-6) for x in scores]
-    standardised = torch.stack([(x - m) / s for x, m, s in zip(scores, means, deviations, strict=True)])
-    weights = select_ensemble(standardised, comparison.separation, *([1] if single else []))
+    moments = [(own[0].mean().item(), max(own[0].std().item(), 1e-6)) for own in scores]
+    standardised = torch.stack([(own - m) / s for own, (m, s) in zip(scores, moments, strict=True)])
+    weights = select_ensemble(standardised, comparison.separation, *([1] if single else [])).tolist()
     for settings, weight, own in zip(candidates, weights, standardised, strict=True):
         log.info("%s: separation %.4f, weight %.2f", settings, comparison.separation(own), weight)
     return [
-        Choice(settings, weight.item(), mean.item(), deviation.item())
-        for settings, weight, mean, deviation in zip(candidates, weights, means, deviations, strict=True)
+        Choice(settings, weight, *own)
+        for settings, weight, own in zip(candidates, weights, moments, strict=True)
         if weight > 0
     ]
 
