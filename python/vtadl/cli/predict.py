@@ -4,9 +4,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vtadl.cli.find_images import describe, find_images
@@ -168,10 +169,19 @@ def predict(
     if not rows:
         raise InputError("none of the images could be read")
     anomalous = sum(row["anomalous"] for row in rows)
-    if note := detector.module.brightness_sentence(torch.cat(levels), category):
+    if note := detector.module.brightness_sentence(normal_levels(rows, levels), category):
         print(f"vtadl: {note}", file=sys.stderr)
     print(f"{len(rows)} images, {anomalous} of them anomalous: {folder / 'scores.csv'}")
     return [entry["image"] for entry in unreadable]
+
+
+def normal_levels(rows: Sequence[dict[str, Any]], levels: Sequence[Tensor]) -> Tensor:
+    """Returns the mean grey levels of the images that look normal; of all, if fewer than a quarter does.
+
+    An anomaly may be dark or bright, and another light may make all images look anomalous.
+    """
+    normal = [level for row, level in zip(rows, levels, strict=True) if not row["anomalous"]]
+    return torch.cat(normal if 4 * len(normal) >= len(levels) else list(levels))
 
 
 def detect(

@@ -42,6 +42,8 @@ class ImageDataModule(L.LightningDataModule, ABC):
         categories: Names of the products, each of which gets its own thresholds; a single one may have none.
     """
 
+    categories: tuple[str, ...] = ("",)
+
     train_set: Dataset[Sample]
     val_set: Dataset[Sample]
     test_set: Dataset[Sample]
@@ -59,7 +61,6 @@ class ImageDataModule(L.LightningDataModule, ABC):
         require_not_negative(seed=seed)
         self.batch_size = batch_size
         self.seed = seed
-        self.categories: tuple[str, ...] = ("",)
         self.augment = None if augmentation is None else augmentation.build()
 
     @abstractmethod

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +55,15 @@ def test_the_test_has_metrics_of_each_category_and_their_mean(run, capsys):
     for name, mean in saved["figures"].items():
         assert mean == pytest.approx((values[0][name] + values[1][name]) / 2)
     assert all(saved["categories"][name]["images"] == 8 for name in ("plain", "rough"))
+
+
+def test_two_processes_find_the_metrics_of_one(run, tmp_path):
+    assert main(["test", str(run)]) == 0
+    two = ["test", str(run), f"--output={tmp_path}", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    subprocess.run([sys.executable, "-m", "vtadl", *two], timeout=180, check=True)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == json.loads(
+        (run / "evaluation.json").read_text()
+    )
 
 
 def test_one_category_can_be_tested_alone(run, tmp_path):

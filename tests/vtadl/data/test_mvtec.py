@@ -251,6 +251,7 @@ def test_categories_are_different_names(tmp_path, category):
 def test_a_list_of_one_category_is_that_category(categories):
     data = module(categories, category=["nut"])
     assert (data.root, data.categories) == (categories / "nut", ("nut",))
+    assert module(categories).categories == ("",)
 
 
 def test_a_missing_category_is_named(categories):
