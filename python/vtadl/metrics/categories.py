@@ -1,6 +1,6 @@
 """The metrics of a test with several categories of images: of each, and their mean."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,7 @@ class CategoryEvaluations:
     @property
     def mean(self) -> dict[str, float]:
         """The mean of each metric over the categories whose images define it."""
-        values: dict[str, list[float]] = {}
-        for evaluation in self.by_category.values():
-            for name, value in evaluation.metrics.items():
-                values.setdefault(name, []).append(value)
-        return {name: sum(of_categories) / len(of_categories) for name, of_categories in values.items()}
+        return mean_metrics(self.by_category.values())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -90,6 +86,15 @@ class CategoryMetrics(nn.Module):
             scores, labels, maps, masks, has_mask, brightness = (tensor[own] for tensor in tensors)
             own_kinds = [kinds[i] for i in own]
             metrics.update(scores, labels, maps, masks, has_mask, own_kinds, brightness)
+
+
+def mean_metrics(evaluations: Iterable[Evaluation]) -> dict[str, float]:
+    """Computes the mean of each metric over the evaluations that define it."""
+    values: dict[str, list[float]] = {}
+    for evaluation in evaluations:
+        for name, value in evaluation.metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
 def _cells(metrics: dict[str, float]) -> list[str]:

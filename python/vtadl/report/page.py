@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 
 from vtadl.common.files import atomic_path
 from vtadl.lightning_module import AnomalyDetector
-from vtadl.metrics import Evaluation
+from vtadl.metrics import Evaluation, mean_metrics
 from vtadl.report.plots import curve_plots, histogram_plot, history_plots, jpeg_data_uri
 from vtadl.report.recorder import Recorder, Recording
 from vtadl.training.history import read_history
@@ -108,6 +108,7 @@ def write_report(page: Path, title: str, results: Sequence[DetectorResult], intr
             if any(name in result.evaluation.metrics for result in results)
         },
         sections=[_section(result) for result in results],
+        means=mean_metrics(result.evaluation for result in results),
         versions=_versions(),
         date=time.strftime("%Y-%m-%d %H:%M"),
     )

@@ -84,7 +84,7 @@ def test_a_report_has_a_section_for_each_category(run, tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "<h2>plain</h2>" in text
     assert "<h2>rough</h2>" in text
-    assert text.index("All results") < text.index("<h2>plain</h2>")
+    assert text.index("All results") < text.index("<th>mean</th>") < text.index("<h2>plain</h2>")
 
 
 def test_a_prediction_uses_the_thresholds_of_its_category(run, tmp_path):
