@@ -25,6 +25,7 @@ _PACKAGES = (
     "pykeops",
     "fused-ssim",
     "fussim",
+    "anomalib",
 )
 
 
