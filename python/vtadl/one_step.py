@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import lightning as L
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class OneStepModule(L.LightningModule):
@@ -14,6 +15,8 @@ class OneStepModule(L.LightningModule):
     The step changes nothing. Lightning needs one to validate, to call its callbacks and to save checkpoints,
     all of which happens as after an epoch. `max_epochs` has no effect.
     """
+
+    _needs_gradient = False
 
     @property
     @abstractmethod
@@ -24,15 +27,23 @@ class OneStepModule(L.LightningModule):
         if stage == "fit" and not self.trains:
             self.trainer.num_sanity_val_steps = 0  # the validation follows at once
             # In several processes PyTorch refuses a module without any gradient.
-            self._any_parameter().requires_grad_(self.trainer.world_size > 1)
+            self._needs_gradient = self.trainer.world_size > 1
+            self._require_gradient(self._needs_gradient)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        keys = super().load_state_dict(*arguments, **options)
+        if self._needs_gradient:  # the parameters may be new ones
+            self._require_gradient(True)
+        return keys
 
     def on_fit_end(self) -> None:
         if not self.trains:
-            self._any_parameter().requires_grad_(False)
+            self._needs_gradient = False
+            self._require_gradient(False)
 
     def loss_of_nothing(self) -> Tensor:
         """The loss of the step that changes nothing: 0, with gradients of 0."""
-        return self._any_parameter().flatten()[:0].sum()
+        return next(self.parameters()).flatten()[:0].sum()
 
     def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:
         if self.trains or loss.requires_grad:
@@ -48,5 +59,7 @@ class OneStepModule(L.LightningModule):
             optimizer_closure()
             self.trainer.should_stop = True
 
-    def _any_parameter(self) -> nn.Parameter:
-        return next(self.parameters())
+    def _require_gradient(self, required: bool) -> None:
+        """Makes one parameter require a gradient or not; there may be none before a checkpoint is loaded."""
+        for parameter in islice(self.parameters(), 1):
+            parameter.requires_grad_(required)

@@ -66,8 +66,8 @@ def test_the_dictionary_is_chosen_and_fitted_before_training(tiny, data, tmp_pat
     trainer.fit(detector, data)
     dictionary = detector.network.dictionary
     assert dictionary.fitted
-    assert dictionary.mu.shape[1] > 0
-    assert len(detector.network.gate.loadings) == dictionary.mu.shape[1]
+    assert dictionary.expert.mu.shape[1] > 0
+    assert len(detector.network.gate.loadings) == dictionary.expert.mu.shape[1]
 
 
 def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
@@ -75,12 +75,12 @@ def test_frozen_components_stay_and_trained_ones_move(chosen, data, tmp_path):
     for trained in (False, True):
         detector = AnomalyDetector.from_settings(**chosen, trained=trained)
         callback = LambdaCallback(
-            on_fit_start=lambda _, module: means.append(module.network.dictionary.mu.clone())
+            on_fit_start=lambda _, module: means.append(module.network.dictionary.expert.mu.clone())
         )
         trainer = make_trainer(tmp_path, 1)
         trainer.callbacks.append(callback)
         trainer.fit(detector, data)
-        assert torch.equal(detector.network.dictionary.mu, means[-1]) != trained
+        assert torch.equal(detector.network.dictionary.expert.mu, means[-1]) != trained
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -240,6 +240,5 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, name):
 
 
 def test_a_descriptor_that_the_network_lacks_is_named():
-    sentence = "must be energies or pixels without a backbone, got backbone"
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match="descriptor is backbone, and there is no backbone"):
         AnomalyDetector(density=DensitySettings(descriptor="backbone"))

@@ -88,7 +88,7 @@ def test_options_of_the_trainer_change_nothing(settled, data, tmp_path, options)
         assert checkpoint["state_dict"]["calibration.image.count"] == 16
     with (tmp_path / "metrics.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert set(row) == {"epoch", "step", "val_loss", "val_nll"}
+    assert set(row) == {"epoch", "step", "val_loss"}
 
 
 def test_training_images_are_read_for_the_fit_alone(settled, data, tmp_path, monkeypatch):

@@ -108,8 +108,10 @@ class Dictionary(DataSizedModule):
     @in_full_precision
     def pca_coefficients(self, images: Tensor, descriptor: Descriptor) -> Tensor:
         """Coefficients [N, P, D] of the principal components of images [N, C, H, W], before whitening."""
-        extractor, projection = self.extractor(descriptor), self.projection(descriptor)
-        return torch.cat([projection(extractor(chunk)) for chunk in images.split(_CHUNK)])
+        return torch.cat([self._coefficients(chunk, descriptor) for chunk in images.split(_CHUNK)])
+
+    def _coefficients(self, images: Tensor, descriptor: Descriptor) -> Tensor:
+        return cast(Tensor, self.projection(descriptor)(self.extractor(descriptor)(images)))
 
     def fit(self, images: Tensor, settings: ExpertSettings, background: Tensor | None = None) -> None:
         """Fits a single expert to normal images [N, C, H, W], with a background of pictures [M, C, H, W]."""
@@ -143,9 +145,9 @@ class Dictionary(DataSizedModule):
             RuntimeError: If the dictionary has not been fitted.
         """
         self._require_fitted()
-        coefficients = {name: self.pca_coefficients(images, name) for name in self.descriptors}
+        coefficients = {name: self._coefficients(images, name) for name in self.descriptors}
         scores = [
-            self.on_grid(expert.scores(coefficients[expert.descriptor]), expert.descriptor)
+            self.on_grid(expert(coefficients[expert.descriptor]), expert.descriptor)
             for expert in self._experts()
         ]
         if len(scores) == 1:
@@ -161,7 +163,7 @@ class Dictionary(DataSizedModule):
             RuntimeError: If the dictionary has not been fitted.
         """
         self._require_fitted()
-        return self.expert.to_features(self.pca_coefficients(images, self.expert.descriptor))
+        return self.expert.to_features(self._coefficients(images, self.expert.descriptor))
 
     def mixture(self, offsets: Tensor | None = None) -> Mixture:
         """The mixtures of the single expert; `offsets` [B, P, K] are added to the logits."""

@@ -142,10 +142,14 @@ class Expert(DataSizedModule):
         return background.nll(_without_residual(x), "none")
 
     @in_full_precision
+    def forward(self, coefficients: Tensor) -> Tensor:
+        """NLL [B, P] in nats, minus that of the background, of PCA coefficients [B, P, D]."""
+        features = self.to_features(coefficients)
+        return self.mixture().nll(features, "none") - self.background_nll(features)
+
     def scores(self, coefficients: Tensor) -> Tensor:
-        """NLL [N, P] in nats, minus that of the background, of PCA coefficients [N, P, D]."""
-        features = map(self.to_features, coefficients.split(_CHUNK))
-        return torch.cat([self.mixture().nll(x, "none") - self.background_nll(x) for x in features])
+        """The same [N, P] of many images at once."""
+        return torch.cat([self(chunk) for chunk in coefficients.split(_CHUNK)])
 
 
 def shrunk_covariances(x: Tensor) -> Tensor:

@@ -111,10 +111,13 @@ class VTADL(FullPrecisionModule):
             return self._predict(images, reconstruct)
 
     def _predict(self, images: Tensor, reconstruct: bool) -> Prediction:
-        fixed = self.likelihood == "dictionary" and not self.density_trains
+        dictionary = self.likelihood == "dictionary"
+        fixed = dictionary and not self.density_trains
         scores = self.dictionary(images) if fixed else None
         if not self.trains or (fixed and not reconstruct):
             return Prediction(None, None, None, scores)
+        if dictionary and self.gate is None and not reconstruct:
+            return Prediction(None, self.dictionary.features(images), self.dictionary.mixture())
         images = images.to(self.embedding.positions.dtype)
         tokens = self.encoder(self.embedding(images))
         noisy = self.noise(tokens)

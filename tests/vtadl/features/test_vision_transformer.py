@@ -82,7 +82,7 @@ def test_images_are_resized_to_the_size_of_the_backbone(folder, size, grid):
 @pytest.mark.parametrize(
     ("backbone", "size", "image_size"),
     [
-        (None, None, (128, 128)),
+        (None, None, (256, 256)),
         ("vit", None, (336, 336)),
         ("vit", "trained", (336, 336)),
         ("vit", (224, 252), (224, 256)),
@@ -106,7 +106,7 @@ def test_the_colours_are_those_of_the_folder(folder):
 
 def test_the_transformer_is_frozen_even_while_training(folder, make_network, tiny):
     model = make_network(**tiny, features=8, backbone=str(folder), backbone_size=32).train()
-    extractor = model.dictionary.extractor
+    extractor = model.dictionary.extractor("backbone")
     assert not any(module.training for module in extractor.modules())
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
 

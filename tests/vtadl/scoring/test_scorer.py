@@ -80,16 +80,16 @@ def test_a_normalised_place_is_compared_with_normal_images_there():
             assert scorer(images, predict(images), nll).image.std() < 2
 
 
-@pytest.mark.parametrize(
-    ("aligned", "count", "normalised"), [(True, 20, True), (True, 6, False), (False, 20, False)]
-)
-def test_places_are_normalised_for_aligned_objects_with_enough_held_out_images(aligned, count, normalised):
-    images, nll = torch.rand(count, 3, 16, 16), torch.randn(count, 2, 2)
-    scorer = AnomalyScorer((2, 2), (16, 16))
-    scorer.reset(aligned)
+@pytest.mark.parametrize("normalised", [None, False, True])
+def test_places_are_normalised_only_where_that_is_asked_for(normalised):
+    images, nll = torch.rand(20, 3, 16, 16), torch.randn(20, 2, 2) * torch.tensor([[1.0, 9.0], [1.0, 1.0]])
+    scorer = AnomalyScorer((2, 2), (16, 16), ScoringSettings(["nll"], normalised, top_patches=1))
     scorer.update(images, predict(images), nll)
     scorer.finish()
-    assert scorer.normalised == normalised
+    wide, narrow = torch.zeros(2, 1, 2, 2)
+    wide[..., 0, 1], narrow[..., 1, 1] = 9.0, 6.0
+    scores = [scorer(images[:1], predict(images[:1]), unusual).image for unusual in (wide, narrow)]
+    assert (scores[1] > scores[0]) == bool(normalised)
 
 
 def test_an_unlikely_patch_lights_up_its_place_in_the_map():
