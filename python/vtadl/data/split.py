@@ -65,10 +65,12 @@ def split_images(
     distinct = dict.fromkeys(originals[path] for path in normal)
     given = dict.fromkeys(originals[path] for path in held_out if originals[path] not in distinct)
     split = Split(contents, [], [], {path: first for path, first in originals.items() if path != first})
-    for category in dict.fromkeys(map(category_of, normal)):
-        own = [path for path in distinct if category_of(path) == category]
-        validation = [path for path in given if category_of(path) == category]
-        if category not in map(category_of, held_out):
+    shown = {path: category_of(path) for path in contents}
+    for category in dict.fromkeys(shown[path] for path in normal):
+        own = [path for path in distinct if shown[path] == category]
+        all_held_out = [path for path in held_out if shown[path] == category]
+        validation = [path for path in given if shown[path] == category]
+        if not all_held_out:
             identities = {contents[path].identity for path in own}
             candidates = [content for content in contents.values() if content.identity in identities]
             count = min(max(2, round(val_fraction * len(own))), len(own) - 1)
@@ -77,10 +79,10 @@ def split_images(
         held = set(validation)
         training = [path for path in own if path not in held]
         if not training or len(validation) < 2:
-            file = next(path for path in normal if category_of(path) == category)
+            file = next(path for path in normal if shown[path] == category)
             raise InputError(
                 f"{file.parent} needs at least 3 different images, 2 of them for validation; it has "
-                f"{len(own) + sum(category_of(path) == category for path in held_out)}"
+                f"{len(own) + len(all_held_out)}"
             )
         split.training.extend(training)
         split.validation.extend(validation)
