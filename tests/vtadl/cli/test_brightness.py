@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vtadl.cli import main
@@ -55,4 +56,15 @@ def test_brightness_that_no_score_depends_on_is_not_mentioned(trained_with_equal
     assert (
         main(["predict", "--ckpt", str(trained_with_equal_norm), str(dark), "-o", str(tmp_path / "o")]) == 0
     )
+    assert "brightness" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_no_brightness(untrained, dark, tmp_path, capsys):
+    checkpoint = torch.load(untrained / "best.ckpt", weights_only=True)
+    del checkpoint["categories"]
+    for name in ("low", "high", "count"):
+        del checkpoint["state_dict"][f"calibration.brightness.{name}"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    predict = ["predict", "--ckpt", str(tmp_path / "old.ckpt"), "-o", str(tmp_path / "out")]
+    assert main([*predict, str(dark / "test")]) == 0
     assert "brightness" not in capsys.readouterr().err

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vtadl.checkpoints import load_detector
+from vtadl.errors import InputError
 from vtadl.scoring.scorer import Scores
 from vtadl.scoring.thresholds import Calibration, Threshold, decide
 
@@ -101,3 +102,60 @@ def test_training_leaves_the_thresholds_of_its_validation_images_in_the_checkpoi
     assert detector.calibration.image.value.item() == pytest.approx(scores.image.max().item(), rel=1e-4)
     expected = scores.map.flatten().kthvalue(round(0.99 * scores.map.numel())).values
     assert detector.calibration.pixel.value.item() == pytest.approx(expected.item(), rel=0.05)
+
+
+def score_of_brightness(images):
+    return Scores(images.mean((1, 2, 3)), images.mean(1, keepdim=True))
+
+
+def calibrated(*names, shown=("nut", "bolt", "nut", "bolt")):
+    """Returns a calibration of the categories; the images 0 to 3 show one of them each."""
+    calibration = Calibration(image_rate=0.5, pixel_rate=0.5)
+    calibration.set_categories(names)
+    images = torch.arange(4.0).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    batches = [
+        {"image": images[part], "label": torch.zeros(2), "category": list(shown[part])}
+        for part in (slice(2), slice(2, 4))
+    ]
+    calibration.fit(score_of_brightness, calibration.observe(batches))
+    return calibration
+
+
+def test_each_category_is_calibrated_by_its_own_images():
+    calibration = calibrated("bolt", "nut")
+    medians = {name: calibration.of(name).image.median.item() for name in ("bolt", "nut")}
+    assert medians == {"bolt": 1, "nut": 0}  # the lower one of two
+    assert calibration.of("nut").pixel.count == 2 * 16
+    assert calibration.of("bolt").image.count == 2
+    assert (calibration.of("bolt").brightness.low, calibration.of("bolt").brightness.high) == (1, 3)
+    assert [sentence.partition(":")[0] for sentence in calibration.sentences()] == [
+        "threshold of bolt",
+        "threshold of nut",
+    ]
+
+
+def test_a_single_category_needs_no_name():
+    calibration = calibrated("bolt")
+    assert calibration.of("nut") is calibration.of("") is calibration
+    assert calibration.image.count == 4
+    assert calibration.brightness.count == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("", "name the one that the images show"), ("cog", "none is called cog")]
+)
+def test_an_unknown_category_has_no_thresholds(name, sentence):
+    with pytest.raises(InputError, match=f"the detector has the categories bolt, nut: {sentence}"):
+        calibrated("bolt", "nut").of(name)
+
+
+def test_a_category_without_validation_images_is_named():
+    with pytest.raises(InputError, match="there is no validation image of cog"):
+        calibrated("bolt", "nut", "cog")
+
+
+def test_thresholds_of_categories_survive_a_checkpoint():
+    saved, loaded = calibrated("bolt", "nut"), Calibration(image_rate=0.5, pixel_rate=0.5)
+    loaded.set_categories(saved.categories)
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.of("nut").summary() == saved.of("nut").summary() != saved.of("bolt").summary()
