@@ -25,14 +25,15 @@ from vtadl.metrics import DetectionMetrics
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import top_k_mean
 from vtadl.tuning.candidates import candidate_experts
-from vtadl.tuning.ensemble import select_ensemble
+from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
 from vtadl.tuning.fitting import describe, fit_member
 from vtadl.tuning.selection import Choice, Comparison
 
 _SCORING = ScoringSettings()
 PROCEDURES: dict[str, Callable[[Tensor, Callable[[Tensor], float]], Tensor]] = {
     "best expert": lambda scores, quality: select_ensemble(scores, quality, 1),
-    "ensemble": select_ensemble,
+    "one selection": select_ensemble,
+    "bagged selection": select_bagged_ensemble,
     "equal weights": lambda scores, quality: torch.full((len(scores),), 1 / len(scores)),
 }
 Qualities = dict[str, float]  # by expert or procedure
@@ -117,7 +118,7 @@ def table(results: Mapping[str, Qualities]) -> str:
     chosen = leave_one_out(results)
     lines = [
         f"| set | {' | '.join(names)} | fixed on the others | regret |",
-        "| --- |" * 1 + " --- |" * (len(names) + 2),
+        "|" + " --- |" * (len(names) + 3),
     ]
     for name, qualities in results.items():
         cells = [f"{qualities[key]:.3f}" if key in qualities else "" for key in names]

@@ -1,26 +1,40 @@
 """Ensemble selection: the weights of experts by what their sum finds."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-_ROUNDS = 6
+_ROUNDS = 5
+
+Quality = Callable[[Tensor], float]
 
 
-def select_ensemble(scores: Tensor, quality: Callable[[Tensor], float], rounds: int = _ROUNDS) -> Tensor:
-    """Chooses the weights [E] of experts greedily (Caruana et al., "Ensemble selection", ICML 2004).
+def select_bagged_ensemble(scores: Tensor, quality: Quality) -> Tensor:
+    """The mean of the weights [E] that :func:`select_ensemble` finds in each half of the experts.
 
-    The ensemble starts from the best expert. Each round adds the expert, which may be in it already, whose
-    addition makes the sum of scores best. The result is the best ensemble of all rounds.
+    A single selection trusts small differences of quality; the mean over bags does not (Caruana et al.,
+    "Ensemble selection from libraries of models", ICML 2004). Experts that win no bag get no weight.
 
     Args:
         scores: Scores of the same windows by each expert, in comparable units [E, ...].
         quality: How good a sum of scores [...] is.
-        rounds: Largest number of additions.
+    """
+    count = len(scores)
+    bags = list(combinations(range(count), max(min(2, count), count // 2)))
+    weights = torch.zeros(count)
+    for bag in map(list, bags):
+        weights[bag] += select_ensemble(scores[bag], quality) / len(bags)
+    return weights
 
-    Returns:
-        The fraction of the additions that each expert got.
+
+def select_ensemble(scores: Tensor, quality: Quality, rounds: int = _ROUNDS) -> Tensor:
+    """Chooses the weights [E] of experts greedily (Caruana et al., 2004).
+
+    The ensemble starts from the best expert. Each round adds the expert, which may be in it already, whose
+    addition makes the sum of scores best. The result is the best ensemble of all rounds: the fraction of the
+    additions that each expert got. Arguments are those of :func:`select_bagged_ensemble`.
     """
     counts, total = torch.zeros(len(scores)), torch.zeros_like(scores[0])
     best, best_quality = counts, -torch.inf

@@ -17,7 +17,7 @@ from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import top_k_mean
 from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies
 from vtadl.synthesis.takes import estimate_takes, vary_takes
-from vtadl.tuning.ensemble import select_ensemble
+from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
 
 _MAX_HELD_OUT = 64  # images
 _TAKES = 128  # of held-out images, each with its own pseudo-anomaly
@@ -119,7 +119,10 @@ def choose_experts(
     scores = [comparison.scores(settings) for settings in progress(candidates, "comparing experts")]
     moments = [(own[0].mean().item(), max(own[0].std().item(), 1e-6)) for own in scores]
     standardised = torch.stack([(own - m) / s for own, (m, s) in zip(scores, moments, strict=True)])
-    weights = select_ensemble(standardised, comparison.separation, *([1] if single else [])).tolist()
+    if single:
+        weights = select_ensemble(standardised, comparison.separation, rounds=1).tolist()
+    else:
+        weights = select_bagged_ensemble(standardised, comparison.separation).tolist()
     for settings, weight, own in zip(candidates, weights, standardised, strict=True):
         log.info("%s: separation %.4f, weight %.2f", settings, comparison.separation(own), weight)
     return [
