@@ -42,8 +42,8 @@ class VisionTransformer(FrozenNetwork):
         Args:
             source: Folder of `save_pretrained`, name on the hub, or short name such as `dinov2-small`.
             image_size: Height and width of the images.
-            layers: Hidden states to concatenate; 0 is the embedding, -1 the last. By default one from the
-                middle, and one from two thirds of the depth.
+            layers: Hidden states to concatenate; 0 is the embedding, -1 the last. By default those at a
+                third, a half and two thirds of the depth.
             size: Size to which images are resized; by default about 336 pixels in the shorter side.
             config: Architecture to build; its weights come from a checkpoint afterwards.
 
@@ -179,7 +179,7 @@ def _colours(source: str) -> dict[str, Sequence[float]]:
 def _existing_layers(layers: Sequence[int] | None, depth: int, source: str) -> tuple[int, ...]:
     """The numbers of hidden states, of which there are `depth` + 1, counted from the embedding."""
     if layers is None:
-        layers = sorted({max(1, depth // 2), max(1, 2 * depth // 3)})
+        layers = sorted({max(1, depth * part // 6) for part in (2, 3, 4)})
     if not layers or any(not -depth <= layer + 1 <= depth + 1 for layer in layers):
         raise InputError(f"backbone_layers {list(layers)} are not all among the {depth + 1} of {source}")
     return tuple(layer % (depth + 1) for layer in layers)
