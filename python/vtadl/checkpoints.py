@@ -65,12 +65,21 @@ def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     gate = state.get("network.gate.loadings")
     if gate is not None and gate.numel() > 0:
         settings.setdefault("density", {})["gated"] = True
+    if _describes_a_backbone_alone(checkpoint, settings):
+        settings["density"]["descriptor"] = "backbone"
     scoring = settings.setdefault("scoring", {})
     if scoring.get("terms") is None and "scorer.weights" in state:
         used = tuple(term for term, weight in zip(TERMS, state["scorer.weights"], strict=True) if weight)
         likelihood = settings.get("density", {}).get("likelihood", "dictionary")
         scoring["terms"] = None if used == ScoringSettings().terms_with(likelihood) else used
     return settings
+
+
+def _describes_a_backbone_alone(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of an earlier version, whose dictionaries with a backbone had no other expert."""
+    descriptors = checkpoint["state_dict"].get("network.dictionary._extra_state")
+    has_backbone = settings.get("density", {}).get("backbone") is not None
+    return has_backbone and descriptors is not None and descriptors.dim() == 0
 
 
 def require_known_settings(path: Path) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_precision
+from vtadl.errors import InputError
 from vtadl.features.extractor import FeatureExtractor
 from vtadl.images.smoothing import averaging_matrix
 
@@ -69,9 +70,14 @@ class MultiscaleEnergies(FeatureExtractor):
         """Builds the filters.
 
         Raises:
-            InputError: If the stride does not divide the image.
+            InputError: If the stride does not divide the image, or a size is odd.
         """
         super().__init__()
+        if any(size % 2 for size in (*image_size, stride)):
+            height, width = image_size
+            raise InputError(
+                f"image_size {height}x{width} and stride {stride} have to be even for multiscale-energies"
+            )
         self.grid = self.grid_of(image_size, stride)
         self.fine = LocalEnergies(image_size, stride)
         self.coarse = LocalEnergies((image_size[0] // 2, image_size[1] // 2), stride // 2)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from vtadl.errors import InputError
-from vtadl.features.energies import LocalEnergies, cosine_filters
+from vtadl.features.energies import LocalEnergies, MultiscaleEnergies, cosine_filters
 from vtadl.images.smoothing import smooth
 
 
@@ -60,3 +60,19 @@ def test_a_change_is_seen_where_it_is(energies):
 def test_a_stride_that_does_not_divide_the_image_is_named():
     with pytest.raises(InputError, match="not a multiple of stride 5"):
         LocalEnergies((16, 24), 5)
+
+
+def test_energies_at_two_scales_are_those_of_the_image_and_of_its_half():
+    images, extractor = torch.rand(4, 3, 16, 24), MultiscaleEnergies((16, 24), 4)
+    fine, coarse = LocalEnergies((16, 24), 4), LocalEnergies((8, 12), 2)
+    halves = images.unflatten(2, (8, 2)).unflatten(4, (12, 2)).mean((3, 5))
+    for features, x in ((extractor, images), (fine, images), (coarse, halves)):
+        features.fit(x)
+    assert extractor.grid == fine.grid == coarse.grid == (4, 6)
+    torch.testing.assert_close(extractor(images), torch.cat([fine(images), coarse(halves)], dim=2))
+
+
+@pytest.mark.parametrize(("size", "stride"), [((15, 24), 1), ((16, 24), 1)])
+def test_energies_at_two_scales_need_even_sizes(size, stride):
+    with pytest.raises(InputError, match=f"stride {stride} have to be even"):
+        MultiscaleEnergies(size, stride)

@@ -1,15 +1,19 @@
 import pytest
 import torch
 
-from vtadl.density import DensitySettings, Dictionary, DictionarySettings
-from vtadl.features.energies import LocalEnergies
+from vtadl.density import DensitySettings, Dictionary
+from vtadl.features.energies import LocalEnergies, MultiscaleEnergies
 from vtadl.features.windows import Windows
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.takes import TakeVariation
 from vtadl.tuning import selection
-from vtadl.tuning.selection import choose_settings, split_images
+from vtadl.tuning.candidates import candidate_experts
+from vtadl.tuning.fitting import describe, fit_dictionary
+from vtadl.tuning.selection import Choice, Comparison, choose_experts, hold_out, take_again
+
+SCORING = ScoringSettings(top_patches=5)
 
 
 def aligned_images(count: int) -> torch.Tensor:
@@ -29,42 +33,112 @@ def turned_images(count: int, noise: float = 0.02) -> torch.Tensor:
     return (bars + noise * torch.randn(count, 3, 32, 32)).clamp(0, 1)
 
 
-def choose(images: torch.Tensor, **fixed: object) -> DictionarySettings:
-    extractors = {"energies": LocalEnergies((32, 32), 4), "pixels": Windows((32, 32), 4)}
-    return choose_settings(
-        Dictionary(extractors, 16), images, DensitySettings(**fixed), ScoringSettings(top_patches=5)
+def make_dictionary() -> Dictionary:
+    size = (32, 32)
+    extractors = {
+        "energies": LocalEnergies(size, 4),
+        "pixels": Windows(size, 4),
+        "multiscale-energies": MultiscaleEnergies(size, 4),
+    }
+    return Dictionary(extractors, 16)
+
+
+def choose(images: torch.Tensor, single: bool = False, **given: object) -> list[Choice]:
+    dictionary = make_dictionary()
+    candidates = candidate_experts(DensitySettings(**given), dictionary.descriptors, len(images))
+    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    return choose_experts(comparison, candidates, single)
+
+
+def weight_of(choices: list[Choice], **settings: object) -> float:
+    """The weight of all experts with these settings."""
+    return sum(
+        choice.weight
+        for choice in choices
+        if all(getattr(choice.settings, name) == value for name, value in settings.items())
     )
 
 
 def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
-    fixed = {"descriptor": "pixels", "softness": 0.03, "min_std": 0.1}
-    assert choose(aligned_images(60), components=2, **fixed).positions == "own"
-    assert choose(turned_images(40), **fixed).positions == "shared"
+    given = {"descriptor": "pixels", "softness": 0.03, "min_std": 0.1}
+    assert weight_of(choose(aligned_images(60), components=2, **given), positions="own") > 0.5
+    assert weight_of(choose(turned_images(40), components=30, **given), positions="shared") > 0.5
 
 
-def test_what_is_given_is_not_chosen():
-    fixed = {"descriptor": "energies", "positions": "own", "softness": 0.5, "min_std": 0.7}
-    fixed |= {"components": 2, "background": "pictures"}
-    assert choose(aligned_images(12), **fixed) == DictionarySettings(**fixed)
+def test_the_weights_are_those_of_a_whole():
+    choices = choose(turned_images(20), components=10)
+    assert sum(choice.weight for choice in choices) == pytest.approx(1)
+    assert all(choice.weight > 0 and choice.deviation > 0 for choice in choices)
 
 
-@pytest.mark.parametrize("count", [2, 5, 20])
-def test_small_sets_get_a_choice_too(count):
-    settings = choose(aligned_images(count))
-    assert settings.components == 1 or settings.positions == "shared"
+def test_a_single_expert_is_the_best_one():
+    images, given = turned_images(20), {"descriptor": "energies", "components": 10}
+    (choice,) = choose(images, single=True, **given)
+    assert choice.weight == 1
+    dictionary = make_dictionary()
+    candidates = candidate_experts(DensitySettings(**given), dictionary.descriptors, len(images))
+    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    assert choice.settings == max(candidates, key=lambda x: comparison.separation(comparison.scores(x)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+def test_small_sets_get_a_fit_too(count, capsys):
+    dictionary, images = make_dictionary(), aligned_images(count)
+    fit_dictionary(dictionary, images, DensitySettings(descriptor="energies"), SCORING)
+    assert "expert of weight" in capsys.readouterr().out
+    assert sum(expert.mu.shape[1] for expert in dictionary.experts if expert.aligned) <= 2 * (count // 8 + 1)
+    changed = images.clone()
+    changed[..., 8:16, 8:16] = 1 - changed[..., 8:16, 8:16]
+    scores, anomalous = dictionary(images), dictionary(changed)
+    assert scores.isfinite().all()
+    assert anomalous.flatten(1).amax(1).min() > scores.flatten(1).amax(1).max()
 
 
 def test_the_choice_is_the_same_every_time():
     images = turned_images(20)
-    assert choose(images) == choose(images)
+    given = {"descriptor": "energies", "components": 10}
+    assert choose(images, **given) == choose(images, **given)
 
 
-def test_an_image_held_out_is_taken_several_times_and_never_judged_by_its_own_takes():
+def test_an_image_held_out_is_taken_several_times_and_never_fitted_to():
     images = 0.5 * torch.eye(32)[:, None, :, None].expand(-1, 3, -1, 32)  # each is bright in a row of its own
-    parts = split_images(Dictionary({"pixels": Windows((32, 32), 4)}, 16), images, seed=0)
-    rows = parts.normal.mean((1, 3)).argmax(1).tolist()
-    assert len(rows) == 4 * len(set(rows)) == 4 * parts.held_out == 32
-    assert set(rows[::2]).isdisjoint(rows[1::2])
+    dictionary = make_dictionary()
+    candidates = candidate_experts(DensitySettings(descriptor="pixels"), dictionary.descriptors, 32)
+    described = describe(dictionary, images, candidates)
+    comparison = Comparison(dictionary, images, described, SCORING)
+    rows = comparison.normal.mean((1, 3)).argmax(1).tolist()
+    assert sorted(rows) == sorted(4 * comparison.held_out.tolist())
+    assert len(set(rows)) == 8
+    _, kept = hold_out(32, comparison.seed)
+    assert set(rows).isdisjoint(kept.tolist())
+    assert torch.equal(comparison.fitted["pixels"], described.normal["pixels"][kept])
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 1), (2, 1), (8, 2), (20, 5), (1000, 64)])
+def test_a_quarter_of_the_images_is_held_out(count, held_out):
+    out, kept = hold_out(count, seed=0)
+    assert len(out) == held_out
+    assert sorted({*out.tolist(), *kept.tolist()}) == list(range(count))
+    assert count == 1 or set(out.tolist()).isdisjoint(kept.tolist())
+
+
+def test_images_are_taken_again_until_there_are_enough():
+    images = torch.rand(40, 3, 8, 8)
+    assert len(take_again(images, torch.arange(40), takes=12, seed=0)) == 12
+    assert len(take_again(images, torch.arange(40), takes=70, seed=0)) == 80
+    assert len(take_again(images, torch.arange(2), takes=70, seed=0)) == 8
+
+
+def test_moments_are_those_of_normal_takes():
+    images = turned_images(20)
+    dictionary = make_dictionary()
+    given = DensitySettings(descriptor="energies", components=5)
+    candidates = candidate_experts(given, dictionary.descriptors, len(images))
+    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    for choice in choose_experts(comparison, candidates):
+        normal, _ = (comparison.scores(choice.settings) - choice.mean) / choice.deviation
+        assert normal.mean().item() == pytest.approx(0, abs=1e-3)
+        assert normal.std().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_auroc_counts_ties_half():
@@ -87,9 +161,8 @@ def test_a_texture_is_compared_with_other_textures():
     """Smoother noise is likelier than what is normal, unless it is likelier still among other textures."""
     noise = torch.rand(48, 1, 40, 40)
     images = (0.5 + smooth(noise, 1.0) - smooth(noise, 2.0))[..., 4:-4, 4:-4].expand(-1, 3, -1, -1)
-    fixed = {"descriptor": "energies", "positions": "shared", "softness": 0.03, "min_std": 0.1}
-    assert choose(images, components=10, **fixed).background == "pictures"
-    assert choose(images, components=10, **(fixed | {"descriptor": "pixels"})).background == "none"
+    choices = choose(images, components=10)
+    assert weight_of(choices, background="pictures") > 0.5
 
 
 def test_what_imaging_noise_disturbs_is_not_chosen(monkeypatch):
@@ -97,5 +170,13 @@ def test_what_imaging_noise_disturbs_is_not_chosen(monkeypatch):
     noisy_takes = TakeVariation(noise_std=0.05, gain_std=0.02, offset_std=0.005)
     monkeypatch.setattr(selection, "estimate_takes", lambda images: noisy_takes)
     images = turned_images(24, noise=0.003)
-    settings = choose(images, softness=0.03, min_std=0.1, positions="shared", components=10)
-    assert settings.descriptor == "pixels"
+    given = {"softness": 0.03, "min_std": 0.1, "positions": "shared", "components": 10}
+    experts = [
+        candidate_experts(DensitySettings(descriptor=name, **given), frozenset([name]), 24)[0]
+        for name in ("energies", "pixels")
+    ]
+    dictionary = make_dictionary()
+    choices = choose_experts(
+        Comparison(dictionary, images, describe(dictionary, images, experts), SCORING), experts
+    )
+    assert weight_of(choices, descriptor="pixels") > 0.5

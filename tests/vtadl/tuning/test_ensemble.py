@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from vtadl.tuning.ensemble import select_ensemble
+
+ANOMALIES = torch.arange(200) >= 100  # of 200 images
+
+
+def auroc(scores):
+    normal, anomalous = scores[~ANOMALIES], scores[ANOMALIES]
+    return (anomalous[:, None] > normal).float().mean().item()
+
+
+def expert(found, strength=6.0):
+    """Scores of an expert that sees a part of the anomalies, among noise."""
+    return torch.randn(200) + strength * (found & ANOMALIES)
+
+
+def everything():
+    return torch.ones(200, dtype=torch.bool)
+
+
+def test_the_best_expert_stays_alone_where_others_add_nothing():
+    scores = torch.stack([torch.randn(200), expert(everything(), 8.0), torch.randn(200)])
+    assert select_ensemble(scores, auroc).tolist() == [0, 1, 0]
+
+
+def test_an_expert_that_is_noise_has_no_weight():
+    scores = torch.stack([expert(torch.arange(200) % 2 == 0), 9 * torch.randn(200), expert(everything(), 1)])
+    weights = select_ensemble(scores, auroc)
+    assert weights[1] == 0
+    assert weights[0] > 0
+
+
+def test_complementary_experts_share_the_weight():
+    even = torch.arange(200) % 2 == 0
+    scores = torch.stack([expert(even), expert(~even)])
+    weights = select_ensemble(scores, auroc)
+    assert weights.tolist() == pytest.approx([0.5, 0.5], abs=0.2)
+    assert auroc((weights[:, None] * scores).sum(0)) > max(map(auroc, scores)) + 0.1
+
+
+def test_copies_of_an_expert_are_no_better_than_one():
+    own = expert(everything(), 1.0)
+    assert sorted(select_ensemble(torch.stack([own, own, own]), auroc).tolist()) == [0, 0, 1]
+
+
+def test_the_weights_are_fractions_of_the_rounds():
+    scores = torch.stack([expert(torch.arange(200) % 3 == part, 3.0) for part in range(3)])
+    weights = select_ensemble(scores, auroc, rounds=5)
+    assert weights.sum().item() == pytest.approx(1)
+    assert any(torch.allclose((weights * n).round(), weights * n, atol=1e-5) for n in range(1, 6))
+
+
+def test_a_single_round_chooses_the_best_expert():
+    even = torch.arange(200) % 2 == 0
+    scores = torch.stack([expert(even, 2.0), expert(~even), torch.randn(200)])
+    assert select_ensemble(scores, auroc, rounds=1).tolist() == [0, 1, 0]
