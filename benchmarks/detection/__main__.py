@@ -6,6 +6,7 @@ of anomalib, which is not a part of this project; without it, only the methods o
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.detection.comparison import Category, Result, measure, read_imag
 from benchmarks.detection.method import Method
 from benchmarks.detection.own import ChosenExperts, Gaussians, KnownFeatures
 from benchmarks.environment import environment
+from vtadl.errors import InputError
 from vtadl.features.backbones import make_backbone
 from vtadl.features.cache import compute_features
 
@@ -24,21 +26,29 @@ LOCAL = Path(__file__).parents[1] / "results" / "local"
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    try:
+        _run(_parser().parse_args())
+    except InputError as error:
+        sys.exit(str(error))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     size = (arguments.image_size, arguments.image_size)
     network = KnownFeatures(
         make_backbone(arguments.backbone, size, arguments.backbone_layers, arguments.backbone_size)
     )
     results: list[Result] = []
-    features_per_second: dict[str, float] = {}
+    features_per_cpu_second: dict[str, float] = {}
     conditions = {
         "environment": environment(torch.device("cpu"), arguments.threads),
         "arguments": {name: str(value) for name, value in vars(arguments).items()},
-        "features_per_second": features_per_second,
+        "features_per_cpu_second": features_per_cpu_second,
     }
     for name in arguments.categories:
-        category, features_per_second[name] = _prepare(arguments.root, name, arguments.image_size, network)
+        category, features_per_cpu_second[name] = _prepare(
+            arguments.root, name, arguments.image_size, network
+        )
         for method in _methods(network, size, arguments.coresets, arguments.seed):
             results.append(measure(method, category))
             written = list(report.write(results, conditions, arguments.output))
@@ -47,11 +57,12 @@ def main() -> None:
 
 
 def _prepare(root: Path, name: str, image_size: int, network: KnownFeatures) -> tuple[Category, float]:
-    """Reads a category and computes its features, and says of how many images a second."""
+    """Reads a category and computes its features; returns it with the images per CPU second."""
     train, test = read_images(root, name, image_size)
-    start = time.perf_counter()
+    network.forget()
+    start = time.process_time()
     features = [compute_features(network, images) for images in (train, test["image"])]
-    rate = (len(train) + len(test["image"])) / (time.perf_counter() - start)
+    rate = (len(train) + len(test["image"])) / (time.process_time() - start)
     for images, own in zip((train, test["image"]), features, strict=True):
         network.remember(images, own)
     return Category(name, train, features[0], test, features[1]), rate

@@ -28,6 +28,10 @@ class KnownFeatures(FeatureExtractor):
         """Notes the features [N, P, F] of images [N, 3, H, W]."""
         self.known.update(zip(map(_digest, images), features, strict=True))
 
+    def forget(self) -> None:
+        """Drops all features, which take much memory."""
+        self.known.clear()
+
     def forward(self, images: Tensor) -> Tensor:
         """The features [B, P, F] of images [B, 3, H, W]."""
         known = [self.known.get(_digest(image)) for image in images]

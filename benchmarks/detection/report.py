@@ -10,7 +10,16 @@ from typing import Any
 from benchmarks.detection.comparison import Result
 from vtadl.common.files import atomic_path
 
-_COLUMNS = ("category", "method", "image AUROC", "pixel AUROC", "AUPRO", "1 - AUPRO", "fit", "images/s")
+_COLUMNS = (
+    "category",
+    "method",
+    "image AUROC",
+    "pixel AUROC",
+    "AUPRO",
+    "1 - AUPRO",
+    "fit, CPU s",
+    "images/CPU s",
+)
 
 
 def write(results: Sequence[Result], conditions: dict[str, Any], folder: Path) -> Iterator[Path]:
@@ -39,10 +48,14 @@ def markdown(results: Sequence[Result]) -> str:
 def _row(result: Result, times_first: dict[str, float]) -> tuple[str, ...]:
     metrics = (f"{value:.3f}" for value in (result.image_auroc, result.pixel_auroc, result.aupro))
     missing, fit, speed = (
-        f"{times_first[key]:.2f}x" for key in ("1 - aupro", "fit_seconds", "images_per_second")
+        _factor(times_first[key]) for key in ("1 - aupro", "fit_cpu_seconds", "images_per_cpu_second")
     )
-    times = (f"{result.fit_seconds:.1f} s, {fit}", f"{result.images_per_second:.1f}, {speed}")
+    times = (f"{result.fit_cpu_seconds:.1f}, {fit}", f"{result.images_per_cpu_second:.1f}, {speed}")
     return (result.category, result.method, *metrics, missing, *times)
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2f}x" if math.isfinite(value) else "-"
 
 
 def _with_first(results: Sequence[Result]) -> Iterator[tuple[Result, Result]]:
