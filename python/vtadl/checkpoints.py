@@ -76,7 +76,7 @@ def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describes_a_backbone_alone(checkpoint: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint is of an earlier version, whose dictionaries with a backbone had no other expert."""
+    """Whether a checkpoint is of an earlier version, in which a backbone had no other expert beside it."""
     descriptors = checkpoint["state_dict"].get("network.dictionary._extra_state")
     has_backbone = settings.get("density", {}).get("backbone") is not None
     return has_backbone and descriptors is not None and descriptors.dim() == 0

@@ -116,6 +116,8 @@ def _lightning(arguments: list[str]) -> int:
     from vtadl.cli.lightning_cli import run
     from vtadl.cli.run_folder import expand_run_folders
 
+    if arguments[0] == "fit":
+        arguments = _long_backbone(arguments)
     run(resolve_configs(expand_run_folders(_long_options(arguments))))
     return 0
 
@@ -137,7 +139,7 @@ def _reproduce(arguments: list[str]) -> int:
     from vtadl.cli.old_settings import drop_model_groups
     from vtadl.cli.reproduce import mnist, mvtec
 
-    _call([mnist, mvtec], "vtadl reproduce", drop_model_groups(arguments[1:]))
+    _call([mnist, mvtec], "vtadl reproduce", drop_model_groups(_long_backbone(arguments[1:])))
     return 0
 
 
@@ -152,6 +154,11 @@ def _call(functions: Any, prog: str, options: list[str]) -> None:
 
 def _long_options(arguments: list[str]) -> list[str]:
     return ["--output" if argument == "-o" else argument for argument in arguments]
+
+
+def _long_backbone(arguments: list[str]) -> list[str]:
+    """Replaces `--backbone` by the option of the model that it is short for."""
+    return [re.sub(r"^--backbone(?==|$)", "--model.backbone", argument) for argument in arguments]
 
 
 def _function_command(module: str, name: str) -> Callable[[list[str]], int]:

@@ -11,10 +11,12 @@ from vtadl.common.files import atomic_path
 from vtadl.common.ranges import require_positive
 from vtadl.data import TEXTURES, Texture, TextureDefects
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.model import NetworkSettings
 from vtadl.report.page import DetectorResult, record_test, write_report
 from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import make_trainer
 
+_IMAGE_SIZE = 128  # pixels of a crop
 INTRODUCTION = (
     "There is one detector for each texture. It was fitted to normal crops of one part of a photograph, "
     "and tested with crops of another part, half of which have a synthetic defect. Fitting and testing took "
@@ -49,7 +51,7 @@ def demo(
         print(f"{texture}: fitting to {train_count} crops")
         L.seed_everything(seed, verbose=False)
         data = TextureDefects(
-            texture, train_count=train_count, val_count=64, test_count=test_count, seed=seed
+            texture, _IMAGE_SIZE, train_count=train_count, val_count=64, test_count=test_count, seed=seed
         )
         results.extend(fit_and_test(data, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
@@ -76,6 +78,6 @@ def fit_and_test(data: TextureDefects, folder: Path) -> list[DetectorResult]:
         num_sanity_val_steps=0,
         callbacks=[DetectorProgressBar()],
     )
-    detector = AnomalyDetector()
+    detector = AnomalyDetector(network=NetworkSettings(image_size=data.image_size))
     trainer.fit(detector, data)
     return record_test(trainer, detector, data, data.texture, folder / "best.ckpt")

@@ -47,7 +47,8 @@ DESCRIPTIONS = {
     "fit": {
         "usage": "vtadl fit [--config NAME_OR_FILE] --data NAME --data.root FOLDER [--output RUN] [options]\n"
         "       vtadl fit --resume RUN",
-        "description": f"Trains a detector on normal images, or resumes the run in a folder. {_DATA_HELP}",
+        "description": "Trains a detector on normal images, or resumes the run in a folder. "
+        f"`--backbone NAME` is short for `--model.density.backbone NAME`. {_DATA_HELP}",
     },
     "test": {
         "usage": "vtadl test RUN\n       vtadl test --ckpt FILE --data NAME --data.root FOLDER [options]",

@@ -71,6 +71,9 @@ def mvtec(
 ) -> None:
     """Trains a detector for each category of MVTec AD, and tests it with the test images of that category.
 
+    With `--backbone NAME`, short for `--model.backbone NAME`, the frozen features of a backbone are described
+    too.
+
     Args:
         root: Folder of the categories' folders.
         output: Folder of results.json, results.md and checkpoints, also given by `-o`. Runs in results.json
@@ -86,8 +89,6 @@ def mvtec(
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
         return MVTecAD(root, name, image_size=size, val_fraction=0.15, seed=seed)
 
-    if "backbone" in group_settings(model).get("density", {}):  # images become as large as its input
-        model = _merge({"network": {"image_size": None}}, group_settings(model))
     _reproduce("mvtec", "small", data, categories, seeds, Path(output).expanduser(), epochs, model)
 
 

@@ -56,7 +56,7 @@ class FileDataModule(ImageDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int | tuple[int, int] = 128,
+        image_size: int | tuple[int, int] = 256,
         batch_size: int = 16,
         val_fraction: float = 0.1,
         resize_mode: ResizeMode = "stretch",

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from vtadl.common.ranges import require_at_most, require_positive
 from vtadl.data.defects import DEFECTS, GreyImage, Mask
 from vtadl.data.module import ImageDataModule, Sample
-from vtadl.errors import InputError
+from vtadl.images.pixels import resize_pixels
+from vtadl.images.tiles import Size
 
 Texture = Literal["brick", "grass", "gravel"]
 TEXTURES: tuple[Texture, ...] = ("brick", "grass", "gravel")
@@ -23,41 +24,40 @@ class Strip(NamedTuple):
     stop: int
 
 
+_HEIGHT = 512  # pixels of a photograph
 STRIPS = {"train": Strip(0, 256), "val": Strip(256, 384), "test": Strip(384, 512)}
 
 
 class TextureCrops(Dataset[Sample]):
     """Random crops of one strip of a photograph, all drawn when the data set is made.
 
-    With `defects`, every second crop has a defect: a patch of another photograph, a scratch or a blot.
+    With `defects`, every second crop has a defect: a patch of another photograph, a scratch or a blot. Crops
+    for images that would be larger than the narrowest strip are smaller, and are enlarged.
     """
 
     def __init__(
         self,
         texture: Texture,
         split: str,
-        size: tuple[int, int],
+        size: Size,
         count: int,
         seed: int,
         defects: bool = False,
     ) -> None:
         strip = STRIPS[split]
-        if size[0] > 512 or size[1] > strip.stop - strip.start:
-            raise InputError(
-                f"image_size {size[0]}x{size[1]} exceeds the {split} part of a texture, which has "
-                f"512x{strip.stop - strip.start} pixels: choose a smaller image_size, such as 128"
-            )
+        crop = crop_size(size)
         rng = np.random.default_rng([seed, TEXTURES.index(texture), list(STRIPS).index(split)])
         photograph = load_texture(texture)[:, strip.start : strip.stop]
         donors = [load_texture(other) for other in TEXTURES if other != texture]
         self.samples: list[Sample] = []
         for index in range(count):
-            image, mask, kind = random_crop(photograph, size, rng), np.zeros(size, dtype=bool), "good"
+            image, mask, kind = random_crop(photograph, crop, rng), np.zeros(crop, dtype=bool), "good"
             if defects and index % 2:
                 kind = list(DEFECTS)[index // 2 % len(DEFECTS)]
-                donor = random_crop(donors[rng.integers(len(donors))], size, rng)
+                donor = random_crop(donors[rng.integers(len(donors))], crop, rng)
                 image, mask = DEFECTS[kind](image, donor, rng)
-            self.samples.append(_sample(image, mask, kind, f"{texture}/{split}/{kind}/{index:03d}"))
+            name = f"{texture}/{split}/{kind}/{index:03d}"
+            self.samples.append(_sample(*_enlarge(image, mask, size), kind, name))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,7 +75,7 @@ class TextureDefects(ImageDataModule):
     def __init__(
         self,
         texture: Texture = "brick",
-        image_size: int | tuple[int, int] = 128,
+        image_size: int | tuple[int, int] = 256,
         batch_size: int = 16,
         train_count: int = 512,
         val_count: int = 128,
@@ -86,7 +86,8 @@ class TextureDefects(ImageDataModule):
 
         Args:
             texture: The photograph: brick, grass or gravel.
-            image_size: Height and width of a crop in pixels, or one number for both.
+            image_size: Height and width of an image in pixels, or one number for both. A crop is as large as
+                the image, up to a width of 128 pixels and a height of 512, and is enlarged beyond that.
             batch_size: Number of images in a batch.
             train_count: Number of normal crops for training.
             val_count: Number of normal crops for validation.
@@ -113,6 +114,12 @@ class TextureDefects(ImageDataModule):
         return TextureCrops(self.texture, split, self.image_size, self.counts[split], self.seed, defects)
 
 
+def crop_size(size: Size) -> Size:
+    """Height and width of the crop for an image of a size: the largest of its shape that all strips have."""
+    scale = max(1.0, size[0] / _HEIGHT, size[1] / min(strip.stop - strip.start for strip in STRIPS.values()))
+    return max(1, round(size[0] / scale)), max(1, round(size[1] / scale))
+
+
 def load_texture(texture: Texture) -> GreyImage:
     """Loads a grey photograph of 512x512 pixels in [0, 1] that scikit-image includes."""
     return getattr(photographs, texture)().astype(np.float32) / 255
@@ -122,6 +129,12 @@ def random_crop(photograph: GreyImage, size: tuple[int, int], rng: np.random.Gen
     """Copies a random part of a photograph; `size` is its height and width."""
     top, left = (rng.integers(whole - part + 1) for whole, part in zip(photograph.shape, size, strict=True))
     return photograph[top : top + size[0], left : left + size[1]].copy()
+
+
+def _enlarge(image: GreyImage, mask: Mask, size: Size) -> tuple[GreyImage, Mask]:
+    pixels = resize_pixels(image[..., None], size, "stretch")[..., 0]
+    rows, columns = (np.arange(large) * small // large for large, small in zip(size, mask.shape, strict=True))
+    return pixels, mask[np.ix_(rows, columns)]
 
 
 def _sample(image: GreyImage, mask: Mask, kind: str, name: str) -> Sample:

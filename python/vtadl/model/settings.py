@@ -18,7 +18,7 @@ class NetworkSettings:
 
     Args:
         image_size: Height and width in pixels, or one number for both; multiples of the patch size. If null
-            (None), 128, or with a backbone as large as its input: 336 for a transformer, 256 for others.
+            (None), 256, or with a backbone as large as its input: 336 for a transformer, 256 for others.
         patch_size: Side of a patch in pixels.
         width: Size of a token; a multiple of 4 and of the number of heads.
         depth: Number of transformer blocks.

@@ -12,6 +12,7 @@ from vtadl.cli import demo
 from vtadl.cli.commands import COMMANDS, main
 from vtadl.cli.config_files import config_names
 from vtadl.lightning_module import AnomalyDetector
+from vtadl.settings import make_settings
 
 SIZES = ["image_size=32", "width=16", "depth=1", "heads=2", "mlp_width=16", "bottleneck=16", "features=8"]
 
@@ -79,12 +80,12 @@ def test_settings_with_many_aliases_are_refused(capsys, tmp_path):
 
 def test_only_config_names_are_looked_up_among_the_packaged_settings(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small").mkdir()
+    (tmp_path / "mnist").mkdir()
     with pytest.raises(SystemExit):
-        main(["fit", "--config", "small", "--output", "small", "--print_config"])
+        main(["fit", "--config", "mnist", "--output", "mnist", "--print_config"])
     printed = capsys.readouterr().out
-    assert "image_size: 128" in printed
-    assert "output: small\n" in printed
+    assert "image_size: 28" in printed
+    assert "output: mnist\n" in printed
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -92,7 +93,18 @@ def test_packaged_settings_are_found_by_name(capsys, name):
     with pytest.raises(SystemExit) as exit_:
         main(["fit", "--config", name, "--print_config"])
     assert exit_.value.code == 0
-    assert "image_size: 128" in capsys.readouterr().out or name != "small"
+    size = {"mnist": 28, "small": "null"}.get(name, 512)
+    assert f"    image_size: {size}\n" in capsys.readouterr().out
+
+
+def test_backbone_is_short_for_an_option_of_the_model(capsys):
+    for option in ("--backbone", "--model.backbone", "--model.density.backbone"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["fit", "--config", "small", option, "dinov2-small", "--print_config"])
+        assert exit_.value.code == 0
+        printed = capsys.readouterr().out
+        assert "    backbone: dinov2-small\n" in printed
+        assert "    image_size: null\n" in printed  # as large as the input of the backbone
 
 
 def test_the_folder_of_a_run_is_complete(trained):
@@ -233,11 +245,9 @@ def test_the_error_of_a_loader_process_about_a_broken_image_is_one_sentence(cate
     assert "Traceback" not in error
 
 
-def test_the_demo_writes_its_report(settled, tiny, tmp_path, monkeypatch, capsys):
-    chosen = {
-        name: value for name, value in settled.items() if name not in tiny
-    }  # the demo sets the sizes itself
-    monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector.from_settings, **chosen))
+def test_the_demo_writes_its_report(settled, tmp_path, monkeypatch, capsys):
+    density = make_settings(settled)["density"]
+    monkeypatch.setattr(demo, "AnomalyDetector", partial(AnomalyDetector, density=density))
     output = tmp_path / "demo"
     sizes = ["--epochs=1", "--train_count=16", "--test_count=12", "--textures=[brick]"]
     assert main(["demo", f"--output={output}", *sizes]) == 0

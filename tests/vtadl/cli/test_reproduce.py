@@ -51,7 +51,7 @@ def test_all_classes_and_seeds_are_run_and_tabulated(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("model", "size"),
     [
-        ({}, (128, 128)),
+        ({}, (256, 256)),
         ({"backbone": "dinov2-small"}, (336, 336)),
         ({"density": {"backbone": "dinov2-small"}, "image_size": 64}, (64, 64)),
     ],

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vtadl.data import TEXTURES, TextureDefects
-from vtadl.data.textures import DEFECTS, STRIPS, load_texture, random_crop
-from vtadl.errors import InputError
+from vtadl.data.textures import DEFECTS, STRIPS, crop_size, load_texture, random_crop
 
 
 def module(**options):
@@ -66,6 +66,23 @@ def test_a_mask_covers_exactly_what_was_painted(kind, seed):
     assert mask.any()
 
 
-def test_crops_larger_than_their_part_are_refused():
-    with pytest.raises(InputError, match="image_size 200x200 exceeds"):
-        module(image_size=200).setup("fit")
+@pytest.mark.parametrize(
+    ("size", "crop"),
+    [((64, 64), (64, 64)), ((512, 128), (512, 128)), ((256, 256), (128, 128)), ((200, 400), (64, 128))],
+    ids=str,
+)
+def test_a_crop_fits_into_its_part_and_has_the_shape_of_the_image(size, crop):
+    assert crop_size(size) == crop
+
+
+def test_images_larger_than_a_part_are_enlarged_crops():
+    small, large = module(image_size=(64, 128)), module(image_size=(128, 256))
+    for data in (small, large):
+        data.setup("test")
+    for crop, sample in zip(small.test_set, large.test_set, strict=True):
+        expected = F.interpolate(crop["image"][None], (128, 256), mode="bilinear", antialias=True)[0]
+        torch.testing.assert_close(sample["image"], expected)
+        enlarged = F.interpolate(crop["mask"][None], (128, 256), mode="nearest-exact")[0]
+        assert torch.equal(sample["mask"], enlarged)
+        assert sample["label"] == crop["label"]
+        assert (sample["mask"] * (1 - sample["mask"])).sum() == 0

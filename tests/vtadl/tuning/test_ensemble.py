@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vtadl.tuning.ensemble import select_ensemble
+from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
 
 ANOMALIES = torch.arange(200) >= 100  # of 200 images
 
@@ -56,3 +56,25 @@ def test_a_single_round_chooses_the_best_expert():
     even = torch.arange(200) % 2 == 0
     scores = torch.stack([expert(even, 2.0), expert(~even), torch.randn(200)])
     assert select_ensemble(scores, auroc, rounds=1).tolist() == [0, 1, 0]
+
+
+def test_two_experts_are_a_single_bag():
+    even = torch.arange(200) % 2 == 0
+    scores = torch.stack([expert(even), expert(~even, 3.0)])
+    assert torch.equal(select_bagged_ensemble(scores, auroc), select_ensemble(scores, auroc))
+
+
+def test_bags_share_the_weight_among_experts_that_win_some():
+    scores = torch.stack([expert(everything(), 4.0), expert(everything(), 3.9), 9 * torch.randn(200)])
+    weights = select_bagged_ensemble(scores, auroc)
+    assert weights.sum().item() == pytest.approx(1)
+    assert weights[:2].min() > 0.2
+    assert weights[2] < 0.1
+
+
+def test_an_expert_that_wins_no_bag_has_no_weight():
+    worst = -expert(everything())
+    scores = torch.stack([expert(everything()), worst, expert(everything(), 5.0), expert(everything(), 5.0)])
+    weights = select_bagged_ensemble(scores, auroc)
+    assert weights[1] == 0
+    assert weights.sum().item() == pytest.approx(1)
