@@ -20,7 +20,7 @@ from vtadl.synthesis.takes import estimate_takes, vary_takes
 from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
 
 _MAX_HELD_OUT = 64  # images
-_TAKES = 128  # of held-out images, each with its own pseudo-anomaly
+_TAKES = 96  # of held-out images, each with its own pseudo-anomaly
 _TAKES_WITH_BACKBONE = 48  # its features take long
 _MAX_TAKES_PER_IMAGE = 4
 _MAX_SHARED_WINDOWS = 40_000  # that shared mixtures are fitted to while experts are compared
@@ -142,7 +142,7 @@ def hold_out(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def take_again(images: Tensor, indices: Tensor, takes: int, seed: int) -> Tensor:
     """New takes of the images of these indices, about `takes` in all, as later exposures would be."""
     chosen = indices[:takes]
-    copies = min(_MAX_TAKES_PER_IMAGE, -(-takes // len(chosen)))
+    copies = min(_MAX_TAKES_PER_IMAGE, max(1, round(takes / len(chosen))))
     return vary_takes(images[chosen.to(images.device)].repeat(copies, 1, 1, 1), estimate_takes(images), seed)
 
 
