@@ -77,7 +77,7 @@ def _methods(
     try:
         from benchmarks.detection.anomalib_methods import PaDiM, PatchCore
     except ImportError as error:
-        print(f"PatchCore and PaDiM are left out: {error}. `pip install 'anomalib[cpu]>=2.1'` installs them.")
+        print(f"PatchCore and PaDiM are left out: {error}. `pip install 'anomalib[cpu]>=2.7'` installs them.")
         return
     yield PaDiM(network.grid, seed)
     for coreset in coresets:

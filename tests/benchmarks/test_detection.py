@@ -71,6 +71,13 @@ def test_known_features_are_not_computed_again(network, category):
     torch.testing.assert_close(features, network.network(images))
 
 
+def test_forgotten_features_are_computed_again(network, category):
+    network.forget()
+    network.network.seen = 0
+    network(category.test["image"])
+    assert network.network.seen == len(category.test["image"])
+
+
 def test_gaussians_find_a_bright_corner(network, category):
     result = measure(Gaussians(network), category)
     assert result.image_auroc == 1
