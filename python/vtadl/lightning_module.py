@@ -76,8 +76,9 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
             InputError: If the sizes do not match, or the network does not fit into memory.
         """
         super().__init__()
-        size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
-        network = replace(network, image_size=size)
+        if network.image_size is None:
+            size = choose_image_size(None, density.backbone, density.backbone_size)
+            network = replace(network, image_size=size)
         plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
         scoring = replace(scoring, terms=scoring.terms_with(density.likelihood))
         self.density_settings, self.scoring_settings = density, scoring
