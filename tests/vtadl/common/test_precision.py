@@ -67,7 +67,8 @@ conversions = st.sampled_from(
 )
 PARTS = (
     "",
-    *("network", "network.dictionary", "network.dictionary.projection", "network.dictionary.extractors"),
+    *("network", "network.dictionary", "network.dictionary.projections", "network.dictionary.extractors"),
+    *("network.dictionary.experts", "network.dictionary.experts.0"),
     *("network.decoder", "scorer", "scorer.patch_moments", "calibration", "calibration.image", "norm"),
 )
 
@@ -112,12 +113,14 @@ def test_each_part_computes_in_float32_under_autocast(detector, images, dtype, a
     pixels = torch.nn.functional.interpolate(images, detector.image_size, mode="bilinear").to(dtype)
 
     def everything(pixels):
-        features = network.dictionary.projection(network.dictionary.extractor(pixels))
+        dictionary, name = network.dictionary, network.dictionary.expert.descriptor
+        coefficients = dictionary.projection(name)(dictionary.extractor(name)(pixels))
         prediction = network(pixels)
         scores = network.patch_scores(prediction)
         loss = detector.module.loss(pixels, prediction)
         return [
-            *(features, network.dictionary(pixels), *prediction[:2], scores, *loss),
+            *(coefficients, dictionary.pca_coefficients(pixels, name), dictionary.expert(coefficients)),
+            *(dictionary(pixels), dictionary.features(pixels), *prediction[:2], scores, *loss),
             *(*scorer(pixels, prediction, scores), *detector.module(pixels)),
         ]
 
