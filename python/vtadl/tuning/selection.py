@@ -24,6 +24,7 @@ _TAKES = 96  # of held-out images, each with its own pseudo-anomaly
 _TAKES_WITH_BACKBONE = 48  # its features take long
 _MAX_TAKES_PER_IMAGE = 4
 _MAX_SHARED_WINDOWS = 40_000  # that shared mixtures are fitted to while experts are compared
+_MIN_WEIGHT = 0.05  # experts of less weight would take time and change little
 _MAP_SIDE = 64  # pixels of the maps by which experts are compared
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def choose_experts(
     return [
         Choice(settings, weight, *own)
         for settings, weight, own in zip(candidates, weights, moments, strict=True)
-        if weight > 0
+        if weight >= _MIN_WEIGHT
     ]
 
 
