@@ -12,29 +12,33 @@ from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
 from vtadl.density.expert import Expert
 from vtadl.density.mixture import Mixture
+from vtadl.density.nearest import NearestWindows
 from vtadl.density.projection import Projection
-from vtadl.density.settings import DESCRIPTORS, Descriptor, ExpertSettings
+from vtadl.density.settings import DESCRIPTORS, Descriptor, ExpertSettings, Positions
 from vtadl.features.cache import compute_features
 from vtadl.features.extractor import FeatureExtractor
 
-_FEATURES: Mapping[str, int] = {"backbone": 100}  # principal components; 64 of other descriptors
+_FEATURES: Mapping[str, int] = {"backbone": 200}  # principal components; 64 of other descriptors
 _CHUNK = 16  # images whose features are computed at once
 # Names in the state of earlier versions, whose dictionaries had one expert.
 _OLD_NAMES = {"log_weights": "logits", "factors": "whitening"}
 _OLD_EXPERT_NAMES = ("whitening", "centre", "rotation", "logits", "mu", "log_std")
 
 
+AnyExpert = Expert | NearestWindows
+
+
 class Member(NamedTuple):
     """An expert with its weight, and the moments of its scores of normal windows."""
 
-    expert: Expert
+    expert: AnyExpert
     weight: float = 1.0
     mean: float = 0.0
     deviation: float = 1.0
 
 
 class Dictionary(DataSizedModule):
-    """Experts, each a Gaussian mixture of the features of one descriptor, and the weights of their scores.
+    """Experts, each a density of the features of one descriptor, and the weights of their scores.
 
     The score of a window is the weighted sum of the scores of the experts. Each is counted in standard
     deviations of held-out normal windows, because an expert that varies among normal images says little.
@@ -51,7 +55,7 @@ class Dictionary(DataSizedModule):
 
         Args:
             extractors: The features of each descriptor.
-            features: Principal components of each; by default 64 of windows, and 100 of a backbone.
+            features: Principal components of each; by default 64 of windows, and 200 of a backbone.
             trained: Whether the components of an expert are trained after they are fitted.
         """
         super().__init__()
@@ -76,10 +80,11 @@ class Dictionary(DataSizedModule):
     def expert(self) -> Expert:
         """The expert of a dictionary that has one, which alone can be gated or trained."""
         (expert,) = self._experts()
+        assert isinstance(expert, Expert)
         return expert
 
-    def _experts(self) -> list[Expert]:
-        return cast(list[Expert], list(self.experts))
+    def _experts(self) -> list[AnyExpert]:
+        return cast(list[AnyExpert], list(self.experts))
 
     @property
     def descriptors(self) -> frozenset[Descriptor]:
@@ -117,21 +122,34 @@ class Dictionary(DataSizedModule):
         """Fits a single expert to normal images [N, C, H, W], with a background of pictures [M, C, H, W]."""
         coefficients = self.fit_projection(images, settings.descriptor)
         pictures = None if background is None else self.pca_coefficients(background, settings.descriptor)
-        expert = Expert(settings.descriptor, self.trained)
-        expert.fit(coefficients, self.projection(settings.descriptor), settings, background=pictures)
-        self.set_members([Member(expert)])
+        self.set_members([Member(self.fit_expert(coefficients, settings, background=pictures))])
+
+    def fit_expert(self, coefficients: Tensor, settings: ExpertSettings, **options: Any) -> AnyExpert:
+        """Fits an expert to the PCA coefficients [N, P, D] of normal images, see :meth:`Expert.fit`."""
+        projection = self.projection(settings.descriptor)
+        expert = self._make_expert(settings.descriptor, settings.positions)
+        if isinstance(expert, NearestWindows):
+            expert.fit(coefficients, projection, settings)
+        else:
+            expert.fit(coefficients, projection, settings, **options)
+        return expert
+
+    def _make_expert(self, descriptor: Descriptor, positions: Positions) -> AnyExpert:
+        if positions == "near":
+            return NearestWindows(descriptor, self.extractor(descriptor).grid)
+        return Expert(descriptor, self.trained)
 
     def set_members(self, members: Sequence[Member]) -> None:
         """Takes fitted experts, and drops the descriptors that none of them uses."""
         self._set_experts([member.expert for member in members])
         weights = torch.tensor([member.weight for member in members])
-        self.weights = (weights / weights.sum()).to(members[0].expert.mu.device)
+        self.weights = (weights / weights.sum()).to(members[0].expert.whitening.device)
         self.means, self.deviations = (
             torch.tensor([getattr(member, name) for member in members]).to(self.weights)
             for name in ("mean", "deviation")
         )
 
-    def _set_experts(self, experts: Sequence[Expert]) -> None:
+    def _set_experts(self, experts: Sequence[AnyExpert]) -> None:
         self.experts = nn.ModuleList(experts)
         used = [expert.descriptor for expert in experts]
         for name in [name for name in self.extractors if name not in used]:
@@ -182,8 +200,8 @@ class Dictionary(DataSizedModule):
             raise RuntimeError("the dictionary is not fitted: train the detector, or load a checkpoint")
 
     def get_extra_state(self) -> Tensor:
-        """The descriptor of each expert, as an index of DESCRIPTORS, which the checkpoint keeps."""
-        return torch.tensor([DESCRIPTORS.index(expert.descriptor) for expert in self._experts()])
+        """The descriptor of each expert, and whether it is of nearest windows [E, 2], for checkpoints."""
+        return torch.tensor([_code(expert) for expert in self._experts()])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Does nothing: the experts exist already when their state is loaded."""
@@ -191,9 +209,10 @@ class Dictionary(DataSizedModule):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         if state_dict.get(f"{prefix}_extra_state", torch.zeros(1)).dim() == 0:
             self._translate_old_state(state_dict, prefix)
-        descriptors = [DESCRIPTORS[index] for index in state_dict.get(f"{prefix}_extra_state", [])]
-        if descriptors != [expert.descriptor for expert in self._experts()]:
-            self._set_experts([Expert(descriptor, self.trained) for descriptor in descriptors])
+        codes = [tuple(code) for code in state_dict.get(f"{prefix}_extra_state", torch.zeros(0)).tolist()]
+        if codes != [_code(expert) for expert in self._experts()]:
+            kinds = [(DESCRIPTORS[index], near) for index, near in codes]
+            self._set_experts([self._make_expert(name, "near" if near else "own") for name, near in kinds])
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _translate_old_state(self, state: dict[str, Any], prefix: str) -> None:
@@ -208,6 +227,10 @@ class Dictionary(DataSizedModule):
             value = state.pop(name)
             if not own.startswith("extractors.") or own.startswith(f"extractors.{descriptor}."):
                 state[prefix + own.replace("projection.", f"projections.{descriptor}.")] = value
-        state[f"{prefix}_extra_state"] = torch.tensor([DESCRIPTORS.index(descriptor)])
+        state[f"{prefix}_extra_state"] = torch.tensor([[DESCRIPTORS.index(descriptor), 0]])
         state |= {f"{prefix}weights": torch.ones(1), f"{prefix}means": torch.zeros(1)}
         state[f"{prefix}deviations"] = torch.ones(1)
+
+
+def _code(expert: AnyExpert) -> tuple[int, int]:
+    return DESCRIPTORS.index(expert.descriptor), int(isinstance(expert, NearestWindows))

@@ -12,7 +12,8 @@ from vtadl.images.tiles import as_pair
 Likelihood = Literal["dictionary", "paper", "public-code"]
 Descriptor = Literal["energies", "pixels", "multiscale-energies", "backbone"]
 DESCRIPTORS: tuple[Descriptor, ...] = get_args(Descriptor)
-Positions = Literal["own", "shared"]
+Positions = Literal["own", "shared", "near"]
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Background = Literal["none", "pictures"]
 
 
@@ -26,7 +27,8 @@ class DensitySettings:
         descriptor: Whether an expert is a density of local means and the logarithms of local `energies`, of
             these at two scales (`multiscale-energies`), of windows of `pixels`, or of the features of the
             `backbone`.
-        positions: Whether each position of an expert has its own mixture, or all share one.
+        positions: Whether each position of an expert has its own mixture, or all positions share one; `near`
+            is the distance to the nearest normal window at the position or beside it, without a mixture.
         components: Gaussians in a mixture; 10 if null (None) with a likelihood that is not `dictionary`.
         min_std: Smallest standard deviation of a component, where that of the leading feature is about 1.
             With `paper`, where that of the tokens is 1, it is 0.1 if null (None).
@@ -36,7 +38,7 @@ class DensitySettings:
         stride: Pixels from one window to the next; if null (None), an image has about 32 windows a side.
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.
-        features: Principal components of the features; if null (None), 64 of windows, and 100 of a backbone.
+        features: Principal components of the features; if null (None), 64 of windows, and 200 of a backbone.
         gated: Whether the transformer predicts which of the dictionary's components an image shows; null
             (None) means no.
         trained: Whether the dictionary's components are trained too, after they are fitted.

@@ -11,6 +11,7 @@ _EXPERTS: dict[Descriptor, tuple[ExpertSettings, ...]] = {
     ),
     "multiscale-energies": (
         ExpertSettings("multiscale-energies", "own", _OWN_COMPONENTS, 0.1, 0.03),
+        ExpertSettings("multiscale-energies", "near", softness=0.03),
         ExpertSettings("multiscale-energies", "shared", 200, 0.1, 0.1, "pictures"),
     ),
     "pixels": (
@@ -18,8 +19,8 @@ _EXPERTS: dict[Descriptor, tuple[ExpertSettings, ...]] = {
         ExpertSettings("pixels", "shared", 200, 0.2, 1.0),
     ),
     "backbone": (
-        ExpertSettings("backbone", "own", 1, 0.3, 0.03),
-        ExpertSettings("backbone", "shared", 200, 0.2, 0.03),
+        ExpertSettings("backbone", "own", 1, 0.3, 0.001),
+        ExpertSettings("backbone", "near", softness=0.001),
     ),
 }
 
@@ -39,6 +40,8 @@ def candidate_experts(
     given = density.given
     wanted = [given["descriptor"]] if "descriptor" in given else [d for d in _EXPERTS if d != "pixels"]
     experts = [expert for name in wanted if name in available for expert in _EXPERTS[name]]
+    if density.trains:
+        experts = [expert for expert in experts if expert.positions != "near"]
     if "positions" in given:
         experts = [expert for expert in experts if expert.positions == given["positions"]]
     return list(dict.fromkeys(_limited(expert, image_count)._replace(**given) for expert in experts))
@@ -46,6 +49,6 @@ def candidate_experts(
 
 def _limited(expert: ExpertSettings, image_count: int) -> ExpertSettings:
     """The expert with as many components as the images are enough for."""
-    if expert.positions == "shared":
+    if expert.positions != "own":
         return expert
     return expert._replace(components=min(expert.components, max(1, image_count // _IMAGES_PER_COMPONENT)))

@@ -8,7 +8,6 @@ from torch import Tensor
 from vtadl.data import Sample
 from vtadl.density import DensitySettings, Dictionary, ExpertSettings
 from vtadl.density.dictionary import Member
-from vtadl.density.expert import Expert
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.candidates import candidate_experts
@@ -57,20 +56,17 @@ def describe(dictionary: Dictionary, images: Tensor, experts: Sequence[ExpertSet
 def fit_member(dictionary: Dictionary, choice: Choice, described: Described) -> Member:
     """Fits an expert to all images, with the weight and the moments that were found."""
     name = choice.settings.descriptor
-    expert = Expert(name, dictionary.trained)
-    expert.fit(
-        described.normal[name],
-        dictionary.projection(name),
-        choice.settings,
-        background=described.pictures.get(name),
-    )
+    background = described.pictures.get(name)
+    expert = dictionary.fit_expert(described.normal[name], choice.settings, background=background)
     return Member(expert, choice.weight, choice.mean, choice.deviation)
 
 
 def _sentence(choice: Choice) -> str:
     settings = choice.settings
+    expert = f"expert of weight {choice.weight:.2f}: {settings.descriptor}, "
+    if settings.positions == "near":
+        return f"{expert}nearest windows, softness {settings.softness}"
     return (
-        f"expert of weight {choice.weight:.2f}: {settings.descriptor}, {settings.positions} mixtures of "
-        f"{settings.components} components, floor {settings.min_std}, softness {settings.softness}, "
-        f"background {settings.background}"
+        f"{expert}{settings.positions} mixtures of {settings.components} components, "
+        f"floor {settings.min_std}, softness {settings.softness}, background {settings.background}"
     )

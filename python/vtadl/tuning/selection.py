@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vtadl.common.progress import progress
 from vtadl.density import Descriptor, Dictionary, ExpertSettings
-from vtadl.density.expert import Expert
 from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings
@@ -82,12 +81,11 @@ class Comparison:
 
     def scores(self, settings: ExpertSettings) -> Tensor:
         """Scores [2, M, rows, columns] of the normal takes and of the anomalies, after a short fit."""
-        expert, name = Expert(settings.descriptor), settings.descriptor
-        expert.fit(
+        name = settings.descriptor
+        expert = self.dictionary.fit_expert(
             self.fitted[name],
-            self.dictionary.projection(name),
             settings,
-            self.seed,
+            seed=self.seed,
             steps=5,
             max_windows=_MAX_SHARED_WINDOWS,
             background=self.pictures.get(name),
