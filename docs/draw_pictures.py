@@ -1,6 +1,6 @@
-"""Trains detectors and draws the pictures of tutorial.md, detector.md and README.md.
+"""Fits detectors and draws the pictures of tutorial.md, detector.md and README.md.
 
-python docs/draw_pictures.py                     trains on brick as the tutorial does, then runs the demo
+python docs/draw_pictures.py                     fits to gravel as the tutorial does, then runs the demo
 python docs/draw_pictures.py --demo vtadl-demo   draws detector.png alone, from an earlier demo
 """
 
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from vtadl import Detection, Detector
-from vtadl.cli.demo import fit_and_test
+from vtadl.cli.demo import IMAGE_SIZE, fit_and_test
 from vtadl.data import TEXTURES, TextureDefects
 from vtadl.data.textures import DEFECTS, Texture
 from vtadl.report.plots import histogram_plot
@@ -70,7 +70,7 @@ def draw_detector(demo: Path) -> None:
 
 def median_examples(demo: Path, texture: Texture) -> Iterator[Found]:
     detector = Detector.load(demo / "checkpoints" / texture / "best.ckpt")
-    data = TextureDefects(texture)
+    data = TextureDefects(texture, IMAGE_SIZE)
     data.setup("test")
     for kind in DEFECTS:
         samples = [sample for sample in data.test_set if sample["kind"] == kind]
@@ -81,7 +81,7 @@ def median_examples(demo: Path, texture: Texture) -> Iterator[Found]:
 
 
 def draw_tutorial() -> None:
-    data = TextureDefects("brick", train_count=256)
+    data = TextureDefects("gravel", train_count=256)
     with tempfile.TemporaryDirectory() as folder:
         result = fit_and_test(data, Path(folder))
     save(draw_normal(data), "normal")

@@ -57,7 +57,7 @@ def test_the_tutorial_works(tmp_path, monkeypatch):
             program, *arguments = shlex.split(code)
             assert program == "vtadl"
             assert cli.main(arguments) == 0
-    assert (tmp_path / "runs" / "brick" / "report.html").exists()
+    assert (tmp_path / "runs" / "gravel" / "report.html").exists()
 
 
 def names_of_tests(path: Path) -> set[str]:

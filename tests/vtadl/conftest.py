@@ -150,10 +150,10 @@ def trained_with_equal_norm(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trained_with_background(tmp_path: Path) -> Path:
-    """Returns the folder of a run whose scores are relative to a background."""
-    options = {"descriptor": "energies", "positions": "shared", "background": "pictures"}
-    return train(tmp_path, *of_model(SETTLED | options))
+def with_several_experts(tmp_path: Path) -> Path:
+    """Returns the folder of a run with several experts, whose scores are relative to a background."""
+    chosen = {"descriptor": "null", "positions": "null", "background": "pictures"}
+    return train(tmp_path, *of_model(SETTLED | chosen))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from vtadl.report.page import DetectorResult, record_test, write_report
 from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import make_trainer
 
-_IMAGE_SIZE = 128  # pixels of a crop
+IMAGE_SIZE = 128  # pixels of a crop
 INTRODUCTION = (
     "There is one detector for each texture. It was fitted to normal crops of one part of a photograph, "
     "and tested with crops of another part, half of which have a synthetic defect. Fitting and testing took "
@@ -51,7 +51,7 @@ def demo(
         print(f"{texture}: fitting to {train_count} crops")
         L.seed_everything(seed, verbose=False)
         data = TextureDefects(
-            texture, _IMAGE_SIZE, train_count=train_count, val_count=64, test_count=test_count, seed=seed
+            texture, IMAGE_SIZE, train_count=train_count, val_count=64, test_count=test_count, seed=seed
         )
         results.extend(fit_and_test(data, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
