@@ -58,7 +58,7 @@ def test_published_weights_are_kept_in_half_precision(real_data):
 
 
 def test_the_default_layers_lie_in_the_middle(folder):
-    assert make(folder, layers=None).layers == (3, 4)
+    assert make(folder, layers=None).layers == (2, 3, 4)
 
 
 def test_a_changed_patch_changes_its_own_features_most(folder):
@@ -76,7 +76,7 @@ def test_a_changed_patch_changes_its_own_features_most(folder):
 def test_images_are_resized_to_the_size_of_the_backbone(folder, size, grid):
     backbone = make_backbone(str(folder), (48, 64), size=size)
     assert backbone.grid == grid
-    assert backbone(torch.rand(1, 3, 48, 64)).shape == (1, grid[0] * grid[1], 32)
+    assert backbone(torch.rand(1, 3, 48, 64)).shape == (1, grid[0] * grid[1], 48)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,12 @@ def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
     assert weight_of(choose(turned_images(40), components=30, **given), positions="shared") > 0.5
 
 
-def test_the_weights_are_those_of_a_whole():
-    choices = choose(turned_images(20), components=10)
-    assert sum(choice.weight for choice in choices) == pytest.approx(1)
-    assert all(choice.weight > 0 and choice.deviation > 0 for choice in choices)
+def test_experts_of_little_weight_are_left_out(monkeypatch):
+    images, weights = turned_images(20), torch.tensor([0.58, 0.03, 0.06, 0.33, 0.0])
+    monkeypatch.setattr(selection, "select_bagged_ensemble", lambda scores, _: weights[: len(scores)])
+    choices = choose(images, components=10)
+    assert [choice.weight for choice in choices] == pytest.approx([0.58, 0.06, 0.33])
+    assert all(choice.deviation > 0 for choice in choices)
 
 
 def test_a_single_expert_is_the_best_one():
@@ -86,6 +88,7 @@ def test_small_sets_get_a_fit_too(count, capsys):
     dictionary, images = make_dictionary(), aligned_images(count)
     fit_dictionary(dictionary, images, DensitySettings(descriptor="energies"), SCORING)
     assert "expert of weight" in capsys.readouterr().out
+    assert dictionary.weights.sum().item() == pytest.approx(1)
     assert sum(expert.mu.shape[1] for expert in dictionary.experts if expert.aligned) <= 2 * (count // 8 + 1)
     changed = images.clone()
     changed[..., 8:16, 8:16] = 1 - changed[..., 8:16, 8:16]
