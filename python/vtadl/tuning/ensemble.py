@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 5
+_MAX_BAGS = 10
 
 Quality = Callable[[Tensor], float]
 
 
 def select_bagged_ensemble(scores: Tensor, quality: Quality) -> Tensor:
-    """The mean of the weights [E] that :func:`select_ensemble` finds in each half of the experts.
+    """The mean of the weights [E] that :func:`select_ensemble` finds in halves of the experts.
 
     A single selection trusts small differences of quality; the mean over bags does not (Caruana et al.,
     "Ensemble selection from libraries of models", ICML 2004). Experts that win no bag get no weight.
@@ -22,10 +23,11 @@ def select_bagged_ensemble(scores: Tensor, quality: Quality) -> Tensor:
         quality: How good a sum of scores [...] is.
     """
     count = len(scores)
-    bags = list(combinations(range(count), max(min(2, count), count // 2)))
+    halves = list(combinations(range(count), max(min(2, count), count // 2)))
+    order = torch.randperm(len(halves), generator=torch.Generator().manual_seed(0))[:_MAX_BAGS]
     weights = torch.zeros(count)
-    for bag in map(list, bags):
-        weights[bag] += select_ensemble(scores[bag], quality) / len(bags)
+    for bag in (list(halves[index]) for index in order):
+        weights[bag] += select_ensemble(scores[bag], quality) / len(order)
     return weights
 
 
