@@ -224,9 +224,11 @@ class Dictionary(DataSizedModule):
             own = _OLD_NAMES.get(own, own)
             if own in _OLD_EXPERT_NAMES or own.startswith("background_"):
                 own = f"experts.0.{own}"
+            if own.startswith("projection."):
+                own = own.replace("projection.", f"projections.{descriptor}.", 1)
             value = state.pop(name)
             if not own.startswith("extractors.") or own.startswith(f"extractors.{descriptor}."):
-                state[prefix + own.replace("projection.", f"projections.{descriptor}.")] = value
+                state[prefix + own] = value
         state[f"{prefix}_extra_state"] = torch.tensor([[DESCRIPTORS.index(descriptor), 0]])
         state |= {f"{prefix}weights": torch.ones(1), f"{prefix}means": torch.zeros(1)}
         state[f"{prefix}deviations"] = torch.ones(1)

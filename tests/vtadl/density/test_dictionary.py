@@ -6,6 +6,7 @@ from vtadl.density import Dictionary, ExpertSettings
 from vtadl.density.dictionary import Member
 from vtadl.density.expert import Expert
 from vtadl.features.energies import LocalEnergies
+from vtadl.features.extractor import FeatureExtractor
 from vtadl.features.windows import Windows
 from vtadl.model import VTADLLoss
 
@@ -208,6 +209,31 @@ def test_a_state_of_an_earlier_version_is_loaded(fitted, make_network, tiny, set
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(other(images).scores, model(images).scores)
     assert other.state_dict().keys() == model.state_dict().keys()
+
+
+class Network(FeatureExtractor):
+    """Features of a layer whose name resembles that of a part of the dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.grid = (2, 2)
+        self.projection = torch.nn.Conv2d(3, 20, 16, 16)
+
+    def forward(self, images):
+        return self.projection(images).flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("name", ["backbone", "pretrained"])
+def test_the_weights_of_a_backbone_of_an_earlier_version_are_loaded(name):
+    model, other = (torch.nn.ModuleDict({"dictionary": Dictionary({"backbone": Network()}, 8)}) for _ in "12")
+    images = torch.rand(24, 3, 32, 32)
+    with torch.no_grad():
+        model["dictionary"].fit(images, ExpertSettings("backbone", "own", 2))
+        state = old_state(model.state_dict(), 0, {})
+        state = {key.replace("extractors.backbone.", f"extractors.{name}."): x for key, x in state.items()}
+        assert f"dictionary.extractors.{name}.projection.weight" in state
+        other.load_state_dict(state)
+        torch.testing.assert_close(other["dictionary"](images), model["dictionary"](images))
 
 
 def test_a_dictionary_that_is_not_fitted_says_so(make_network, tiny):
