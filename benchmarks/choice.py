@@ -36,7 +36,7 @@ PROCEDURES: dict[str, Callable[[Tensor, Callable[[Tensor], float]], Tensor]] = {
     "bagged selection": select_bagged_ensemble,
     "equal weights": lambda scores, quality: torch.full((len(scores),), 1 / len(scores)),
 }
-Qualities = dict[str, float]  # by expert or procedure
+Qualities = dict[str, list[float]]  # the metrics of a set by expert or procedure
 
 
 def data_sets(
@@ -77,8 +77,8 @@ def judge(data: ImageDataModule, density: DensitySettings) -> Qualities:
     return qualities
 
 
-def quality(scores: Tensor, data: ImageDataModule) -> float:
-    """The mean of image AUROC, pixel AUROC and AUPRO of scores [M, rows, columns] of the test images."""
+def quality(scores: Tensor, data: ImageDataModule) -> list[float]:
+    """Image AUROC, pixel AUROC and AUPRO of scores [M, rows, columns] of the test images."""
     metrics = DetectionMetrics()
     start = 0
     for batch in data.test_dataloader():
@@ -94,12 +94,13 @@ def quality(scores: Tensor, data: ImageDataModule) -> float:
             batch["kind"],
         )
     values = metrics.compute()
-    return mean(float(values[name]) for name in ("image_auroc", "pixel_auroc", "aupro"))
+    return [float(values[name]) for name in ("image_auroc", "pixel_auroc", "aupro")]
 
 
-def regret(qualities: Mapping[str, float], procedure: str) -> float:
+def regret(qualities: Qualities, procedure: str) -> float:
     """How much better the best expert of a set is than what a procedure chose."""
-    return max(value for name, value in qualities.items() if name not in PROCEDURES) - qualities[procedure]
+    best = max(mean(values) for name, values in qualities.items() if name not in PROCEDURES)
+    return best - mean(qualities[procedure])
 
 
 def leave_one_out(results: Mapping[str, Qualities]) -> dict[str, tuple[str, float]]:
@@ -116,14 +117,17 @@ def table(results: Mapping[str, Qualities]) -> str:
     """A Markdown table of the qualities, and of the regret of the procedure fixed on the other sets."""
     names = list(dict.fromkeys(name for qualities in results.values() for name in qualities))
     chosen = leave_one_out(results)
-    lines = [
-        f"| set | {' | '.join(names)} | fixed on the others | regret |",
-        "|" + " --- |" * (len(names) + 3),
-    ]
-    for name, qualities in results.items():
-        cells = [f"{qualities[key]:.3f}" if key in qualities else "" for key in names]
-        lines.append(f"| {name} | {' | '.join(cells)} | {chosen[name][0]} | {chosen[name][1]:.3f} |")
+    lines = [f"| | {' | '.join(results)} |", "|" + " --- |" * (len(results) + 1)]
+    for name in names:
+        cells = [_cell(qualities.get(name)) for qualities in results.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines.append(f"| fixed on the others | {' | '.join(name for name, _ in chosen.values())} |")
+    lines.append(f"| regret | {' | '.join(f'{value:.3f}' for _, value in chosen.values())} |")
     return "\n".join(lines)
+
+
+def _cell(values: list[float] | None) -> str:
+    return "" if values is None else " / ".join(f"{value:.3f}" for value in values)
 
 
 def main() -> None:
@@ -140,7 +144,12 @@ def main() -> None:
     results = {}
     for name, data in data_sets(options.root, options.categories, options.image_size):
         results[name] = judge(data, density)
-        print(name, {key: round(value, 4) for key, value in results[name].items()}, flush=True)
+        print(
+            name,
+            *(f"{key}: {_cell(values)}" for key, values in results[name].items()),
+            sep="\n  ",
+            flush=True,
+        )
     if options.output:
         options.output.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
