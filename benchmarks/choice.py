@@ -25,13 +25,13 @@ from vtadl.metrics import DetectionMetrics
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import top_k_mean
 from vtadl.tuning.candidates import candidate_experts
-from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
+from vtadl.tuning.ensemble import Quality, select_bagged_ensemble, select_ensemble
 from vtadl.tuning.fitting import describe, fit_member
 from vtadl.tuning.selection import Choice, Comparison
 
 _SCORING = ScoringSettings()
-PROCEDURES: dict[str, Callable[[Tensor, Callable[[Tensor], float]], Tensor]] = {
-    "best expert": lambda scores, quality: select_ensemble(scores, quality, 1),
+PROCEDURES: dict[str, Callable[[Tensor, Quality], Tensor]] = {
+    "best expert": lambda scores, quality: select_ensemble(scores, quality, rounds=1),
     "one selection": select_ensemble,
     "bagged selection": select_bagged_ensemble,
     "equal weights": lambda scores, quality: torch.full((len(scores),), 1 / len(scores)),

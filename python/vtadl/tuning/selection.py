@@ -95,14 +95,16 @@ class Comparison:
                 [self.dictionary.on_grid(expert.scores(x), name) for x in self.coefficients[name]]
             )
 
-    def separation(self, scores: Tensor) -> float:
-        """Mean of the AUROC of images and the AUPRO of regions, from scores [2, M, rows, columns]."""
+    def separation(self, scores: Tensor, takes: Tensor | None = None) -> float:
+        """Mean of the AUROC of images and the AUPRO of regions, from scores [2, M, rows, columns].
+
+        `takes` are the indices of the M takes, if these are not all.
+        """
+        masks = self.masks if takes is None else self.masks[takes.to(self.masks.device)]
         images = [top_k_mean(x.flatten(1), self.scoring.top_patches) for x in scores]
-        sigma = self.scoring.smoothing * self.masks.shape[-1] / self.normal.shape[-1]
-        maps = [
-            smooth(F.interpolate(x[:, None], self.masks.shape[-2:], mode="bilinear"), sigma) for x in scores
-        ]
-        return (auroc(images[0], images[1]) + single_region_aupro(maps[0], maps[1], self.masks)) / 2
+        sigma = self.scoring.smoothing * masks.shape[-1] / self.normal.shape[-1]
+        maps = [smooth(F.interpolate(x[:, None], masks.shape[-2:], mode="bilinear"), sigma) for x in scores]
+        return (auroc(images[0], images[1]) + single_region_aupro(maps[0], maps[1], masks)) / 2
 
 
 def choose_experts(
