@@ -149,3 +149,12 @@ def test_an_exported_program_decides_as_the_detector_does(untrained, tmp_path):
         detection = detector.predict(image.numpy())
         assert score.item() == pytest.approx(detection.score, rel=1e-3)
         torch.testing.assert_close(map_, torch.from_numpy(detection.map), rtol=1e-3, atol=1e-3)
+
+
+def test_a_detector_of_nearest_windows_alone_is_fitted(tiny, data, tmp_path):
+    density = {"descriptor": "energies", "positions": "near"}
+    detector = AnomalyDetector.from_settings(**tiny, **density)
+    make_trainer(tmp_path, **QUIET).fit(detector, data)
+    loaded = load_detector(tmp_path / "best.ckpt")
+    images = torch.rand(2, 3, *detector.network.image_size)
+    assert torch.equal(loaded(images).image, detector.eval()(images).image)

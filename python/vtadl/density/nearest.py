@@ -1,7 +1,7 @@
 """One density of patches: the distance to the nearest normal window near the same position."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
@@ -25,16 +25,16 @@ class NearestWindows(DataSizedModule):
     def __init__(self, descriptor: Descriptor, grid: Size) -> None:
         super().__init__()
         self.descriptor, self.grid = descriptor, grid
-        self.register_buffer("whitening", torch.zeros(0))
+        # [D]; a parameter, because Lightning cannot fit a module that has none
+        self.whitening = nn.Parameter(torch.zeros(0), requires_grad=False)
         self.register_buffer("windows", torch.zeros(0, 0, 0, 0, dtype=torch.float16))
-        self.whitening: Tensor  # [D]
         self.windows: Tensor  # [rows, columns, D, N]
 
     @torch.no_grad()
     @in_full_precision
     def fit(self, coefficients: Tensor, projection: Projection, settings: ExpertSettings) -> None:
         """Keeps the whitened PCA coefficients [N, P, D] of normal images, of as many as the memory allows."""
-        self.whitening = projection.whitening(settings.softness)
+        self.replace("whitening", projection.whitening(settings.softness))
         kept = coefficients[: max(1, _MAX_VALUES // coefficients[0].numel())]
         x = (kept * self.whitening).unflatten(1, self.grid)
         self.windows = x.permute(1, 2, 3, 0).to(torch.float16).contiguous()

@@ -87,6 +87,8 @@ class DensitySettings:
             require_at_most(4096, backbone_size=max(sides))
         if self.likelihood == "dictionary" and self.descriptor == "backbone" and not self.backbone:
             raise InputError("descriptor is backbone, and there is no backbone")
+        if self.trains and self.likelihood == "dictionary" and self.positions == "near":
+            raise InputError("positions is near, which has no mixture that could be gated or trained")
 
     @property
     def trains(self) -> bool:

@@ -44,6 +44,8 @@ def candidate_experts(
         experts = [expert for expert in experts if expert.positions != "near"]
     if "positions" in given:
         experts = [expert for expert in experts if expert.positions == given["positions"]]
+    if not experts:  # what is given is no candidate by itself
+        experts = [ExpertSettings(name, given["positions"]) for name in wanted if name in available]
     return list(dict.fromkeys(_limited(expert, image_count)._replace(**given) for expert in experts))
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from vtadl.density import DensitySettings, ExpertSettings
+from vtadl.errors import InputError
 from vtadl.tuning.candidates import candidate_experts
 
 ALL = frozenset(["energies", "multiscale-energies", "pixels", "backbone"])
@@ -30,6 +31,13 @@ def test_each_descriptor_is_tried_as_one_density_of_each_position_and_as_another
     assert {name for name, positions in tried if positions != "own"} == ALL - {"pixels"}
 
 
+@pytest.mark.parametrize("positions", ["own", "shared", "near"])
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_every_combination_that_is_given_has_an_expert(name, positions):
+    experts = candidates(descriptor=name, positions=positions)
+    assert {(expert.descriptor, expert.positions) for expert in experts} == {(name, positions)}
+
+
 def test_what_is_trained_has_a_mixture():
     assert "near" not in {expert.positions for expert in candidates(gated=True)}
 
@@ -53,3 +61,9 @@ def test_few_images_allow_few_components_at_each_position(count, components):
 def test_no_candidate_is_tried_twice():
     experts = candidates(positions="shared", min_std=0.1, softness=0.1)
     assert len(experts) == len(set(experts))
+
+
+@pytest.mark.parametrize("trained", [{"gated": True}, {"trained": True}], ids=str)
+def test_nearest_windows_cannot_be_trained(trained):
+    with pytest.raises(InputError, match="positions is near"):
+        DensitySettings(positions="near", **trained)
