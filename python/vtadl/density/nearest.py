@@ -44,13 +44,15 @@ class NearestWindows(DataSizedModule):
         """Distances [B, P] of windows, given their PCA coefficients [B, P, D]."""
         x = (coefficients * self.whitening).unflatten(1, self.grid).permute(1, 2, 0, 3)
         windows = self.windows.to(x.dtype)
+        norms, squares = x.square().sum(3), windows.square().sum(2, keepdim=True)
         rows, columns = self.grid
         nearest = x.new_full(x.shape[:3], torch.inf)
         for down in (-1, 0, 1):
             for right in (-1, 0, 1):
                 here = (_inside(rows, -down), _inside(columns, -right))
                 there = (_inside(rows, down), _inside(columns, right))
-                distances = _least_squared_distances(x[here], windows[there])
+                products = x[here] @ windows[there]
+                distances = norms[here] + (squares[there] - 2 * products).amin(3)
                 nearest[here] = torch.minimum(nearest[here], distances)
         return nearest.clamp(min=0).sqrt().permute(2, 0, 1).flatten(1)
 
@@ -63,10 +65,3 @@ class NearestWindows(DataSizedModule):
 def _inside(count: int, shift: int) -> slice:
     """The positions of a line that are still on it after a shift of the other line by `-shift`."""
     return slice(max(0, shift), count + min(0, shift))
-
-
-def _least_squared_distances(x: Tensor, windows: Tensor) -> Tensor:
-    """The least squared distances [rows, columns, B] of x [rows, columns, B, D] to any of the windows."""
-    products = x @ windows
-    squares = windows.square().sum(2, keepdim=True)
-    return x.square().sum(3) + (squares - 2 * products).amin(3)
