@@ -14,13 +14,12 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.detection.method import anomaly_maps
 from vtadl.data import TEXTURES, ImageDataModule, MVTecAD, TextureDefects
 from vtadl.density import DensitySettings, Dictionary
 from vtadl.density.descriptors import make_extractors
-from vtadl.images.smoothing import smooth
 from vtadl.metrics import DetectionMetrics
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import top_k_mean
@@ -84,11 +83,10 @@ def quality(scores: Tensor, data: ImageDataModule) -> list[float]:
     for batch in data.test_dataloader():
         own = scores[start : start + len(batch["image"])]
         start += len(own)
-        maps = F.interpolate(own[:, None], data.image_size, mode="bilinear")
         metrics.update(
             top_k_mean(own.flatten(1), _SCORING.top_patches),
             batch["label"],
-            smooth(maps, _SCORING.smoothing),
+            anomaly_maps(own, data.image_size),
             batch["mask"],
             batch["has_mask"],
             batch["kind"],

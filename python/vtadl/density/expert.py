@@ -47,10 +47,6 @@ class Expert(DataSizedModule):
         self.background_log_std: Tensor  # [K, D - 1]
 
     @property
-    def fitted(self) -> bool:
-        return self.mu.numel() > 0
-
-    @property
     def aligned(self) -> bool:
         """Whether each position has its own mixture."""
         return self.rotation.numel() > 0

@@ -14,7 +14,7 @@ from vtadl.images.smoothing import smooth
 from vtadl.metrics.separation import auroc, single_region_aupro
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.statistics import top_k_mean
-from vtadl.synthesis.anomalies import PseudoAnomalies, make_pseudo_anomalies
+from vtadl.synthesis.anomalies import make_pseudo_anomalies
 from vtadl.synthesis.takes import estimate_takes, vary_takes
 from vtadl.tuning.ensemble import select_bagged_ensemble, select_ensemble
 
@@ -72,10 +72,10 @@ class Comparison:
         self.pictures = described.pictures
         takes = _TAKES_WITH_BACKBONE if "backbone" in described.normal else _TAKES
         self.normal = take_again(images, self.held_out, takes, seed)
-        self.anomalies: PseudoAnomalies = make_pseudo_anomalies(self.normal, seed)
-        self.masks = F.adaptive_max_pool2d(self.anomalies.masks, _map_size(self.normal))
+        anomalies = make_pseudo_anomalies(self.normal, seed)
+        self.masks = F.adaptive_max_pool2d(anomalies.masks, _map_size(self.normal))
         self.coefficients = {
-            name: [dictionary.pca_coefficients(x, name) for x in (self.normal, self.anomalies.images)]
+            name: [dictionary.pca_coefficients(x, name) for x in (self.normal, anomalies.images)]
             for name in described.normal
         }
 
