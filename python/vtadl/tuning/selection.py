@@ -118,8 +118,7 @@ def choose_experts(
         single: Whether only one may be chosen.
     """
     scores = [comparison.scores(settings) for settings in progress(candidates, "comparing experts")]
-    moments = [(own[0].mean().item(), max(own[0].std().item(), 1e-6)) for own in scores]
-    standardised = torch.stack([(own - m) / s for own, (m, s) in zip(scores, moments, strict=True)])
+    standardised, moments = standardise(scores)
     if single:
         weights = select_ensemble(standardised, comparison.separation, rounds=1).tolist()
     else:
@@ -131,6 +130,16 @@ def choose_experts(
         for settings, weight, own in zip(candidates, weights, moments, strict=True)
         if weight >= _MIN_WEIGHT
     ]
+
+
+def standardise(scores: Sequence[Tensor]) -> tuple[Tensor, list[tuple[float, float]]]:
+    """Counts the scores [2, M, ...] of each expert in standard deviations of those of the normal takes.
+
+    Returns:
+        The scores [E, 2, M, ...], and the mean and the standard deviation of each expert.
+    """
+    moments = [(own[0].mean().item(), max(own[0].std().item(), 1e-6)) for own in scores]
+    return torch.stack([(own - m) / s for own, (m, s) in zip(scores, moments, strict=True)]), moments
 
 
 def hold_out(count: int, seed: int) -> tuple[Tensor, Tensor]:

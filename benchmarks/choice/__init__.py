@@ -1,0 +1,1 @@
+"""How well the choice of experts generalises to data sets that it was not designed for."""

@@ -1,0 +1,1 @@
+"""Industrial parts that are drawn, with the flaws that such parts have."""
