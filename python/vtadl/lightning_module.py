@@ -15,6 +15,7 @@ from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_
 from vtadl.data import Sample, categories_of, rank_sample_count
 from vtadl.density import DensitySettings
 from vtadl.errors import InputError
+from vtadl.images.equal_lighting import EqualLighting
 from vtadl.images.equal_norm import EqualNorm
 from vtadl.images.pixels import ResizeMode
 from vtadl.images.tiles import cut, join
@@ -59,6 +60,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         scoring: ScoringSettings = ScoringSettings(),
         optimizer: OptimizerSettings = OptimizerSettings(),
         equal_norm: bool = False,
+        equal_lighting: bool = True,
     ) -> None:
         """Builds the detector.
 
@@ -71,6 +73,9 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
             optimizer: Learning rate and weight decay.
             equal_norm: Whether every image is scaled to the mean norm of normal images, so that its
                 brightness does not matter.
+            equal_lighting: Whether images that are brighter, darker, or of more or less contrast than all
+                training images are brought into the range of these, so that another exposure is no anomaly.
+                It has an effect with a dictionary and without `equal_norm`.
 
         Raises:
             InputError: If the sizes do not match, or the network does not fit into memory.
@@ -79,7 +84,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if network.image_size is None:
             size = choose_image_size(None, density.backbone, density.backbone_size)
             network = replace(network, image_size=size)
-        plain = plain_settings(network, density, loss, scoring, optimizer) | {"equal_norm": equal_norm}
+        plain = plain_settings(network, density, loss, scoring, optimizer)
+        plain |= {"equal_norm": equal_norm, "equal_lighting": equal_lighting}
         scoring = replace(scoring, terms=scoring.terms_with(density.likelihood))
         self.density_settings, self.scoring_settings = density, scoring
         self.optimizer_settings = optimizer
@@ -88,7 +94,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         self.network = VTADL(network, density, scoring.reconstructs)
         plain["density"]["backbone_config"] = self.network.backbone_config
         self.save_hyperparameters(plain | {"_instantiator": _INSTANTIATOR})
-        self.norm = EqualNorm() if equal_norm else nn.Identity()
+        equal_lighting = equal_lighting and density.likelihood == "dictionary"
+        self.norm = EqualNorm() if equal_norm else EqualLighting() if equal_lighting else nn.Identity()
         _require_size(self.network.image_size)
         self.loss = VTADLLoss(loss)
         self.scorer = AnomalyScorer(self.network.grid, self.network.image_size, scoring)
@@ -128,7 +135,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if resumed or fitted:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        needs_images = has_dictionary or isinstance(self.norm, EqualNorm)
+        needs_images = has_dictionary or not isinstance(self.norm, nn.Identity)
         if not needs_images and not hasattr(data, "unsharded_train_dataloader"):
             return
         if data is None:
@@ -136,7 +143,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         self.calibration.set_categories(getattr(data, "categories", ()))
         batches = self.calibration.observe(data.unsharded_train_dataloader())
         images = collect_images(batches, self.network.grid).to(self.device)
-        if isinstance(self.norm, EqualNorm):
+        if not isinstance(self.norm, nn.Identity):
             self.norm.fit(images)
         if has_dictionary:
             dictionary, settings = self.network.dictionary, (self.density_settings, self.scoring_settings)

@@ -17,7 +17,7 @@ GROUPS: dict[str, Any] = {
     "optimizer": OptimizerSettings,
 }
 GROUP_OF = {field.name: group for group, settings in GROUPS.items() for field in fields(settings)}
-UNGROUPED = ("equal_norm",)  # settings of the detector that belong to no group
+UNGROUPED = ("equal_norm", "equal_lighting")  # settings of the detector that belong to no group
 
 
 def plain_settings(*groups: Any) -> dict[str, Any]:
