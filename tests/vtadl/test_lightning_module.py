@@ -90,8 +90,9 @@ def test_scoring_runs_no_part_whose_outcome_does_not_count(chosen, data, tmp_pat
     detector.eval()
     images, network = torch.rand(3, 3, 32, 32), detector.network
     with torch.no_grad():
-        prediction = network(images)
-        expected = detector.scorer(images, prediction, network.patch_scores(prediction))
+        equal = detector.norm(images)
+        prediction = network(equal)
+        expected = detector.scorer(equal, prediction, network.patch_scores(prediction))
         for part in (network.decoder, *([] if gated else [network.encoder])):
             monkeypatch.setattr(part, "forward", None)
         scores = detector(images)
