@@ -1,6 +1,6 @@
 """Training and evaluation of the detector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -20,7 +20,7 @@ from vtadl.images.equal_norm import EqualNorm
 from vtadl.images.pixels import ResizeMode
 from vtadl.images.tiles import cut, join
 from vtadl.metrics import CategoryEvaluations, CategoryMetrics, DetectionMetrics, Evaluation
-from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, VTADLLoss
+from vtadl.model import VTADL, LossSettings, NetworkSettings, OptimizerSettings, Prediction, VTADLLoss
 from vtadl.model.guard import require_finite, require_room
 from vtadl.model.optimizer import make_optimizer
 from vtadl.model.settings import choose_image_size
@@ -30,7 +30,9 @@ from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.thresholds import Calibration
 from vtadl.settings import make_settings, plain_settings
-from vtadl.tuning.fitting import collect_images, fit_dictionary
+from vtadl.tuning.fitting import fit_dictionary
+from vtadl.tuning.folds import assign_folds, score_out_of_fold
+from vtadl.tuning.training_images import TrainingImages, collect_images
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_checkpoint build the settings
 _TRAINED_PARTS = ("embedding", "encoder", "bottleneck", "decoder", "gate")  # of the network
@@ -40,8 +42,9 @@ _MIN_SIDE = 11  # pixels of an image, the side of the window of SSIM
 class AnomalyDetector(FullPrecisionModule, OneStepModule):
     """VT-ADL with its loss, its scores and its optimiser.
 
-    If nothing that is trained can change a score, there are no epochs: `setup` fits the dictionary, and the
-    validation, which sets the thresholds, follows at once.
+    If nothing that is trained can change a score, there are no epochs: `setup` fits the dictionary to all
+    normal images, those for validation included, and sets the thresholds by the scores that each of them has
+    if the dictionary is fitted to others. The validation sets the thresholds of a detector that is trained.
 
     `load_from_checkpoint` loads checkpoints of this version, and `vtadl.checkpoints.load_detector` also loads
     those of earlier versions.
@@ -50,6 +53,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
     evaluation: Evaluation | CategoryEvaluations  # of the latest test
     resize_mode: ResizeMode = "stretch"  # how the data module resized images to the size of the network
     resumes: bool = False  # whether a checkpoint will replace everything that `setup` would fit
+    held_out_nll: Tensor | None = None  # of windows that were held out from the fit, if nothing is trained
 
     @full_precision()
     def __init__(
@@ -141,16 +145,38 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
         self.calibration.set_categories(getattr(data, "categories", ()))
-        batches = self.calibration.observe(data.unsharded_train_dataloader())
-        images = collect_images(batches, self.network.grid).to(self.device)
+        batches = data.unsharded_train_dataloader() if self.trains else data.normal_dataloader()
+        images = collect_images(self.calibration.observe(batches), self.network.grid, self.network.image_size)
+        tiles = images.tiles.to(self.device)
         if not isinstance(self.norm, nn.Identity):
-            self.norm.fit(images)
+            self.norm.fit(tiles)
         if has_dictionary:
             dictionary, settings = self.network.dictionary, (self.density_settings, self.scoring_settings)
-            fit_dictionary(dictionary, self.norm(images), *settings)
+            fit = fit_dictionary(dictionary, self.norm(tiles), *settings)
             self.network.open_gate()
         if not self.trains:
             print("training: none, because it would change no score; epochs and augmentation have no effect")
+            folds = assign_folds(images.categories).repeat_interleave(torch.tensor(images.counts))
+            held_out = images._replace(tiles=tiles)
+            self._calibrate(held_out, score_out_of_fold(dictionary, *fit, folds).to(self.device))
+
+    @torch.no_grad()
+    def _calibrate(self, images: TrainingImages, patch_scores: Tensor) -> None:
+        """Fits moments and thresholds to the scores [N, rows, columns] of tiles that were held out."""
+        self.held_out_nll = patch_scores.mean()
+        parts = list(zip(images.split(images.tiles), images.split(patch_scores), strict=True))
+        self.scorer.reset()
+        for tiles, patches in parts:
+            self.scorer.update(tiles, Prediction(None, None, None, patches), patches)
+        self.scorer.finish()
+
+        def scored() -> Iterator[tuple[Scores, list[str]]]:
+            for (tiles, patches), size, category in zip(parts, images.sizes, images.categories, strict=True):
+                prediction = Prediction(None, None, None, patches)
+                scores = self.scorer(tiles, prediction, patches, leave_one_out=True)
+                yield _join_tiles(scores, size), [category]
+
+        self.calibration.fit_scores(scored())
 
     @in_full_precision
     def forward(self, images: Tensor, leave_one_out: bool = False) -> Scores:
@@ -169,8 +195,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
     def score_tiles(self, images: Tensor, leave_one_out: bool = False) -> Scores:
         """Scores images that are at least as large as the network by their tiles."""
         scores = self(cut(images, self.network.image_size), leave_one_out)
-        tile_scores = scores.image.unflatten(0, (images.shape[0], -1))
-        return Scores(tile_scores.amax(1), join(scores.map, (images.shape[-2], images.shape[-1])))
+        return _join_tiles(scores, (images.shape[-2], images.shape[-1]), images.shape[0])
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         if not self.trains:
@@ -182,18 +207,25 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         return terms.total
 
     def on_validation_epoch_start(self) -> None:
-        self.scorer.reset()
+        if self.trains:
+            self.scorer.reset()
 
     @in_full_precision
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        if self.held_out_nll is not None:
+            self._log_losses("val", {"total": self.held_out_nll}, batch)
+            return
         images = self.norm(cut(batch["image"], self.network.image_size))
         prediction = self.network(images)
         losses = self.loss(images, prediction)._asdict() if self.trains else {"total": prediction.nll()}
         self._log_losses("val", losses, batch)
-        self.scorer.update(images, prediction, self.network.patch_scores(prediction))
+        if self.trains:
+            self.scorer.update(images, prediction, self.network.patch_scores(prediction))
 
     @in_full_precision
     def on_validation_epoch_end(self) -> None:
+        if not self.trains:
+            return
         self.scorer.finish()
         if not self.trainer.sanity_checking:
             loader = cast(DataLoader[Sample], self.trainer.val_dataloaders)
@@ -304,6 +336,11 @@ def saved_resize_mode(checkpoint: Mapping[str, Any]) -> ResizeMode | None:
     """How the run of a checkpoint resized its images, if known; earlier versions called it `fit`."""
     mode: ResizeMode | None = checkpoint.get("resize_mode", checkpoint.get("fit"))
     return mode
+
+
+def _join_tiles(scores: Scores, size: tuple[int, int], count: int = 1) -> Scores:
+    """The scores of images of a size; an image has the largest score of its tiles."""
+    return Scores(scores.image.unflatten(0, (count, -1)).amax(1), join(scores.map, size))
 
 
 def _require_size(size: tuple[int, int]) -> None:

@@ -59,7 +59,7 @@ def test_any_trainer_fits_validates_and_saves_in_one_step(settled, data, tmp_pat
     trainer = L.Trainer(**QUIET, max_epochs=20, default_root_dir=tmp_path)
     trainer.fit(detector, data)
     assert (trainer.current_epoch, trainer.global_step) == (1, 1)
-    assert detector.calibration.image.count == 16
+    assert detector.calibration.image.count == 24 + 16
     images = torch.rand(4, 3, 32, 32)
     restored = load_detector(trainer.checkpoint_callback.best_model_path)
     assert torch.equal(restored(images).map, detector.eval()(images).map)
@@ -85,7 +85,7 @@ def test_options_of_the_trainer_change_nothing(settled, data, tmp_path, options)
     for name in ("best", "last"):
         checkpoint = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
         assert (checkpoint["epoch"], checkpoint["global_step"]) == (0, 1)
-        assert checkpoint["state_dict"]["calibration.image.count"] == 16
+        assert checkpoint["state_dict"]["calibration.image.count"] == 24 + 16
     with (tmp_path / "metrics.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert set(row) == {"epoch", "step", "val_loss"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from vtadl.common.files import absolute_path
 from vtadl.common.ranges import require_at_most, require_fraction, require_not_negative, require_positive
@@ -46,8 +46,8 @@ class FileOptions(TypedDict, total=False):
 class FileDataModule(ImageDataModule):
     """Trains and validates with normal images; test images and their labels are read for testing alone.
 
-    Validation images are a random part of the normal images, unless the layout has a folder for them. No test
-    image is read before `setup("test")`.
+    Validation images are a random part of the normal images, unless the layout has a folder for them. A
+    detector that trains no network is fitted to them as well. No test image is read before `setup("test")`.
     """
 
     layout: ClassVar[str]  # one sentence: the expected files and, for published data, where to download them
@@ -72,7 +72,8 @@ class FileDataModule(ImageDataModule):
             root: Folder of the images.
             image_size: Height and width in pixels to which images are resized, or one number for both.
             batch_size: Number of images in a batch.
-            val_fraction: Fraction of the normal images that is held out for validation.
+            val_fraction: Fraction of the normal images that is held out for validation, where a network is
+                trained. Otherwise a detector is fitted to all of them.
             resize_mode: How images of another shape get `image_size`. `stretch` changes the aspect ratio;
                 `crop` cuts both ends of the longer side; `tiles` cuts the image into overlapping tiles along
                 the longer side, and joins their scores and maps.
@@ -146,7 +147,9 @@ class FileDataModule(ImageDataModule):
             )
 
     def _num_workers(self, dataset: Dataset[Sample]) -> int:
-        return 0 if isinstance(dataset, ImageFiles) and dataset.is_in_memory else self.workers
+        parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
+        in_memory = all(isinstance(part, ImageFiles) and part.is_in_memory for part in parts)
+        return 0 if in_memory else self.workers
 
     def _batch_options(self, training: bool) -> dict[str, Any]:
         if self.resize_mode != "tiles":

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 import lightning as L
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler, Sampler
 
 from vtadl.common.ranges import require_not_negative, require_positive
 from vtadl.data.augmentation import Augmentation
@@ -88,6 +88,11 @@ class ImageDataModule(L.LightningDataModule, ABC):
         """Loads the whole training set in every process, for models that are fitted before training."""
         sampler: DistributedSampler[int] = DistributedSampler(self.train_set, 1, 0, seed=self.seed)
         return self._loader(self.train_set, sampler, training=True)
+
+    def normal_dataloader(self) -> DataLoader[Sample]:
+        """Loads all normal images, for training and validation, in random order in every process."""
+        images: Dataset[Sample] = ConcatDataset([self.train_set, self.val_set])
+        return self._loader(images, DistributedSampler(images, 1, 0, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Loads the whole validation set in every process, so that all processes fit the same thresholds."""

@@ -164,9 +164,16 @@ class Dictionary(DataSizedModule):
         """
         self._require_fitted()
         coefficients = {name: self._coefficients(images, name) for name in self.descriptors}
+        return self.combine(self._experts(), coefficients)
+
+    @in_full_precision
+    def combine(self, experts: Sequence[AnyExpert], coefficients: Mapping[Descriptor, Tensor]) -> Tensor:
+        """Scores [B, rows, columns] of windows with these PCA coefficients [B, P, D], by descriptor.
+
+        `experts` have the settings of the dictionary's own, and may have been fitted to other images.
+        """
         scores = [
-            self.on_grid(expert(coefficients[expert.descriptor]), expert.descriptor)
-            for expert in self._experts()
+            self.on_grid(expert(coefficients[expert.descriptor]), expert.descriptor) for expert in experts
         ]
         if len(scores) == 1:
             return scores[0]

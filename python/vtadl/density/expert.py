@@ -101,6 +101,11 @@ class Expert(DataSizedModule):
             logits, mu, log_std = mixture.logits[0], mixture.mu[0], mixture.scale[0].log()
         self.background_logits, self.background_mu, self.background_log_std = logits, mu, log_std
 
+    def take_background(self, other: "Expert") -> None:
+        """Takes the background of an expert of the same descriptor and settings."""
+        for name in ("background_logits", "background_mu", "background_log_std"):
+            setattr(self, name, getattr(other, name))
+
     def _fit_axes(self, x: Tensor, positions: Positions) -> Tensor | None:
         """Finds the mean and the principal axes at each position of whitened features [N, P, D].
 

@@ -19,12 +19,14 @@ class ScoringSettings:
     Args:
         terms: The terms whose average is the score; if null (None), the NLL alone with a dictionary, and all
             terms with a predicted mixture.
-        normalised: Whether the score of each position is counted in standard deviations of held-out normal
-            images at that position; null (None) means no. It takes 16 such images or more.
+        normalised: Whether the score of each position is counted in standard deviations of normal images at
+            that position, to which the density was not fitted; null (None) means no. It takes 16 such images
+            or more.
         top_patches: How many patches, those of the largest NLL, determine the score of an image.
         smoothing: Standard deviation of the Gaussian filter over the map, in pixels.
-        image_false_alarm_rate: Fraction of normal images that may exceed the threshold of images.
-        pixel_false_alarm_rate: Fraction of their pixels that may exceed the threshold of pixels.
+        image_false_alarm_rate: Fraction of normal images that may exceed the threshold of images, which holds
+            with 90 % confidence if there are enough images.
+        pixel_false_alarm_rate: Fraction of their pixels that may exceed the threshold of pixels, on average.
 
     Raises:
         InputError: If there are no terms, or a number is out of its range.

@@ -1,11 +1,10 @@
 """The fit of the dictionary: its experts are chosen, and fitted to all training images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from vtadl.data import Sample
 from vtadl.density import DensitySettings, Dictionary, ExpertSettings
 from vtadl.density.dictionary import Member
 from vtadl.scoring.settings import ScoringSettings
@@ -13,25 +12,19 @@ from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.candidates import candidate_experts
 from vtadl.tuning.selection import Choice, Comparison, Described, choose_experts
 
-_MAX_WINDOWS = 400_000  # of the training images
 _BACKGROUND_TILES = 256
 
 
-def collect_images(loader: Iterable[Sample], grid: tuple[int, int]) -> Tensor:
-    """Collects as many training images [N, 3, H, W] as the dictionary is fitted to."""
-    wanted = max(1, _MAX_WINDOWS // (grid[0] * grid[1]))
-    images: list[Tensor] = []
-    for batch in loader:
-        images.append(batch["image"])
-        wanted -= len(batch["image"])
-        if wanted <= 0:
-            break
-    return torch.cat(images)
+class Fit(NamedTuple):
+    """What a dictionary was fitted with."""
+
+    choices: list[Choice]  # of the experts
+    described: Described  # the images
 
 
 def fit_dictionary(
     dictionary: Dictionary, images: Tensor, density: DensitySettings, scoring: ScoringSettings
-) -> None:
+) -> Fit:
     """Fits a dictionary to images [N, 3, H, W]; settings that are not given are chosen."""
     candidates = candidate_experts(density, dictionary.descriptors, len(images))
     described = describe(dictionary, images, candidates)
@@ -42,6 +35,7 @@ def fit_dictionary(
     dictionary.set_members([fit_member(dictionary, choice, described) for choice in choices])
     for choice in choices:
         print(_sentence(choice))
+    return Fit(choices, described)
 
 
 def describe(dictionary: Dictionary, images: Tensor, experts: Sequence[ExpertSettings]) -> Described:

@@ -165,6 +165,9 @@ class Data(L.LightningDataModule):
 
     unsharded_train_dataloader = val_dataloader = test_dataloader = train_dataloader
 
+    def normal_dataloader(self):
+        return torch.utils.data.DataLoader(Values(), batch_size=4)
+
 
 CHOSEN = {
     "descriptor": "energies",

@@ -96,7 +96,7 @@ def test_a_detector_with_tiles_works_on_images_of_any_shape(mixed, tiny, tmp_pat
         in capsys.readouterr().err
     )
     detector = Detector.load(run, "cpu")
-    assert detector.module.calibration.image.count == 2  # counts images, not tiles
+    assert detector.module.calibration.image.count == 12 + 6  # counts images, not tiles
     upright, lying = (mixed / f"test/good/{name}0.png" for name in ("upright", "lying"))
     detections = detector.predict([upright, lying])
     assert [detection.map.shape for detection in detections] == [(80, 40), (40, 100)]

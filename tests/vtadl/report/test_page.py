@@ -53,7 +53,8 @@ def test_names_are_escaped_in_the_page(trained, tmp_path):
     from vtadl.report.page import DetectorResult, write_report
     from vtadl.report.recorder import Recording
 
-    thresholds = {kind: {"count": 9, "false_alarm_rate": 0.1} for kind in ("image", "pixel")}
+    rates = {"false_alarm_rate": 0.1, "image_false_alarm_rate": 0.2}
+    thresholds = {kind: {"count": 9} | rates for kind in ("image", "pixel")}
     evaluation = Evaluation({"image_auroc": 0.5}, {}, {}, {}, {}, num_images=1, confidence_level=0.95)
     result = DetectorResult("<b>parts</b>", evaluation, Recording([0.1], [0]), thresholds)
     text = write_report(tmp_path / "page.html", "title", [result]).read_text()

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import beta
 
 from vtadl.checkpoints import load_detector
 from vtadl.errors import InputError
@@ -16,13 +17,15 @@ def fitted(scores, rate):
 
 
 @pytest.mark.parametrize(
-    ("count", "rate", "rank"), [(99, 0.01, 99), (199, 0.01, 198), (19, 0.1, 18), (20, 0.1, 19)]
+    ("count", "rate", "rank"),
+    [(230, 0.01, 230), (387, 0.01, 387), (388, 0.01, 387), (22, 0.1, 22), (38, 0.1, 37), (37, 0.1, 37)],
 )
 def test_the_threshold_is_the_score_of_the_rank_that_the_rate_asks_for(count, rate, rank):
     scores = torch.randperm(count).float() + 1  # the k-th smallest is k
     threshold = fitted(scores, rate)
     assert threshold.value == rank
-    assert threshold.false_alarm_rate.item() == pytest.approx(1 - rank / (count + 1))
+    known = beta.ppf(0.9, count - rank + 1, rank)
+    assert threshold.false_alarm_rate.item() == pytest.approx(known)
     assert threshold.false_alarm_rate <= rate + 1e-7
 
 
@@ -30,17 +33,17 @@ def test_with_few_scores_the_threshold_is_the_largest_and_its_rate_says_so():
     threshold = fitted(torch.tensor([3.0, 1.0, 2.0]), rate=0.01)
     assert threshold.value == 3
     assert threshold.count == 3
-    assert threshold.false_alarm_rate == 0.25
+    assert threshold.false_alarm_rate.item() == pytest.approx(1 - 0.1 ** (1 / 3))
 
 
 @pytest.mark.parametrize(
     ("count", "sentence"),
     [
-        (99, "threshold: a new normal image exceeds it with a probability of 1.0% at most"),
+        (230, "threshold: with 90% confidence, at most 1.0% of new normal images exceed it"),
         (
             19,
-            "threshold: a new normal image exceeds it with a probability of 5.0% at most; "
-            "1.0% would take 99 validation images, of which there are 19",
+            "threshold: with 90% confidence, at most 11.4% of new normal images exceed it; "
+            "1.0% would take 230 normal images, of which there are 19",
         ),
     ],
 )
@@ -50,12 +53,50 @@ def test_what_the_threshold_promises_is_said(count, sentence):
     assert calibration.sentence() == sentence
 
 
-def test_new_normal_scores_exceed_the_threshold_as_often_as_stated():
-    draws, count = 4000, 29
-    scores = torch.randn(draws, count + 1).exp()
-    alarms = [row[-1] > fitted(row[:-1], rate=0.1).value for row in scores]
-    rate, deviation = torch.stack(alarms).float().mean(), math.sqrt(0.1 * 0.9 / draws)
-    assert rate.item() == pytest.approx(0.1, abs=4 * deviation)
+@pytest.mark.parametrize(("count", "rate"), [(30, 0.1), (100, 0.1), (100, 0.01)])
+def test_the_stated_rate_holds_in_nine_of_ten_draws(count, rate):
+    draws = 2000
+    values = torch.rand(draws, count)  # a threshold v is exceeded with a probability of 1 - v
+    thresholds = [fitted(row, rate) for row in values]
+    holds = [1 - t.value <= t.false_alarm_rate for t in thresholds]
+    share, deviation = torch.stack(holds).float().mean().item(), math.sqrt(0.9 * 0.1 / draws)
+    assert share == pytest.approx(0.9, abs=4 * deviation)  # and the bound is no larger than it has to be
+
+
+def test_the_threshold_of_another_rate_comes_from_the_same_scores():
+    threshold = fitted(torch.arange(1.0, 101.0), rate=0.01)
+    assert threshold.value == 100
+    threshold.set_rate(0.2)
+    assert threshold.value == 86
+    assert threshold.false_alarm_rate.item() == pytest.approx(beta.ppf(0.9, 15, 86))
+    threshold.set_value(90.5)
+    assert threshold.false_alarm_rate.item() == pytest.approx(beta.ppf(0.9, 11, 90))
+    assert threshold.normalise(torch.tensor([90.5])) == 0.5
+
+
+def test_an_old_state_has_the_bound_of_its_rank_and_no_scores():
+    state = fitted(torch.arange(1.0, 100.0), rate=0.01).state_dict()
+    del state["scores"]
+    state["false_alarm_rate"] = torch.tensor(0.01)  # 1 / (n + 1)
+    threshold = Threshold()
+    threshold.load_state_dict(state)
+    assert threshold.false_alarm_rate.item() == pytest.approx(1 - 0.1 ** (1 / 99))
+    with pytest.raises(InputError, match="an earlier version, which kept no scores"):
+        threshold.set_rate(0.1)
+
+
+def test_the_pixel_threshold_says_how_many_images_have_a_pixel_above_it():
+    calibration = Calibration(image_rate=0.5, pixel_rate=0.1)
+    maps = torch.rand(40, 1, 8, 8) / 2
+    maps[:3, :, 0] += 1  # three images have eight bright pixels; with others they are a hundredth of all
+    calibration.fit_scores([(Scores(maps.amax((1, 2, 3)), maps), [""] * 40)])
+    assert calibration.pixel.false_alarm_rate.item() == pytest.approx(0.1, abs=1e-3)
+    exceeding = int((maps.amax((1, 2, 3)) > calibration.pixel.value).sum())
+    rate = calibration.pixel.image_false_alarm_rate.item()
+    assert rate == pytest.approx(beta.ppf(0.9, exceeding + 1, 40 - exceeding) if exceeding < 40 else 1)
+    assert calibration.pixel_sentence().startswith(
+        f"pixel threshold: with 90% confidence, at most {rate:.1%} of new normal images have a pixel above it"
+    )
 
 
 def test_normalised_scores_keep_the_order_and_are_half_at_the_threshold():
@@ -130,7 +171,9 @@ def test_each_category_is_calibrated_by_its_own_images():
     assert (calibration.of("bolt").brightness.low, calibration.of("bolt").brightness.high) == (1, 3)
     assert [sentence.partition(":")[0] for sentence in calibration.sentences()] == [
         "threshold of bolt",
+        "pixel threshold of bolt",
         "threshold of nut",
+        "pixel threshold of nut",
     ]
 
 
