@@ -26,7 +26,13 @@ class Frame:
         across, down, cos, sin = self.x - x, self.y - y, np.cos(angle), np.sin(angle)
         return Frame((across * cos + down * sin) / scale, (down * cos - across * sin) / scale)
 
-    def disc(self, radius: float) -> Field:
+    def nearest(self, places: Field) -> tuple[NDArray[np.intp], "Frame"]:
+        """For each pixel, which of the places [N, 2] is nearest, and the coordinates relative to that one."""
+        x, y = (axis - places[:, index, None, None] for index, axis in enumerate((self.x, self.y)))
+        nearest = (x**2 + y**2).argmin(0)
+        return nearest, Frame(self.x - places[nearest, 0], self.y - places[nearest, 1])
+
+    def disc(self, radius: float | Field) -> Field:
         return self.radius - radius
 
     def box(self, half_width: float, half_height: float, rounding: float = 0.0) -> Field:

@@ -17,7 +17,7 @@ from benchmarks.choice.images import DataSet, LabelledImages
 from benchmarks.choice.parts import cells, connector, disc, label, pill, screws
 
 _VISIBLE = 2.5 / 255  # change of a grey level
-_MIN_AREA = 8  # pixels of a flaw
+_MIN_AREA = 12  # pixels of a flaw
 
 
 class Subject(NamedTuple):
@@ -25,16 +25,20 @@ class Subject(NamedTuple):
 
     draw: Callable[[Random, Flaw], Image]
     flaws: tuple[str, ...]
-    faintest: float = 0.0  # flaw, see Flaw
+    faintest: float = 0.0  # of the flaws, see Flaw
 
 
+# The flaws leave the best expert an image AUROC of about .85 to .95; those of screws, which lie in all
+# directions, are plain and leave it less.
 SUBJECTS = {
-    part.__name__.rpartition(".")[2]: Subject(part.draw, part.FLAWS)
-    for part in (disc, pill, connector, screws, label, cells)
-}
-SUBJECTS |= {
-    "engine": Subject(photographs.scene(300, 400, 1.3, 1.0), photographs.FLAWS),
-    "shelf": Subject(photographs.scene(110, 520, 2.0, 4.0), photographs.FLAWS),
+    "disc": Subject(disc.draw, disc.FLAWS, 0.3),
+    "pill": Subject(pill.draw, pill.FLAWS, 0.3),
+    "connector": Subject(connector.draw, connector.FLAWS),
+    "screws": Subject(screws.draw, screws.FLAWS, 0.9),
+    "label": Subject(label.draw, label.FLAWS),
+    "cells": Subject(cells.draw, cells.FLAWS, 0.5),
+    "engine": Subject(photographs.scene(300, 400, zoom=1.3, shake=1.0), photographs.FLAWS, 0.4),
+    "shelf": Subject(photographs.scene(110, 520, zoom=2.0, shake=3.0), photographs.FLAWS, 0.6),
 }
 
 

@@ -64,14 +64,14 @@ def stain(image: Image, flaw: Flaw, outline: Field, colour: ArrayLike = (0.35, 0
 def dent(image: Image, flaw: Flaw, outline: Field) -> Image:
     """A shallow hollow, or a bump."""
     radius = flaw.between(3, 9)
-    x, y = flaw.place(outline < -3)
+    x, y = flaw.place(outline < -2)
     relief = flaw.sign() * np.exp(-((whole_image().moved((x, y)).radius / radius) ** 2)) * radius
     return _inside(image, lit(image, relief, flaw.between(0.08, 0.3)), outline)
 
 
-def blob(flaw: Flaw, outline: Field, radius: float, margin: float = 3.0) -> Field:
+def blob(flaw: Flaw, outline: Field, radius: float) -> Field:
     """Distance from an irregular patch in the part."""
-    x, y = flaw.place(outline < -margin)
+    x, y = flaw.place(outline < -2)
     return bumpy(whole_image().moved((x, y)), flaw, radius)
 
 
@@ -99,7 +99,7 @@ def _wander(flaw: Flaw, outline: Field, length: float, bend: float) -> NDArray[n
         bend * flaw.rng.standard_normal(int(length / step) + 1)
     )
     steps = step * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    return np.asarray(flaw.place(outline < -3) + np.cumsum(steps, axis=0))
+    return np.asarray(flaw.place(outline < -2) + np.cumsum(steps, axis=0))
 
 
 def _inside(image: Image, changed: Image, outline: Field) -> Image:

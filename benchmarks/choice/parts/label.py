@@ -1,6 +1,7 @@
 """A printed label with text, a bar code, a coloured logo and a lot number that changes: aligned."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.choice.drawing import (
     Field,
@@ -61,23 +62,23 @@ def draw(rng: Random, flaw: Flaw) -> Image:
 def _print(frame: Frame, rng: Random, flaw: Flaw) -> Field:
     """Opacity of the black print: fixed characters and bars, and a lot number."""
     fixed = np.random.default_rng(7)  # the same text on all labels
+    text = np.concatenate([_characters(fixed, len(_PLACES)), _characters(rng, len(_LOT))])
     wrong = flaw.one_of(len(_PLACES))
-    strokes = []
-    for number, place in enumerate(_PLACES):
-        links = _character(fixed)
-        if number == wrong and flaw.kind == "missing character":
-            continue
-        if number == wrong and flaw.kind == "wrong character":
-            links = _character(flaw.rng)
-        strokes += [(place, link) for link in links]
-    strokes += [(place, link) for place in _LOT for link in _character(rng)]
-    lines = [np.array([_NODES[n] for n in link]) + place for place, link in strokes]
-    text = opacity(np.min([frame.polyline(line) for line in lines], axis=0) - 0.8)
-    return np.maximum(text, _bars(frame, fixed, flaw))
+    if flaw.kind == "missing character":
+        text[wrong] = False
+    if flaw.kind == "wrong character":
+        text[wrong] = _characters(flaw.rng, 1)
+    nearest, character = frame.nearest(np.array(_PLACES + _LOT))
+    strokes = [
+        np.where(text[nearest, number], character.polyline([_NODES[node] for node in link]), np.inf)
+        for number, link in enumerate(_LINKS)
+    ]
+    return np.maximum(opacity(np.min(strokes, axis=0) - 0.8), _bars(frame, fixed, flaw))
 
 
-def _character(rng: Random) -> list[tuple[int, int]]:
-    return [_LINKS[n] for n in rng.choice(len(_LINKS), rng.integers(3, 6), replace=False)]
+def _characters(rng: Random, count: int) -> NDArray[np.bool_]:
+    """Which strokes random characters have, [count, links]."""
+    return np.asarray(rng.random((count, len(_LINKS))).argsort(1) < rng.integers(3, 6, (count, 1)))
 
 
 def _bars(frame: Frame, fixed: Random, flaw: Flaw) -> Field:

@@ -29,8 +29,9 @@ FLAWS = (
     "scratch",
     "stain",
 )
+_SPECKLES = 30
 _STROKES = (  # the letters VTA
-    ((-27, -11), (-20, 11)),
+    ((-27.0, -11.0), (-20.0, 11.0)),
     ((-20, 11), (-13, -11)),
     ((-8, -11), (8, -11)),
     ((0, -11), (0, 11)),
@@ -55,11 +56,10 @@ def draw(rng: Random, flaw: Flaw) -> Image:
 
 
 def _speckled(image: Image, outline: Field, rng: Random) -> Image:
-    for _ in range(30):
-        x, y = rng.uniform(-50, 50), rng.uniform(-31, 31)
-        speckle = np.maximum(whole_image().moved((x, y)).disc(rng.uniform(0.4, 1.2)), outline + 1)
-        image = paint(image, rng.uniform(0.3, 0.7) * opacity(speckle), (0.5, 0.2, 0.14))
-    return image
+    nearest, speckle = whole_image().nearest(rng.uniform((-50, -31), (50, 31), (_SPECKLES, 2)))
+    radii, strengths = rng.uniform(0.4, 1.2, _SPECKLES), rng.uniform(0.3, 0.7, _SPECKLES)
+    inside = np.maximum(speckle.disc(radii[nearest]), outline + 1)
+    return paint(image, strengths[nearest] * opacity(inside), (0.5, 0.2, 0.14))
 
 
 def _wrong_colour(image: Image, outline: Field, flaw: Flaw) -> Image:
@@ -81,7 +81,7 @@ def _imprint(frame: Frame, rng: Random, flaw: Flaw) -> Field:
     if flaw.kind == "wrong imprint":
         start, end = strokes.pop(flaw.one_of(len(strokes)))
         shift = flaw.between(2, 5) * flaw.sign()
-        strokes.append(((start[0] + shift, start[1]), (end[0] - shift, end[1])))  # type: ignore[arg-type]
+        strokes.append(((start[0] + shift, start[1]), (end[0] - shift, end[1])))
     if flaw.kind == "faint imprint":
         depth *= flaw.between(0.7, 0.3)
     distance = np.min([frame.polyline(stroke) for stroke in strokes], axis=0)

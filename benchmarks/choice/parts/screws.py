@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.choice.drawing import (
+    SIDE,
     Field,
     Frame,
     Image,
@@ -17,13 +19,16 @@ from benchmarks.choice.drawing import (
     smooth_noise,
     whole_image,
 )
-from benchmarks.choice.flaws import Flaw, stain, surface_flaw
+from benchmarks.choice.flaws import Flaw, scratch, stain
 
-_WASHER_FLAWS = ("cut washer", "narrow bore", "oval washer")
-_SCREW_FLAWS = ("worn thread", "blunt tip", "no slot", "bent screw")
-FLAWS = (*_WASHER_FLAWS, *_SCREW_FLAWS, "scratch", "rust", "dirt")
-_KINDS = ("screw", "screw", "washer", "washer", "washer")
-_REACH = {"screw": 23.0, "washer": 13.0}  # pixels around the middle
+_FLAWS_OF = {
+    "washer": ("cut washer", "narrow bore", "oval washer", "scratch", "rust"),
+    "screw": ("worn thread", "blunt tip", "no slot", "bent screw", "scratch", "rust"),
+}
+FLAWS = (*dict.fromkeys(kind for kinds in _FLAWS_OF.values() for kind in kinds), "dirt")
+_KINDS = ("screw", "screw", "washer")
+_SCALE = 1.4
+_REACH = {"screw": 30.0, "washer": 18.0}  # pixels around the middle
 
 
 class Piece(NamedTuple):
@@ -37,39 +42,37 @@ def draw(rng: Random, flaw: Flaw) -> Image:
     covered = np.full_like(image[..., 0], np.inf)
     for piece in _pieces(rng, flaw):
         outline = _washer(piece, flaw) if piece.kind == "washer" else _screw(piece, flaw)
-        image = paint(image, 0.5 * opacity(np.roll(outline, (2, 2), (0, 1)), 4), (0.08, 0.08, 0.08))
+        shadow = np.pad(outline, ((2, 0), (2, 0)), "edge")[:SIDE, :SIDE]
+        image = paint(image, 0.5 * opacity(shadow, 4), (0.08, 0.08, 0.08))
         level = rng.normal(0.66, 0.02) + 0.015 * smooth_noise(rng, 1)
-        image = paint(image, opacity(outline), level)
-        image = lit(image, _relief(piece, outline, flaw), 0.22)
-        if piece.flaw in ("scratch", "rust"):
-            image = (
-                _rust(image, flaw, outline) if piece.flaw == "rust" else surface_flaw(image, flaw, outline)
-            )
+        image = lit(paint(image, opacity(outline), level), _relief(piece, outline, flaw), 0.22)
+        if piece.flaw == "scratch":
+            image = scratch(image, flaw, outline)
+        if piece.flaw == "rust":
+            image = stain(image, flaw, outline, (0.45, 0.2, 0.08))
         covered = np.minimum(covered, outline)
     return stain(image, flaw, -covered) if flaw.kind == "dirt" else image
 
 
 def _pieces(rng: Random, flaw: Flaw) -> list[Piece]:
-    """Pieces that do not touch one another; the first one of a suitable kind has the flaw."""
-    wanted = {"screw": _SCREW_FLAWS, "washer": _WASHER_FLAWS}
-    places: list[np.ndarray] = []
-    while len(places) < len(_KINDS):
-        places = []
-        for kind in _KINDS:
-            for _ in range(20):
-                place = rng.uniform(-64 + 0.8 * _REACH[kind], 64 - 0.8 * _REACH[kind], 2)
-                gaps = [np.hypot(*(place - p)) - _REACH[k] for p, k in zip(places, _KINDS, strict=False)]
-                if min(gaps, default=np.inf) > _REACH[kind]:
-                    places.append(place)
-                    break
-            else:
-                break
-    pieces, free = [], flaw.kind
-    for kind, place in zip(_KINDS, places, strict=True):
-        own = free if free in (*wanted[kind], "scratch", "rust") else ""
-        free = "" if own else free
-        pieces.append(Piece(kind, whole_image().moved(place, rng.uniform(0, 2 * np.pi)), own))
-    return pieces
+    """Pieces in random places and directions; one of a suitable kind has the flaw."""
+    suitable = [number for number, kind in enumerate(_KINDS) if flaw.kind in _FLAWS_OF[kind]]
+    wrong = suitable[flaw.one_of(len(suitable))] if suitable else None
+    frames = [whole_image().moved(place, rng.uniform(0, 2 * np.pi), _SCALE) for place in _places(rng)]
+    return [
+        Piece(kind, frame, flaw.kind if number == wrong else "")
+        for number, (kind, frame) in enumerate(zip(_KINDS, frames, strict=True))
+    ]
+
+
+def _places(rng: Random) -> NDArray[np.float64]:
+    """Random places [N, 2] in which pieces do not touch one another."""
+    reach = np.array([_REACH[kind] for kind in _KINDS])
+    while True:
+        places = rng.uniform(-1, 1, (len(_KINDS), 2)) * (SIDE / 2 - 0.8 * reach[:, None])
+        distances = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+        if np.triu(distances < reach[:, None] + reach, 1).sum() == 0:
+            return np.asarray(places)
 
 
 def _washer(piece: Piece, flaw: Flaw) -> Field:
@@ -108,7 +111,3 @@ def _relief(piece: Piece, outline: Field, flaw: Flaw) -> Field:
         thread = thread * ~((piece.frame.x > start) & (piece.frame.x < start + length))
     slot = opacity(piece.frame.moved((-15, 0), 0.6).box(7, 1.2))
     return relief + (outline < 0) * thread - (0 if piece.flaw == "no slot" else 2) * slot
-
-
-def _rust(image: Image, flaw: Flaw, outline: Field) -> Image:
-    return stain(image, flaw, outline + 1, (0.45, 0.2, 0.08))
