@@ -11,7 +11,17 @@ from skimage import data as photographs
 from skimage.filters import gaussian
 from skimage.transform import warp
 
-from benchmarks.choice.drawing import SIDE, Frame, Image, Random, opacity, paint, smooth_noise, whole_image
+from benchmarks.choice.drawing import (
+    SIDE,
+    Field,
+    Frame,
+    Image,
+    Random,
+    opacity,
+    paint,
+    smooth_noise,
+    whole_image,
+)
 from benchmarks.choice.flaws import Flaw, bumpy, surface_flaw
 
 FLAWS = ("foreign patch", "moved patch", "warp", "erasure", "wrong colour", "scratch", "crack", "stain")
@@ -48,7 +58,7 @@ def _look(view: Frame, zoom: float) -> Image:
     return np.stack(seen, axis=2)
 
 
-def _warped(view: Frame, flaw: Flaw) -> tuple[np.ndarray, np.ndarray]:
+def _warped(view: Frame, flaw: Flaw) -> tuple[Field, Field]:
     """The coordinates, pushed aside in one place if the flaw is a warp."""
     if flaw.kind != "warp":
         return view.x, view.y
@@ -76,6 +86,6 @@ def _patched(image: Image, flaw: Flaw) -> Image:
     return image
 
 
-def _disc(flaw: Flaw, radius: float, softness: float = 2.0) -> np.ndarray:
+def _disc(flaw: Flaw, radius: float, softness: float = 2.0) -> Field:
     place = flaw.place(whole_image().box(SIDE / 2 - 8, SIDE / 2 - 8) < 0)
     return opacity(bumpy(whole_image().moved(place), flaw, radius), softness)

@@ -8,13 +8,14 @@ import torch
 
 from benchmarks.choice import __main__ as command
 from benchmarks.choice.drawn import SUBJECTS, draw_pair, draw_set
-from benchmarks.choice.images import DataSet, LabelledImages, dimmed
+from benchmarks.choice.images import DataSet, LabelledImages, dimmed, read
 from benchmarks.choice.judge import judge, quality
 from benchmarks.choice.procedures import PROCEDURES
 from benchmarks.choice.record import Record
 from benchmarks.choice.regret import leave_one_out, regret
 from benchmarks.choice.sets import Sets
 from benchmarks.choice.table import tables
+from vtadl.data import TextureDefects
 from vtadl.density import DensitySettings
 from vtadl.errors import InputError
 
@@ -68,6 +69,14 @@ def test_masks_mark_what_a_flaw_changes(name, kind):
     change = np.abs(image - without).max(2)
     assert change[~mask].max() <= VISIBLE
     assert (change[mask] > VISIBLE).mean() > 0.6  # small gaps between changed pixels are marked, too
+
+
+@pytest.mark.parametrize(("limits", "expected"), [((), (40, 10)), ((20, 6), (20, 6))])
+def test_all_images_are_read_or_the_first_ones(limits, expected):
+    module = TextureDefects("brick", image_size=32, train_count=40, test_count=10)
+    data = read(module, *limits)
+    assert (len(data.train), len(data.test.image)) == expected
+    assert len(data.test.kind) == len(data.test.mask) == expected[1]
 
 
 def test_dimming_changes_the_light_of_test_images_only(noise):

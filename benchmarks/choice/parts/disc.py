@@ -1,6 +1,7 @@
 """A turned metal disc with a bore and a circle of holes: aligned, nearly grey."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.choice.drawing import (
     Field,
@@ -64,6 +65,6 @@ def _burr(image: Image, frame: Frame, flaw: Flaw) -> Image:
     return paint(image, flaw.between(0.4, 0.9) * opacity(lip), (0.72, 0.72, 0.74))
 
 
-def _place(number: int) -> np.ndarray:
+def _place(number: int) -> NDArray[np.float64]:
     angle = 2 * np.pi * number / _HOLES
     return _CIRCLE * np.array([np.cos(angle), np.sin(angle)])
