@@ -16,6 +16,7 @@ from vtadl.scoring.statistics import top_k_mean
 from vtadl.tuning.candidates import candidate_experts
 from vtadl.tuning.fitting import describe, fit_member
 from vtadl.tuning.selection import Choice, Comparison, standardise
+from vtadl.tuning.symmetry import add_turned
 
 _SCORING = ScoringSettings()
 _BATCH = 16  # test images
@@ -25,8 +26,9 @@ def judge(data: DataSet, density: DensitySettings, seed: int) -> Qualities:
     """The quality in the test of each expert, and of what each procedure chooses."""
     size = (data.train.shape[-2], data.train.shape[-1])
     dictionary = Dictionary(make_extractors(density, size))
-    candidates = candidate_experts(density, dictionary.descriptors, len(data.train))
-    described = describe(dictionary, data.train, candidates)
+    normal = add_turned(data.train, density.symmetry)
+    candidates = candidate_experts(density, dictionary.descriptors, len(normal.images))
+    described = describe(dictionary, normal, candidates)
     comparison = Comparison(dictionary, data.train, described, _SCORING, seed)
     compared, moments = standardise([comparison.scores(settings) for settings in candidates])
     members = [

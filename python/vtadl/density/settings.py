@@ -15,6 +15,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = get_args(Descriptor)
 Positions = Literal["own", "shared", "near"]
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Background = Literal["none", "pictures"]
+Symmetry = Literal["none", "half-turn", "mirror-x", "mirror-y", "mirrors", "quarter-turns", "all"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class DensitySettings:
         softness: Softness of the whitening; at 0 all features have unit variance.
         background: Whether an expert's likelihood counts alone (`none`), or relative to that among
             `pictures`, synthetic textures and photographs of other subjects.
+        symmetry: Turns and mirrorings under which normal images stay normal: by 180 degrees (`half-turn`),
+            left to right (`mirror-x`), upside down (`mirror-y`), these three (`mirrors`), by 90, 180 and 270
+            degrees (`quarter-turns`), or `all`; few images are supplemented by such ones. If null (None), it
+            is found from the images.
         stride: Pixels from one window to the next; if null (None), an image has about 32 windows a side.
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.
@@ -64,6 +69,7 @@ class DensitySettings:
     min_std: float | None = None
     softness: float | None = None
     background: Background | None = None
+    symmetry: Symmetry | None = None
     stride: int | None = None
     window: int = 8
     scales: Sequence[int] = (1, 2)

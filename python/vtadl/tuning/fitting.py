@@ -11,6 +11,7 @@ from vtadl.scoring.settings import ScoringSettings
 from vtadl.synthesis.backgrounds import make_backgrounds
 from vtadl.tuning.candidates import candidate_experts
 from vtadl.tuning.selection import Choice, Comparison, Described, choose_experts
+from vtadl.tuning.symmetry import Normal, add_turned
 
 _BACKGROUND_TILES = 256
 
@@ -26,8 +27,9 @@ def fit_dictionary(
     dictionary: Dictionary, images: Tensor, density: DensitySettings, scoring: ScoringSettings
 ) -> Fit:
     """Fits a dictionary to images [N, 3, H, W]; settings that are not given are chosen."""
-    candidates = candidate_experts(density, dictionary.descriptors, len(images))
-    described = describe(dictionary, images, candidates)
+    normal = add_turned(images, density.symmetry)
+    candidates = candidate_experts(density, dictionary.descriptors, len(normal.images))
+    described = describe(dictionary, normal, candidates)
     choices = [Choice(candidates[0])]
     if len(candidates) > 1:
         comparison = Comparison(dictionary, images, described, scoring)
@@ -38,17 +40,19 @@ def fit_dictionary(
     return Fit(choices, described)
 
 
-def describe(dictionary: Dictionary, images: Tensor, experts: Sequence[ExpertSettings]) -> Described:
-    """Fits the projections that experts need to images [N, 3, H, W], and computes the coefficients."""
+def describe(dictionary: Dictionary, normal: Normal, experts: Sequence[ExpertSettings]) -> Described:
+    """Fits the projections that experts need to images, and computes the coefficients."""
     descriptors = dict.fromkeys(expert.descriptor for expert in experts)
-    normal = {name: dictionary.fit_projection(images, name) for name in descriptors}
+    images = normal.images
+    coefficients = {name: dictionary.fit_projection(images, name) for name in descriptors}
     compared = dict.fromkeys(expert.descriptor for expert in experts if expert.background == "pictures")
     pictures = make_backgrounds(images, _BACKGROUND_TILES) if compared else images[:0]
-    return Described(normal, {name: dictionary.pca_coefficients(pictures, name) for name in compared})
+    compared_with = {name: dictionary.pca_coefficients(pictures, name) for name in compared}
+    return Described(coefficients, compared_with, normal.origins)
 
 
 def fit_member(dictionary: Dictionary, choice: Choice, described: Described) -> Member:
-    """Fits an expert to all images, with the weight and the moments that were found."""
+    """Fits an expert to all images, turned ones included, with the weight and the moments that were found."""
     name = choice.settings.descriptor
     background = described.pictures.get(name)
     expert = dictionary.fit_expert(described.normal[name], choice.settings, background=background)

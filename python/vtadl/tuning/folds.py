@@ -51,7 +51,7 @@ def score_out_of_fold(
     names = dict.fromkeys(choice.settings.descriptor for choice in choices)
     for fold in progress(folds.unique().tolist(), "scoring held-out images"):
         held_out = (folds == fold).nonzero().flatten()
-        kept = (folds != fold).nonzero().flatten()
+        kept = (folds[described.origins] != fold).nonzero().flatten()
         experts = _refit(dictionary, choices, described, kept if len(kept) else held_out)
         for chunk in held_out.split(_CHUNK):
             scores[chunk] = dictionary.combine(

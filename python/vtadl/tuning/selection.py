@@ -33,8 +33,9 @@ Coefficients = Mapping[Descriptor, Tensor]  # PCA coefficients [N, P, D] by desc
 class Described(NamedTuple):
     """Normal images, and pictures of other subjects, as PCA coefficients by descriptor."""
 
-    normal: Coefficients
+    normal: Coefficients  # turned images follow the N given ones
     pictures: Coefficients  # of the descriptors for which an expert needs a background
+    origins: Tensor  # the index of the given image that each normal image was made of
 
 
 class Choice(NamedTuple):
@@ -68,7 +69,8 @@ class Comparison:
         """
         self.dictionary, self.scoring, self.seed = dictionary, scoring, seed
         self.held_out, kept = hold_out(len(images), seed)
-        self.fitted = {name: values[kept] for name, values in described.normal.items()}
+        fitted = torch.isin(described.origins, kept)
+        self.fitted = {name: values[fitted] for name, values in described.normal.items()}
         self.pictures = described.pictures
         takes = _TAKES_WITH_BACKBONE if "backbone" in described.normal else _TAKES
         self.normal = take_again(images, self.held_out, takes, seed)

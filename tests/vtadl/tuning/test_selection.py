@@ -1,7 +1,9 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
 
-from vtadl.density import DensitySettings, Dictionary
+from vtadl.density import DensitySettings, Dictionary, ExpertSettings
 from vtadl.features.energies import LocalEnergies, MultiscaleEnergies
 from vtadl.features.windows import Windows
 from vtadl.images.smoothing import smooth
@@ -12,6 +14,7 @@ from vtadl.tuning import selection
 from vtadl.tuning.candidates import candidate_experts
 from vtadl.tuning.fitting import describe, fit_dictionary
 from vtadl.tuning.selection import Choice, Comparison, choose_experts, hold_out, take_again
+from vtadl.tuning.symmetry import add_turned
 
 SCORING = ScoringSettings(top_patches=5)
 
@@ -33,6 +36,11 @@ def turned_images(count: int, noise: float = 0.02) -> torch.Tensor:
     return (bars + noise * torch.randn(count, 3, 32, 32)).clamp(0, 1)
 
 
+def compare(dictionary: Dictionary, images: torch.Tensor, experts: Sequence[ExpertSettings]) -> Comparison:
+    described = describe(dictionary, add_turned(images, "none"), experts)
+    return Comparison(dictionary, images, described, SCORING)
+
+
 def make_dictionary() -> Dictionary:
     size = (32, 32)
     extractors = {
@@ -46,7 +54,7 @@ def make_dictionary() -> Dictionary:
 def choose(images: torch.Tensor, single: bool = False, **given: object) -> list[Choice]:
     dictionary = make_dictionary()
     candidates = candidate_experts(DensitySettings(**given), dictionary.descriptors, len(images))
-    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    comparison = compare(dictionary, images, candidates)
     return choose_experts(comparison, candidates, single)
 
 
@@ -79,7 +87,7 @@ def test_a_single_expert_is_the_best_one():
     assert choice.weight == 1
     dictionary = make_dictionary()
     candidates = candidate_experts(DensitySettings(**given), dictionary.descriptors, len(images))
-    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    comparison = compare(dictionary, images, candidates)
     assert choice.settings == max(candidates, key=lambda x: comparison.separation(comparison.scores(x)))
 
 
@@ -107,14 +115,14 @@ def test_an_image_held_out_is_taken_several_times_and_never_fitted_to():
     images = 0.5 * torch.eye(32)[:, None, :, None].expand(-1, 3, -1, 32)  # each is bright in a row of its own
     dictionary = make_dictionary()
     candidates = candidate_experts(DensitySettings(descriptor="pixels"), dictionary.descriptors, 32)
-    described = describe(dictionary, images, candidates)
+    described = describe(dictionary, add_turned(images, "none"), candidates)
     comparison = Comparison(dictionary, images, described, SCORING)
     rows = comparison.normal.mean((1, 3)).argmax(1).tolist()
     assert sorted(rows) == sorted(4 * comparison.held_out.tolist())
     assert len(set(rows)) == 8
     _, kept = hold_out(32, comparison.seed)
     assert set(rows).isdisjoint(kept.tolist())
-    assert torch.equal(comparison.fitted["pixels"], described.normal["pixels"][kept])
+    assert torch.equal(comparison.fitted["pixels"], described.normal["pixels"][kept.sort().values])
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(1, 1), (2, 1), (8, 2), (20, 5), (1000, 64)])
@@ -137,7 +145,7 @@ def test_moments_are_those_of_normal_takes():
     dictionary = make_dictionary()
     given = DensitySettings(descriptor="energies", components=5)
     candidates = candidate_experts(given, dictionary.descriptors, len(images))
-    comparison = Comparison(dictionary, images, describe(dictionary, images, candidates), SCORING)
+    comparison = compare(dictionary, images, candidates)
     for choice in choose_experts(comparison, candidates):
         normal, _ = (comparison.scores(choice.settings) - choice.mean) / choice.deviation
         assert normal.mean().item() == pytest.approx(0, abs=1e-3)
@@ -180,6 +188,7 @@ def test_what_imaging_noise_disturbs_is_not_chosen(monkeypatch):
     ]
     dictionary = make_dictionary()
     choices = choose_experts(
-        Comparison(dictionary, images, describe(dictionary, images, experts), SCORING), experts
+        compare(dictionary, images, experts),
+        experts,
     )
     assert weight_of(choices, descriptor="pixels") > 0.5
