@@ -26,6 +26,7 @@ from vtadl.model.optimizer import make_optimizer
 from vtadl.model.settings import choose_image_size
 from vtadl.one_step import OneStepModule
 from vtadl.scoring.brightness import brightness
+from vtadl.scoring.false_alarms import normal_images_sentence
 from vtadl.scoring.scorer import AnomalyScorer, Scores
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.scoring.thresholds import Calibration
@@ -274,8 +275,13 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
     def _evaluate(self, metrics: DetectionMetrics, category: str) -> Evaluation:
         calibration = self.calibration.of(category)
         evaluation = metrics.evaluate(calibration.image.value.item())
-        note = self.brightness_sentence(metrics.normal_brightness(), category)
-        return replace(evaluation, notes=(note,)) if note else evaluation
+        alarms, peaks = evaluation.detected["false_alarms"], metrics.normal_peaks()
+        marked = int((peaks > calibration.pixel.value).sum())
+        notes = (
+            normal_images_sentence(calibration, alarms, marked, len(peaks)),
+            self.brightness_sentence(metrics.normal_brightness(), category),
+        )
+        return replace(evaluation, notes=tuple(filter(None, notes)))
 
     def brightness_sentence(self, levels: Tensor, category: str = "") -> str:
         """Says that images of these mean grey levels are lit unlike the training images; empty if not."""

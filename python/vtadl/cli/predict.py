@@ -23,6 +23,7 @@ from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
 from vtadl.report.rendering import RGBImage
 from vtadl.scoring.brightness import brightness
+from vtadl.scoring.false_alarms import all_images_sentence
 
 
 class LoadedImage(NamedTuple):
@@ -169,7 +170,11 @@ def predict(
     if not rows:
         raise InputError("none of the images could be read")
     anomalous = sum(row["anomalous"] for row in rows)
-    if note := detector.module.brightness_sentence(normal_levels(rows, levels), category):
+    notes = (
+        all_images_sentence(calibration, anomalous, len(rows)),
+        detector.module.brightness_sentence(normal_levels(rows, levels), category),
+    )
+    for note in filter(None, notes):
         print(f"vtadl: {note}", file=sys.stderr)
     print(f"{len(rows)} images, {anomalous} of them anomalous: {folder / 'scores.csv'}")
     return [entry["image"] for entry in unreadable]

@@ -24,7 +24,14 @@ from vtadl.metrics.weighted import ScoredImages
 
 KIND_BYTES = 64  # of a kind's name, which is stored as a tensor because processes exchange tensors only
 MAX_BINS_PER_IMAGE = 1024  # of the histogram that is kept of each image
-PER_IMAGE = ("scores", "labels", "kinds", "brightness", "num_bins")  # the states with a row for each image
+PER_IMAGE = (
+    "scores",
+    "peaks",
+    "labels",
+    "kinds",
+    "brightness",
+    "num_bins",
+)  # the states with a row for each image
 MIN_PENDING_ROWS = 1_000_000  # histograms with fewer rows are not merged yet
 
 
@@ -44,6 +51,7 @@ class DetectionMetrics(Metric):
 
     full_state_update = False
     scores: list[Tensor]  # [B]
+    peaks: list[Tensor]  # [B] the largest score of a pixel
     labels: list[Tensor]  # [B]
     kinds: list[Tensor]  # [B, KIND_BYTES]
     brightness: list[Tensor]  # [B] mean grey levels; NaN if they are unknown
@@ -95,6 +103,7 @@ class DetectionMetrics(Metric):
         lengths = torch.tensor([len(histogram.bins) for histogram in coarse], dtype=torch.int64)
         num_bins[has_mask] = lengths.to(num_bins.device)
         self.scores.append(scores.float())
+        self.peaks.append(maps.float().flatten(1).amax(1))
         self.labels.append(labels.long())
         self.kinds.append(
             _encode_kinds(["anomalous"] * len(labels) if kinds is None else kinds).to(self.device)
@@ -134,6 +143,11 @@ class DetectionMetrics(Metric):
         with self.sync_context():
             images, pixels = self._images(), self._histogram("pixel")
         return evaluate(images, pixels, threshold, n_resamples, confidence_level, seed)
+
+    def normal_peaks(self) -> Tensor:
+        """Returns the largest score of a pixel of each normal image [N]."""
+        with self.sync_context():
+            return dim_zero_cat(self.peaks)[dim_zero_cat(self.labels) == 0]
 
     def normal_brightness(self) -> Tensor:
         """Returns the mean grey levels of the normal images [N], or of all if none is normal."""
