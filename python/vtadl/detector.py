@@ -1,5 +1,6 @@
 """A trained detector for use in Python: images in, decisions out."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vtadl.checkpoints import load_detector
 from vtadl.common.precision import full_precision
-from vtadl.common.ranges import require_positive
+from vtadl.common.ranges import require_fraction, require_positive
 from vtadl.data.images import MAX_PIXELS
 from vtadl.data.inputs import PreparedImage, prepare_images
 from vtadl.errors import InputError
@@ -116,6 +117,34 @@ class Detector:
         if category and not self.module.calibration.categories:
             raise InputError(f"the detector has one category, which has no name, and none called {category}")
         self.module.calibration.of(category)
+
+    def use_threshold(
+        self, threshold: float | None = None, false_alarm_rate: float | None = None, category: str = ""
+    ) -> None:
+        """Decides about images by another threshold than that of the checkpoint.
+
+        Args:
+            threshold: The score that images have to exceed.
+            false_alarm_rate: Instead of a score, the fraction of normal images that may exceed it, as far as
+                the normal images of the checkpoint can promise that.
+            category: Name of the category whose threshold is meant, if the detector has several.
+
+        Raises:
+            InputError: If both or neither is given, the fraction is not between 0 and 1, or the checkpoint
+                does not know the scores of normal images.
+        """
+        if (threshold is None) == (false_alarm_rate is None):
+            raise InputError("give either a threshold or a false-alarm rate, and not both")
+        require_fraction(false_alarm_rate=false_alarm_rate)
+        self.require_category(category)
+        calibration = self.module.calibration.of(category)
+        if false_alarm_rate is not None:
+            calibration.image_rate = false_alarm_rate
+            calibration.image.set_rate(false_alarm_rate)
+        elif threshold is not None:
+            if not math.isfinite(threshold):
+                raise InputError(f"threshold is {threshold}; it has to be finite")
+            calibration.image.set_value(threshold)
 
     def detect(
         self, pictures: Sequence[PreparedImage], batch_size: int = 16, category: str = ""

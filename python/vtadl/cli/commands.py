@@ -27,6 +27,8 @@ shows in an anomaly map where the image is unusual.
   vtadl predict --ckpt runs/parts new/*.png -o out
                                       write scores, anomaly maps and masks of images, which are given as
                                       files, folders or patterns
+  vtadl calibrate runs/parts --images new/good
+                                      take the thresholds of a detector anew from normal images of today
   vtadl data --check --data MVTecAD --data.root parts
                                       count and check images: sizes, unreadable files, wrong masks, copies
   vtadl export --ckpt runs/parts --format onnx -o parts.onnx
@@ -128,6 +130,12 @@ def _predict(arguments: list[str]) -> int:
     return PARTLY_READ if run(arguments[1:]) else 0
 
 
+def _calibrate(arguments: list[str]) -> int:
+    from vtadl.cli.calibrate import run
+
+    return PARTLY_READ if run(arguments[1:]) else 0
+
+
 def _data(arguments: list[str]) -> int:
     from vtadl.cli.data import run
 
@@ -179,6 +187,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": _lightning,
     "report": _lightning,
     "predict": _predict,
+    "calibrate": _calibrate,
     "data": _data,
     "export": _function_command("vtadl.cli.export", "export"),
     "demo": _function_command("vtadl.cli.demo", "demo"),

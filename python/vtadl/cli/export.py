@@ -22,6 +22,7 @@ from vtadl.scoring.thresholds import Calibration, Decisions, decide
 from vtadl_ext import use_reference
 
 Format = Literal["onnx", "torch"]
+_THRESHOLDS = ("threshold", "pixel_threshold")  # inputs of a program that have defaults
 
 
 class Program(nn.Module):
@@ -32,13 +33,24 @@ class Program(nn.Module):
         self.module = module
         self.category = category
         self.fill_value = self.calibration.pixel.median.item()  # of pixels that are cropped off
+        self.threshold: Tensor
+        self.pixel_threshold: Tensor
+        self.register_buffer("threshold", self.calibration.image.value.clone())
+        self.register_buffer("pixel_threshold", self.calibration.pixel.value.clone())
 
     @property
     def calibration(self) -> Calibration:
         return self.module.calibration.of(self.category)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Computes what `Detector.predict` computes, by the same functions."""
+    def forward(
+        self, images: Tensor, threshold: Tensor | None = None, pixel_threshold: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Computes what `Detector.predict` computes, by the same functions.
+
+        Thresholds that are not given are those of the buffers of the same names.
+        """
+        threshold = self.threshold if threshold is None else threshold
+        pixel_threshold = self.pixel_threshold if pixel_threshold is None else pixel_threshold
         mode, network_size = self.module.resize_mode, self.module.network.image_size
         size = (images.shape[1], images.shape[2])
         rows, columns = crop_slices(size, network_size, mode)
@@ -49,7 +61,8 @@ class Program(nn.Module):
         score = self.module.score_tiles if mode == "tiles" else self.module
         scores = score(pixels)
         maps = restore_map_size(scores.map, size, mode, self.fill_value)
-        return decide(self.calibration, Scores(scores.image, maps), size)._asdict()
+        decisions = decide(self.calibration, Scores(scores.image, maps), size, threshold, pixel_threshold)
+        return decisions._asdict()
 
 
 @full_precision()
@@ -63,7 +76,9 @@ def export(
     """Exports a trained detector as a program that needs neither vtadl nor vtadl_ext.
 
     The input of the program is `images`: upright RGB images as bytes [B, H, W, 3], with any B, H and W. The
-    program resizes them as `vtadl predict` does. Its outputs are score [B], normalised_score [B],
+    program resizes them as `vtadl predict` does. An ONNX program also takes `threshold` and
+    `pixel_threshold`, single floats, in place of the thresholds of the checkpoint; the module of an exported
+    PyTorch program has them as buffers of these names. The outputs are score [B], normalised_score [B],
     anomalous [B], map [B, H, W], normalised_map [B, H, W] and mask [B, H, W]. Run it with onnxruntime, or as
     torch.export.load(path).module()(images).
 
@@ -131,21 +146,24 @@ def _save_onnx(program: Program, path: Path, size: Size | None) -> None:
     import onnxscript  # noqa: F401  # fails here if it is missing, before the model is traced
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    example, shapes = _example(program, size)
+    (images,), shapes = _example(program, size)
+    thresholds = (program.threshold, program.pixel_threshold)
     with torch.no_grad():
         exported = torch.onnx.export(
             program,
-            example,
-            dynamic_shapes=shapes,
+            (images, *thresholds),
+            dynamic_shapes={**shapes, **dict.fromkeys(_THRESHOLDS)},
             dynamo=True,
-            input_names=["images"],
+            input_names=["images", *_THRESHOLDS],
             output_names=list(Decisions._fields),
             external_data=False,
             verbose=False,
         )
     assert exported is not None
     model = exported.model_proto
-    thresholds = json.dumps(program.calibration.summary())
-    onnx.helper.set_model_props(model, {"thresholds": thresholds, "resize_mode": program.module.resize_mode})
+    for name, value in zip(_THRESHOLDS, thresholds, strict=True):  # an initialiser is the default of an input
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
+    summary = json.dumps(program.calibration.summary())
+    onnx.helper.set_model_props(model, {"thresholds": summary, "resize_mode": program.module.resize_mode})
     onnx.checker.check_model(model)
     onnx.save(model, path)

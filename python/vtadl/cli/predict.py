@@ -97,6 +97,18 @@ def run(arguments: Sequence[str]) -> list[str]:
         default="",
         help="Category that the images show, whose thresholds are used; needed for a detector of several.",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float | None,
+        default=None,
+        help="Score that an anomalous image exceeds, instead of the threshold of the checkpoint.",
+    )
+    parser.add_argument(
+        "--false_alarm_rate",
+        type=float | None,
+        default=None,
+        help="Fraction of normal images that may exceed the threshold, instead of that of the training.",
+    )
     parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
     parser.add_argument("--batch_size", type=int, default=16, help="Number of images scored at once.")
     parser.add_argument("--workers", type=int, default=0, help="Number of processes that read images.")
@@ -120,6 +132,8 @@ def predict(
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
     category: str = "",
+    threshold: float | None = None,
+    false_alarm_rate: float | None = None,
 ) -> list[str]:
     """Scores images, and writes the results to a folder.
 
@@ -136,6 +150,8 @@ def predict(
         device: Device: auto, cpu, cuda, cuda:1, ...
         max_pixels: Files with more pixels are not read.
         category: Category that the images show, if the detector has several.
+        threshold: Score that an anomalous image exceeds, instead of the threshold of the checkpoint.
+        false_alarm_rate: Fraction of normal images that may exceed the threshold, instead of the stored one.
 
     Returns:
         The names of the images that could not be read.
@@ -148,13 +164,18 @@ def predict(
     require_not_negative(workers=workers)
     detector = Detector.load(ckpt, device)
     detector.require_category(category)
+    calibration = detector.module.calibration.of(category)
+    if threshold is not None or false_alarm_rate is not None:
+        detector.use_threshold(threshold, false_alarm_rate, category)
+        if false_alarm_rate is not None:
+            print(calibration.sentence())
     paths, excluded = find_images(images)
     if excluded:
         print(f"vtadl: {describe(excluded)}", file=sys.stderr)
     dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
     rows, unreadable, levels = [], [], []
-    folder, calibration = Path(os.path.expanduser(output)), detector.module.calibration.of(category)
+    folder = Path(os.path.expanduser(output))
     if listed_pictures(folder / "scores.json") is None:
         # This file identifies the pictures of the run as predictions, even if the run is interrupted.
         write_scores(folder, calibration, [], [])

@@ -45,7 +45,7 @@ def all_images_sentence(calibration: Calibration, anomalous: int, count: int) ->
     if probability_of_at_least(anomalous - count // 2, normal, rate) >= 1 / _PREDICTIONS:
         return ""
     return (
-        f"{anomalous} of {count} images exceed the threshold: if half of them were normal and like the images "
+        f"{anomalous} of {count} images exceed the threshold: if half of them were normal and like those "
         f"that it comes from, chance would bring so many in fewer than one of {_PREDICTIONS} cases; unless "
         f"most of them are anomalous, {REMEDY}"
     )

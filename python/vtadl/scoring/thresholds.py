@@ -294,9 +294,18 @@ class Decisions(NamedTuple):
 
 
 @in_full_precision
-def decide(calibration: Calibration, scores: Scores, size: tuple[int, int]) -> Decisions:
-    """Compares scores with the thresholds; maps are resized to the images' `size` (height, width)."""
+def decide(
+    calibration: Calibration,
+    scores: Scores,
+    size: tuple[int, int],
+    threshold: Tensor | None = None,
+    pixel_threshold: Tensor | None = None,
+) -> Decisions:
+    """Compares scores with thresholds, those of the calibration unless others are given.
+
+    Maps are resized to the images' `size` (height, width).
+    """
     maps = F.interpolate(scores.map, size, mode="bilinear")[:, 0]
-    normalised = calibration.image.normalise(scores.image)
-    normalised_map = calibration.pixel.normalise(maps)
+    normalised = calibration.image.normalise(scores.image, threshold)
+    normalised_map = calibration.pixel.normalise(maps, pixel_threshold)
     return Decisions(scores.image, normalised, normalised > 0.5, maps, normalised_map, normalised_map > 0.5)

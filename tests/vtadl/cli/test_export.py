@@ -54,6 +54,37 @@ def test_the_exported_program_decides_like_python(detector, exported, size):
     expect_parity(detector, images, [value.numpy() for value in decisions.values()])
 
 
+def test_onnx_runtime_takes_other_thresholds(detector, trained, tmp_path):
+    path = export(str(trained), "onnx", str(tmp_path / "detector.onnx"))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["images"]
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    names = ["score", "anomalous", "map", "mask", "normalised_score"]
+    score, *_ = session.run(names, {"images": images.numpy()})
+    between, peak = (np.array(value, np.float32) for value in (np.sort(score)[1:3].mean(), 1e6))
+    given = {"images": images.numpy(), "threshold": between, "pixel_threshold": peak}
+    score, anomalous, map_, mask, normalised = session.run(names, given)
+    assert anomalous.sum() == 2
+    assert np.array_equal(anomalous, score > between)
+    assert np.array_equal(anomalous, normalised > 0.5)
+    assert not mask.any()
+    given["pixel_threshold"] = np.array(np.median(map_), np.float32)
+    assert session.run(["mask"], given)[0].mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_exported_program_has_thresholds_that_can_be_set(detector, trained, tmp_path):
+    path = export(str(trained), "torch", str(tmp_path / "detector.pt2"))
+    module = torch.export.load(path).module()
+    assert module.threshold == detector.module.calibration.image.value
+    assert module.pixel_threshold == detector.module.calibration.pixel.value
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    between = module(images)["score"].sort().values[1:3].mean()
+    module.threshold.fill_(between)
+    decisions = module(images)
+    assert decisions["anomalous"].sum() == 2
+    assert torch.equal(decisions["anomalous"], decisions["score"] > between)
+
+
 def test_the_exported_program_needs_no_operator_of_ours(exported):
     called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
     assert called
