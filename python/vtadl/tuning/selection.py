@@ -23,6 +23,7 @@ _TAKES = 96  # of held-out images, each with its own pseudo-anomaly
 _TAKES_WITH_BACKBONE = 48  # its features take long
 _MAX_TAKES_PER_IMAGE = 4
 _MAX_SHARED_WINDOWS = 40_000  # that shared mixtures are fitted to while experts are compared
+_PRIOR = 4  # held-out images as evidence for equal weights, which few images cannot improve on
 _MIN_WEIGHT = 0.05  # experts of less weight would take time and change little
 _MAP_SIDE = 64  # pixels of the maps by which experts are compared
 
@@ -69,6 +70,7 @@ class Comparison:
         """
         self.dictionary, self.scoring, self.seed = dictionary, scoring, seed
         self.held_out, kept = hold_out(len(images), seed)
+        self.num_unseen = len(self.held_out) if len(images) > 1 else 0  # a single image is fitted to as well
         fitted = torch.isin(described.origins, kept)
         self.fitted = {name: values[fitted] for name, values in described.normal.items()}
         self.pictures = described.pictures
@@ -114,6 +116,9 @@ def choose_experts(
 ) -> list[Choice]:
     """Chooses among experts by how well their sum separates pseudo-anomalies from normal images.
 
+    Unless only one is chosen, the weights are shrunk to equal ones as if by the evidence of four more
+    held-out images.
+
     Args:
         comparison: The images.
         candidates: The experts, two or more.
@@ -122,14 +127,16 @@ def choose_experts(
     scores = [comparison.scores(settings) for settings in progress(candidates, "comparing experts")]
     standardised, moments = standardise(scores)
     if single:
-        weights = select_ensemble(standardised, comparison.separation, rounds=1).tolist()
+        weights = select_ensemble(standardised, comparison.separation, rounds=1)
     else:
-        weights = select_bagged_ensemble(standardised, comparison.separation).tolist()
-    for settings, weight, own in zip(candidates, weights, standardised, strict=True):
+        weights = select_bagged_ensemble(standardised, comparison.separation)
+        evidence = comparison.num_unseen / (comparison.num_unseen + _PRIOR)
+        weights = torch.full_like(weights, 1 / len(weights)).lerp(weights, evidence)
+    for settings, weight, own in zip(candidates, weights.tolist(), standardised, strict=True):
         log.info("%s: separation %.4f, weight %.2f", settings, comparison.separation(own), weight)
     return [
         Choice(settings, weight, *own)
-        for settings, weight, own in zip(candidates, weights, moments, strict=True)
+        for settings, weight, own in zip(candidates, weights.tolist(), moments, strict=True)
         if weight >= _MIN_WEIGHT
     ]
 

@@ -76,6 +76,7 @@ def test_aligned_objects_get_mixtures_of_their_own_and_turned_ones_share():
 def test_experts_of_little_weight_are_left_out(monkeypatch):
     images, weights = turned_images(20), torch.tensor([0.58, 0.03, 0.06, 0.33, 0.0])
     monkeypatch.setattr(selection, "select_bagged_ensemble", lambda scores, _: weights[: len(scores)])
+    monkeypatch.setattr(selection, "_PRIOR", 0)
     choices = choose(images, components=10)
     assert [choice.weight for choice in choices] == pytest.approx([0.58, 0.06, 0.33])
     assert all(choice.deviation > 0 for choice in choices)
@@ -170,7 +171,7 @@ def test_regions_are_found_where_maps_stand_out_each_counting_alike():
 
 def test_a_texture_is_compared_with_other_textures():
     """Smoother noise is likelier than what is normal, unless it is likelier still among other textures."""
-    noise = torch.rand(48, 1, 40, 40)
+    noise = torch.rand(96, 1, 40, 40)
     images = (0.5 + smooth(noise, 1.0) - smooth(noise, 2.0))[..., 4:-4, 4:-4].expand(-1, 3, -1, -1)
     choices = choose(images, components=10)
     assert weight_of(choices, background="pictures") > 0.2 + weight_of(choices, positions="own")
@@ -192,3 +193,14 @@ def test_what_imaging_noise_disturbs_is_not_chosen(monkeypatch):
         experts,
     )
     assert weight_of(choices, descriptor="pixels") > 0.5
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_few_images_weigh_experts_nearly_equally(count):
+    dictionary, images = make_dictionary(), aligned_images(count)
+    candidates = candidate_experts(DensitySettings(), dictionary.descriptors, count)
+    weights = [
+        choice.weight for choice in choose_experts(compare(dictionary, images, candidates), candidates)
+    ]
+    assert len(weights) == len(candidates)
+    assert max(weights) - min(weights) <= (0 if count == 1 else 0.2)
