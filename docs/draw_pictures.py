@@ -81,7 +81,7 @@ def median_examples(demo: Path, texture: Texture) -> Iterator[Found]:
 
 
 def draw_tutorial() -> None:
-    data = TextureDefects("gravel", train_count=256)
+    data = TextureDefects("gravel")
     with tempfile.TemporaryDirectory() as folder:
         result = fit_and_test(data, Path(folder))
     save(draw_normal(data), "normal")

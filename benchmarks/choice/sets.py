@@ -40,7 +40,7 @@ class Sets:
         if name in SUBJECTS:
             return draw_set(name, seed)
         if name in TEXTURES:
-            return read(TextureDefects(cast(Texture, name), image_size=128, train_count=256, seed=seed))
+            return read(TextureDefects(cast(Texture, name), image_size=128, seed=seed))
         if name in _DIGITS and self.mnist:
             data = MNISTDigit(str(self.mnist), _DIGITS[name], seed=seed)
             return read(data, _MAX_DIGITS, _MAX_TESTED_DIGITS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning as L
 
+from vtadl.common.binomial import CONFIDENCE
 from vtadl.common.files import atomic_path
 from vtadl.common.ranges import require_positive
 from vtadl.data import TEXTURES, Texture, TextureDefects
@@ -16,11 +17,12 @@ from vtadl.report.page import DetectorResult, record_test, write_report
 from vtadl.training.progress_bar import DetectorProgressBar
 from vtadl.training.trainer import make_trainer
 
-IMAGE_SIZE = 128  # pixels of a crop
+IMAGE_SIZE = 128  # pixels to which a crop is enlarged
+_VAL_COUNT = 4  # crops that would be held out if a network were trained
 INTRODUCTION = (
-    "There is one detector for each texture. It was fitted to normal crops of one part of a photograph, "
-    "and tested with crops of another part, half of which have a synthetic defect. Fitting and testing took "
-    "{seconds:.0f} seconds."
+    "There is one detector for each texture. A photograph is cut into cells. The detector was fitted to some "
+    "of them, chosen at random, and tested with others, each as it is and with a synthetic defect. Fitting "
+    "and testing took {seconds:.0f} seconds."
 )
 
 
@@ -28,8 +30,8 @@ def demo(
     output: str = "vtadl-demo",
     textures: list[Texture] = list(TEXTURES),  # noqa: B006
     epochs: int | None = None,
-    train_count: int = 256,
-    test_count: int = 120,
+    train_count: int = 40,
+    test_count: int = 48,
     seed: int = 0,
 ) -> None:
     """Fits and tests one detector per texture, and writes an HTML page with metrics and pictures.
@@ -39,7 +41,7 @@ def demo(
         textures: Photographs to fit to: brick, grass, gravel.
         epochs: Number of passes over the training crops. It has no effect, because nothing is trained: the
             score is the likelihood of the dictionary alone.
-        train_count: Number of training crops of each texture.
+        train_count: Number of normal crops of each texture for the fit; 5 or more.
         test_count: Number of test crops of each texture; every second one has a defect.
         seed: Seed of the crops, the defects and the fit.
     """
@@ -50,9 +52,8 @@ def demo(
     for texture in textures:
         print(f"{texture}: fitting to {train_count} crops")
         L.seed_everything(seed, verbose=False)
-        data = TextureDefects(
-            texture, IMAGE_SIZE, train_count=train_count, val_count=64, test_count=test_count, seed=seed
-        )
+        counts = {"train_count": train_count - _VAL_COUNT, "val_count": _VAL_COUNT, "test_count": test_count}
+        data = TextureDefects(texture, IMAGE_SIZE, **counts, seed=seed)
         results.extend(fit_and_test(data, folder / "checkpoints" / texture))
     seconds = time.perf_counter() - start
     introduction = INTRODUCTION.format(seconds=seconds)
@@ -63,6 +64,11 @@ def demo(
     for result in results:
         print(
             f"{result.name}: " + ", ".join(f"{name} {x:.3f}" for name, x in result.evaluation.metrics.items())
+        )
+        detected, rate = result.evaluation.detected, result.thresholds["image"]["false_alarm_rate"]
+        print(
+            f"{result.name}: {detected['false_alarms']} of {detected['normal']} normal crops are false "
+            f"alarms; at most {rate:.1%} were to be expected, with {CONFIDENCE:.0%} confidence"
         )
     print(f"report: {page}")
 

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from vtadl.data import TEXTURES, TextureDefects
-from vtadl.data.textures import DEFECTS, STRIPS, crop_size, load_texture, random_crop
+from vtadl.data.textures import DEFECTS, SPLITS, crop_size, load_texture, random_cells, random_crop
+from vtadl.errors import InputError
 
 
 def module(**options):
@@ -37,22 +38,49 @@ def test_crops_depend_on_the_seed_alone():
     assert not torch.equal(drawn(1), drawn(2))
 
 
-def test_the_parts_of_the_splits_do_not_overlap():
-    columns = [set(range(*strip)) for strip in STRIPS.values()]
-    assert len(set.union(*columns)) == sum(map(len, columns)) == 512
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (48, 96), (256, 256)], ids=str)
+def test_no_pixel_of_the_photograph_is_in_two_crops(size):
+    data = TextureDefects(image_size=size)
+    seen = np.zeros((512, 512), int)
+    numbers = {split: len(data.cells(split)) for split in SPLITS}
+    for split in SPLITS:
+        for cell in data.cells(split):
+            assert cell.of(seen).shape == cell.size == data.crop  # it lies within the photograph
+            seen[cell.top : cell.top + cell.size[0], cell.left : cell.left + cell.size[1]] += 1
+    assert numbers == {"train": 36, "val": 4, "test": 24}
+    assert seen.max() == 1
+    assert seen.mean() > 0.7
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_normal_crop_occurs_only_in_its_own_part(split):
+def test_chance_decides_which_cells_are_tested():
+    places = {(cell.top, cell.left) for seed in range(100) for cell in module(seed=seed).cells("test")}
+    every = {(cell.top, cell.left) for cell in random_cells((64, 64), np.random.default_rng(0))}
+    assert places == every
+    means = [np.mean([cell.left for cell in module(seed=seed).cells("train")]) for seed in range(20)]
+    assert np.mean(means) == pytest.approx(224, abs=60)  # and no side is preferred
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_normal_image_is_a_cell_of_its_own_split(split):
     data = module(texture="gravel")
     data.setup("fit")
     data.setup("test")
-    crop = images({"train": data.train_set, "val": data.val_set, "test": data.test_set}[split])[0, 0].numpy()
+    samples = {"train": data.train_set, "val": data.val_set, "test": data.test_set}[split]
     photograph = load_texture("gravel")
-    windows = np.lib.stride_tricks.sliding_window_view(photograph[:, : 512 - 56], (64, 8))
-    columns = np.nonzero((windows == crop[:, :8]).all((2, 3)))[1]
-    assert len(columns) == 1
-    assert STRIPS[split].start <= columns[0] <= STRIPS[split].stop - 64
+    expected = [cell.of(photograph) for cell in data.cells(split)]
+    normal = [sample["image"][0].numpy() for sample in samples if not sample["label"]]
+    assert len(normal) == len(expected)
+    assert all(map(np.array_equal, normal, expected))
+
+
+def test_a_defect_changes_the_image_before_it_within_the_mask_alone():
+    data = module(test_count=13)
+    data.setup("test")
+    for normal, defective in zip(data.test_set.samples[::2], data.test_set.samples[1::2], strict=False):
+        mask = defective["mask"].expand(3, -1, -1) > 0
+        assert torch.equal(normal["image"][~mask], defective["image"][~mask])
+        assert not torch.equal(normal["image"], defective["image"])
+    assert len(data.test_set) == 13
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
@@ -67,18 +95,35 @@ def test_a_mask_covers_exactly_what_was_painted(kind, seed):
 
 
 @pytest.mark.parametrize(
-    ("size", "crop"),
-    [((64, 64), (64, 64)), ((512, 128), (512, 128)), ((256, 256), (128, 128)), ((200, 400), (64, 128))],
+    ("size", "count", "crop"),
+    [
+        ((64, 64), 18, (64, 64)),
+        ((64, 64), 64, (64, 64)),
+        ((64, 64), 65, (56, 56)),
+        ((512, 128), 4, (512, 128)),
+        ((256, 256), 16, (128, 128)),
+        ((200, 400), 32, (64, 128)),
+        ((32, 32), 262144, (1, 1)),
+    ],
     ids=str,
 )
-def test_a_crop_fits_into_its_part_and_has_the_shape_of_the_image(size, crop):
-    assert crop_size(size) == crop
+def test_a_crop_is_as_large_as_their_number_allows_and_has_the_shape_of_the_image(size, count, crop):
+    assert crop_size(size, count) == crop
 
 
-def test_images_larger_than_a_part_are_enlarged_crops():
-    small, large = module(image_size=(64, 128)), module(image_size=(128, 256))
+def test_too_many_crops_are_refused():
+    with pytest.raises(InputError, match="a photograph of 512x512 pixels has no room for 262146 crops"):
+        module(train_count=262136)
+
+
+def test_images_larger_than_a_cell_are_enlarged_crops():
+    small, large = (
+        TextureDefects(image_size=size, train_count=20, val_count=2, test_count=20)
+        for size in ((64, 128), (128, 256))
+    )
     for data in (small, large):
         data.setup("test")
+        assert data.crop == (64, 128)
     for crop, sample in zip(small.test_set, large.test_set, strict=True):
         expected = F.interpolate(crop["image"][None], (128, 256), mode="bilinear", antialias=True)[0]
         torch.testing.assert_close(sample["image"], expected)
