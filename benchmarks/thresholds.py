@@ -80,7 +80,7 @@ def normal_samples(data: ImageDataModule) -> list[Sample]:
     """All normal images of a data set."""
     data.setup("fit")
     data.setup("test")
-    parts = ConcatDataset([data.train_set, data.val_set, data.test_set])
+    parts: ConcatDataset[Sample] = ConcatDataset([data.train_set, data.val_set, data.test_set])
     samples = [parts[index] for index in range(len(parts))]
     return [sample for sample in samples if not sample["label"]]
 

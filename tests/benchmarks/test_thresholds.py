@@ -24,7 +24,7 @@ def test_a_set_has_a_row_of_the_table():
     density = DensitySettings(
         descriptor="pixels", positions="shared", components=3, min_std=0.1, softness=0.1
     )
-    row = measure(data, density, draws=20, splits=2)
+    row = measure(data, DensitySettings(**given), draws=20, splits=2)
     assert row["normal images"] == 24
     assert 0 <= row["images: seen rate"] <= 1
     assert row["images: stated rate"] == pytest.approx(1 - 0.1 ** (1 / 12))  # halves of twelve
