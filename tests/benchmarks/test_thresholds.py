@@ -21,9 +21,7 @@ def test_a_simulated_bound_holds_in_nine_of_ten_draws():
 
 def test_a_set_has_a_row_of_the_table():
     data = TextureDefects("gravel", image_size=32, train_count=14, val_count=2, test_count=16)
-    density = DensitySettings(
-        descriptor="pixels", positions="shared", components=3, min_std=0.1, softness=0.1
-    )
+    given = {"descriptor": "pixels", "positions": "shared", "components": 3, "min_std": 0.1, "softness": 0.1}
     row = measure(data, DensitySettings(**given), draws=20, splits=2)
     assert row["normal images"] == 24
     assert 0 <= row["images: seen rate"] <= 1
