@@ -125,12 +125,12 @@ def judge(calibration: Calibration, scores: Sequence[Scores]) -> dict[str, Seen]
     }
 
 
-def split_in_halves(
-    samples: Sequence[Sample], size: tuple[int, int], density: DensitySettings, seed: int
+def split(
+    samples: Sequence[Sample], count: int, size: tuple[int, int], density: DensitySettings, seed: int
 ) -> dict[str, Seen]:
-    """Fits a detector to a random half of the images, and judges it by the others."""
+    """Fits a detector to so many of the images, chosen at random, and judges it by the others."""
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
-    fitted, new = order[: len(order) // 2], order[len(order) // 2 :]
+    fitted, new = order[:count], order[count:]
     detector = fit([samples[index] for index in fitted], size, density)
     images = torch.stack([samples[index]["image"] for index in new])
     with torch.inference_mode():
@@ -148,16 +148,19 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def measure(data: ImageDataModule, density: DensitySettings, draws: int, splits: int) -> dict[str, float]:
-    """The row of a set."""
+def measure(
+    data: ImageDataModule, density: DensitySettings, draws: int, splits: int, fitted: int | None = None
+) -> dict[str, float]:
+    """The row of a set; each split fits to half of the images, unless their number is given."""
     samples, size = normal_samples(data), data.image_size
-    row: dict[str, float] = {"normal images": len(samples)}
+    count = fitted or len(samples) // 2
+    row: dict[str, float] = {"normal images": len(samples), "fitted to": count}
     if draws:
         scores = fit(samples, size, density).calibration.image.scores
         row["simulated: holds, of 100"] = round(100 * simulate(scores, draws), 1)
-    seen = [split_in_halves(samples, size, density, seed) for seed in range(splits)]
+    seen = [split(samples, count, size, density, seed) for seed in range(splits)]
     for kind, title in (("image", "images"), ("pixel", "pixels")) if seen else ():
-        own = [split[kind] for split in seen]
+        own = [both[kind] for both in seen]
         row |= {
             f"{title}: stated rate": mean(x.stated for x in own),
             f"{title}: seen rate": sum(x.alarms for x in own) / sum(x.images for x in own),
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument("--textures", nargs="*", default=list(TEXTURES), help="names of embedded textures")
     parser.add_argument("--image-size", type=int, default=128, help="pixels of a side")
     parser.add_argument("--descriptor", default="energies", help="of the experts; all, for every candidate")
+    parser.add_argument("--fitted", type=int, help="number of images to fit to; half of them by default")
     parser.add_argument("--draws", type=int, default=200, help="number of simulated splits")
     parser.add_argument("--splits", type=int, default=10, help="number of real splits")
     parser.add_argument("--output", type=Path, help="JSON file of the rows")
@@ -184,7 +188,7 @@ def main() -> None:
     results: dict[str, dict[str, float]] = {}
     for name, data in data_sets(options.root, options.categories, options.image_size):
         if name in options.categories or name in options.textures:
-            results[name] = measure(data, density, options.draws, options.splits)
+            results[name] = measure(data, density, options.draws, options.splits, options.fitted)
             print(table({name: results[name]}), flush=True)
             if options.output:
                 options.output.write_text(json.dumps(results, indent=2) + "\n")

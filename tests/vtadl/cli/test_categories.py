@@ -139,6 +139,18 @@ def test_the_program_of_a_category_decides_as_the_detector_does(run, tmp_path):
         assert result["normalised_score"].item() == pytest.approx(expected.normalised_score, abs=1e-4)
 
 
+def test_the_thresholds_of_one_category_are_taken_anew(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    images = str(image_of(run, "rough", "test/good"))
+    assert main(["calibrate", str(folder), "--images", images]) == 1
+    assert "name the one that the images show" in capsys.readouterr().err
+    assert main(["calibrate", str(folder), "--category=rough", "--images", images]) == 0
+    before, after = (Detector.load(path, "cpu").module.calibration for path in (run, folder))
+    assert after.of("rough").image.count == 4
+    assert after.of("plain").summary() == before.of("plain").summary()
+    assert after.of("rough").summary() != before.of("rough").summary()
+
+
 def test_a_run_of_several_categories_is_resumed_with_its_thresholds(run, tmp_path, capsys):
     folder = shutil.copytree(run, tmp_path / "run")
     before = Detector.load(run, "cpu").module.calibration.state_dict()
