@@ -81,7 +81,7 @@ class Threshold(DataSizedModule):
             value: Another threshold than that of the checkpoint.
         """
         value = self.value if value is None else value
-        spread = (value - self.median).clamp(min=1e-6)
+        spread = (value - self.median).abs().clamp(min=1e-6)
         distance = (scores - value) / spread
         return 0.5 + 0.5 * distance / (1 + distance.abs())
 
