@@ -3,19 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
 from vtadl.density.em import fit_mixtures
 from vtadl.density.mixture import Mixture
 from vtadl.density.projection import Projection
 from vtadl.density.settings import Descriptor, ExpertSettings, Positions
+from vtadl.density.window_density import WindowDensity
 
 _BACKGROUND_COMPONENTS = 200
 _SHRINKAGE = 20.0  # weight of the covariance of all positions, in images
-_CHUNK = 16  # images whose scores are computed at once
 
 
-class Expert(DataSizedModule):
+class Expert(WindowDensity):
     """Gaussian mixtures of the features at each position of a grid, or one mixture for all positions.
 
     If each position has its own mixture, its features are rotated onto the principal axes at that position,
@@ -147,10 +146,6 @@ class Expert(DataSizedModule):
         """NLL [B, P] in nats, minus that of the background, of PCA coefficients [B, P, D]."""
         features = self.to_features(coefficients)
         return self.mixture().nll(features, "none") - self.background_nll(features)
-
-    def scores(self, coefficients: Tensor) -> Tensor:
-        """The same [N, P] of many images at once."""
-        return torch.cat([self(chunk) for chunk in coefficients.split(_CHUNK)])
 
 
 def shrunk_covariances(x: Tensor) -> Tensor:

@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from vtadl.common.data_sized import DataSizedModule
 from vtadl.common.precision import full_precision, in_full_precision
 from vtadl.density.projection import Projection
 from vtadl.density.settings import Descriptor, ExpertSettings
+from vtadl.density.window_density import WindowDensity
 from vtadl.images.tiles import Size
 
 _MAX_VALUES = 2**26  # of the windows that are kept, 128 MB in half precision
-_CHUNK = 16  # images whose scores are computed at once
 
 
-class NearestWindows(DataSizedModule):
+class NearestWindows(WindowDensity):
     """The distance of a window to the nearest normal one at its position or beside it.
 
     It is the limit of a mixture whose components are the normal windows themselves, of ever smaller variance.
@@ -55,11 +54,6 @@ class NearestWindows(DataSizedModule):
                 distances = norms[here] + (squares[there] - 2 * products).amin(3)
                 nearest[here] = torch.minimum(nearest[here], distances)
         return nearest.clamp(min=0).sqrt().permute(2, 0, 1).flatten(1)
-
-    @torch.no_grad()
-    def scores(self, coefficients: Tensor) -> Tensor:
-        """The distances [N, P] of many windows, some images at a time."""
-        return torch.cat([self(x) for x in coefficients.split(_CHUNK)])
 
 
 def _inside(count: int, shift: int) -> slice:
