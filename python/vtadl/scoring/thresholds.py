@@ -250,7 +250,7 @@ class Calibration(FullPrecisionModule):
         rate = self.pixel.image_false_alarm_rate.item()
         return (
             f"{name}: with {CONFIDENCE:.0%} confidence, at most {rate:.1%} of new normal images have a pixel "
-            f"above it; of their pixels, {self.pixel.false_alarm_rate.item():.2%} are"
+            f"above it ({self.pixel.false_alarm_rate.item():.2%} of all their pixels are)"
         )
 
     def summary(self) -> dict[str, dict[str, float]]:
