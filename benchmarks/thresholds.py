@@ -179,12 +179,16 @@ def main() -> None:
     parser.add_argument("--textures", nargs="*", default=list(TEXTURES), help="names of embedded textures")
     parser.add_argument("--image-size", type=int, default=128, help="pixels of a side")
     parser.add_argument("--descriptor", default="energies", help="of the experts; all, for every candidate")
+    parser.add_argument(
+        "--positions", help="of the experts, such as own or shared; with one, nothing is chosen"
+    )
     parser.add_argument("--fitted", type=int, help="number of images to fit to; half of them by default")
     parser.add_argument("--draws", type=int, default=200, help="number of simulated splits")
     parser.add_argument("--splits", type=int, default=10, help="number of real splits")
     parser.add_argument("--output", type=Path, help="JSON file of the rows")
     options = parser.parse_args()
-    density = DensitySettings(descriptor=None if options.descriptor == "all" else options.descriptor)
+    descriptor = None if options.descriptor == "all" else options.descriptor
+    density = DensitySettings(descriptor=descriptor, positions=options.positions)
     results: dict[str, dict[str, float]] = {}
     for name, data in data_sets(options.root, options.categories, options.image_size):
         if name in options.categories or name in options.textures:
