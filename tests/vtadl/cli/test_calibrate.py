@@ -60,6 +60,24 @@ def test_thresholds_are_taken_anew_and_nothing_else_changes(run, noisy, tmp_path
     assert main(["test", str(run), f"--output={tmp_path}"]) == 0  # Lightning loads the checkpoint, too
 
 
+def test_a_test_says_that_the_stated_rate_does_not_hold_until_a_calibration(run, noisy, tmp_path, capsys):
+    root = shutil.copytree(run / "parts", tmp_path / "parts")
+    shutil.rmtree(root / "test/good")
+    shutil.copytree(noisy, root / "test/good")
+    test = ["test", str(run), f"--data.root={root}", f"--output={tmp_path}"]
+    said = "30 of 30 normal images exceed the threshold, where at most 17.5% were to: chance alone"
+    assert main(test) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    (note,) = json.loads((tmp_path / "evaluation.json").read_text())["notes"]
+    assert note.startswith(said)
+    assert note.endswith("by vtadl calibrate RUN --images FOLDER")
+    assert main(["report", *test[1:]]) == 0
+    assert f"<p>{said}" in (tmp_path / "report.html").read_text()
+    assert main(["calibrate", str(run), "--images", str(root / "test/good")]) == 0
+    assert main(test) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["notes"] == []
+
+
 def test_each_calibration_keeps_the_previous_checkpoint(run, noisy, capsys):
     for number in (1, 2):
         old = (run / "best.ckpt").read_bytes()
