@@ -16,6 +16,7 @@ from vtadl.density.nearest import NearestWindows
 from vtadl.density.projection import Projection
 from vtadl.density.settings import DESCRIPTORS, Descriptor, ExpertSettings, Positions
 from vtadl.features.cache import compute_features
+from vtadl.features.energies import MultiscaleEnergies
 from vtadl.features.extractor import FeatureExtractor
 
 _FEATURES: Mapping[str, int] = {"backbone": 200}  # principal components; 64 of other descriptors
@@ -163,8 +164,18 @@ class Dictionary(DataSizedModule):
             RuntimeError: If the dictionary has not been fitted.
         """
         self._require_fitted()
-        coefficients = {name: self._coefficients(images, name) for name in self.descriptors}
+        features = self._features(images)
+        coefficients = {name: self.projection(name)(values) for name, values in features.items()}
         return self.combine(self._experts(), coefficients)
+
+    def _features(self, images: Tensor) -> dict[Descriptor, Tensor]:
+        """Features by descriptor; the energies that two descriptors have in common are computed once."""
+        features: dict[Descriptor, Tensor] = {}
+        for name in (name for name in DESCRIPTORS if name in self.extractors):
+            extractor = self.extractor(name)
+            knows_fine = isinstance(extractor, MultiscaleEnergies) and "energies" in features
+            features[name] = extractor(images, features["energies"]) if knows_fine else extractor(images)
+        return features
 
     @in_full_precision
     def combine(self, experts: Sequence[AnyExpert], coefficients: Mapping[Descriptor, Tensor]) -> Tensor:

@@ -89,9 +89,13 @@ class MultiscaleEnergies(FeatureExtractor):
         self.coarse.fit(F.avg_pool2d(images, 2))
 
     @in_full_precision
-    def forward(self, images: Tensor) -> Tensor:
-        """Turns images [B, C, H, W] into means and log-energies [B, P, 18 * C]."""
-        return torch.cat([self.fine(images), self.coarse(F.avg_pool2d(images, 2))], dim=2)
+    def forward(self, images: Tensor, fine: Tensor | None = None) -> Tensor:
+        """Turns images [B, C, H, W] into means and log-energies [B, P, 18 * C].
+
+        `fine` are those of the images [B, P, 9 * C] by :class:`LocalEnergies`, if they are known.
+        """
+        fine = self.fine(images) if fine is None else fine
+        return torch.cat([fine, self.coarse(F.avg_pool2d(images, 2))], dim=2)
 
 
 class Averaging(FullPrecisionModule):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from vtadl.density import Dictionary, ExpertSettings
 from vtadl.density.dictionary import Member
 from vtadl.density.expert import Expert
-from vtadl.features.energies import LocalEnergies
+from vtadl.features.energies import LocalEnergies, MultiscaleEnergies
 from vtadl.features.extractor import FeatureExtractor
 from vtadl.features.windows import Windows
 from vtadl.model import VTADLLoss
@@ -112,6 +112,27 @@ def test_the_score_is_the_weighted_sum_of_standardised_scores(fitted_ensemble):
     torch.testing.assert_close(dictionary(images), expected)
     torch.testing.assert_close(model.patch_scores(model(images)), expected)
     torch.testing.assert_close(dictionary.weights, torch.tensor([0.75, 0.25]))
+
+
+def test_energies_that_two_experts_share_are_computed_once():
+    size, images = (32, 32), torch.rand(4, 3, 32, 32)
+    dictionary = Dictionary(
+        {"energies": LocalEnergies(size, 4), "multiscale-energies": MultiscaleEnergies(size, 4)}
+    )
+    names = ("energies", "multiscale-energies")
+    members = [
+        Member(dictionary.fit_expert(dictionary.fit_projection(images, name), ExpertSettings(name, "near")))
+        for name in names
+    ]
+    dictionary.set_members(members)
+    expected = sum(
+        0.5 * x.expert.scores(dictionary.pca_coefficients(images, x.expert.descriptor)) for x in members
+    )
+    calls = []
+    dictionary.extractors["energies"].register_forward_hook(lambda *_: calls.append(1))
+    dictionary.extractors["multiscale-energies"].fine.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(dictionary(images).flatten(1), expected)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("finest", ["energies", "pixels"])
