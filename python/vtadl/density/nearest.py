@@ -1,6 +1,9 @@
 """One density of patches: the distance to the nearest normal window near the same position."""
 
+from itertools import product
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtadl.common.precision import full_precision, in_full_precision
@@ -9,6 +12,7 @@ from vtadl.density.settings import Descriptor, ExpertSettings
 from vtadl.density.window_density import WindowDensity
 from vtadl.images.tiles import Size
 
+_ROWS = 4  # of positions whose windows are compared at once
 _MAX_VALUES = 2**26  # of the windows that are kept, 128 MB in half precision
 
 
@@ -42,20 +46,31 @@ class NearestWindows(WindowDensity):
     def forward(self, coefficients: Tensor) -> Tensor:
         """Distances [B, P] of windows, given their PCA coefficients [B, P, D]."""
         x = (coefficients * self.whitening).unflatten(1, self.grid).permute(1, 2, 0, 3)
-        windows = self.windows.to(x.dtype)
-        norms, squares = x.square().sum(3), windows.square().sum(2, keepdim=True)
-        rows, columns = self.grid
-        nearest = x.new_full(x.shape[:3], torch.inf)
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                here = (_inside(rows, -down), _inside(columns, -right))
-                there = (_inside(rows, down), _inside(columns, right))
-                products = x[here] @ windows[there]
-                distances = norms[here] + (squares[there] - 2 * products).amin(3)
-                nearest[here] = torch.minimum(nearest[here], distances)
-        return nearest.clamp(min=0).sqrt().permute(2, 0, 1).flatten(1)
+        # Every normal window is read once, for all windows around it; the frame of zeros is dropped in the end.
+        around = F.pad(x, (0, 0, 0, 0, 1, 1, 1, 1))
+        nearest = around.new_full(around.shape[:3], torch.inf)
+        columns = self.grid[1]
+        for start in range(0, self.grid[0], _ROWS):
+            rows = slice(start, start + _ROWS)
+            distances = _distances(around[start : rows.stop + 2], self.windows[rows].to(x.dtype))
+            for down, right in product(range(3), range(3)):
+                place = (slice(start + down, start + down + len(distances)), slice(right, right + columns))
+                nearest[place] = torch.minimum(nearest[place], distances[:, :, down, right])
+        squares = x.square().sum(3) + nearest[1:-1, 1:-1]
+        return squares.clamp(min=0).sqrt().permute(2, 0, 1).flatten(1)
 
 
-def _inside(count: int, shift: int) -> slice:
-    """The positions of a line that are still on it after a shift of the other line by `-shift`."""
-    return slice(max(0, shift), count + min(0, shift))
+def _distances(around: Tensor, windows: Tensor) -> Tensor:
+    """Squared distances of windows from the normal ones beside, less the squares of the former.
+
+    Args:
+        around: Windows at positions, in a frame of one further position [R + 2, C + 2, B, D].
+        windows: Normal windows at the positions [R, C, D, N].
+
+    Returns:
+        The smallest value for each of the nine windows around a position [R, C, 3, 3, B].
+    """
+    neighbours = around.unfold(0, 3, 1).unfold(1, 3, 1).permute(0, 1, 4, 5, 2, 3)  # [R, C, 3, 3, B, D]
+    norms = windows.square().sum(2, keepdim=True)
+    values = (norms - 2 * (neighbours.flatten(2, 4) @ windows)).amin(3)
+    return values.unflatten(2, (3, 3, around.shape[2]))
