@@ -46,7 +46,7 @@ class NearestWindows(WindowDensity):
     def forward(self, coefficients: Tensor) -> Tensor:
         """Distances [B, P] of windows, given their PCA coefficients [B, P, D]."""
         x = (coefficients * self.whitening).unflatten(1, self.grid).permute(1, 2, 0, 3)
-        # Every normal window is read once, for all windows around it; the frame of zeros is dropped in the end.
+        # Every normal window is read once, for all windows around it. The frame of zeros is dropped.
         around = F.pad(x, (0, 0, 0, 0, 1, 1, 1, 1))
         nearest = around.new_full(around.shape[:3], torch.inf)
         columns = self.grid[1]
