@@ -13,7 +13,9 @@ from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext.gmm import GMMNLLLoss, gmm_log_prob, gmm_nll, gmm_responsibilities, gmm_sample
 from vtadl_ext.linear_gmm import linear_gmm_nll
 from vtadl_ext.mixture_head import MixtureHead
-from vtadl_ext.ssim import SSIMLoss, ms_ssim, reconstruction_loss, ssim
+from vtadl_ext.multi_scale import ms_ssim
+from vtadl_ext.reconstruction import reconstruction_loss
+from vtadl_ext.ssim import SSIMLoss, ssim
 
 __all__ = [
     "GMMNLLLoss",

@@ -15,6 +15,10 @@ def _one_of(options: Sequence[object]) -> str:
 
 _FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _FLOATING_NAMES = _one_of(_FLOATING)
+_INTEGERS = (
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 
 # This is computed once, because torch.compile of PyTorch 2.10 cannot trace the call.
 _AUTOCAST_DEVICES = {
@@ -28,6 +32,18 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
     Under autocast all are converted to the widest of their dtypes, as by PyTorch's own operators.
     """
     check_tensors(**tensors)
+    return _of_one_dtype(tensors)
+
+
+def checked_images(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of images, which may also hold integers."""
+    tensors = {"x": x, "y": y}
+    _check_tensors(tensors, (*_FLOATING, *_INTEGERS), f"{_FLOATING_NAMES}, or one of integers")
+    x, y = _of_one_dtype(tensors)
+    return x, y
+
+
+def _of_one_dtype(tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
     first_name, first = next(iter(tensors.items()))
     if is_autocast(first.device):
         dtype = first.dtype
@@ -42,8 +58,12 @@ def checked_tensors(**tensors: Tensor) -> tuple[Tensor, ...]:
 
 def check_tensors(**tensors: Tensor) -> None:
     """Dense floating-point tensors on one device."""
+    _check_tensors(tensors, _FLOATING, _FLOATING_NAMES)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], dtypes: Sequence[torch.dtype], wanted: str) -> None:
     for name, tensor in tensors.items():
-        _check_dense(name, tensor, "a torch.Tensor", _FLOATING, _FLOATING_NAMES)
+        _check_dense(name, tensor, "a torch.Tensor", dtypes, wanted)
     first_name, first = next(iter(tensors.items()))
     for name, tensor in tensors.items():
         if tensor.device != first.device:
@@ -126,7 +146,7 @@ def check_flag(name: str, value: bool) -> None:
 
 def checked_sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:
     """A shape: integers of at least 0, from any sequence but a tensor, as in PyTorch."""
-    sizes = None if isinstance(value, Tensor) else _items(value)
+    sizes = None if isinstance(value, Tensor) else items_of(value)
     if sizes is None or not all(_is_integer(size) for size in sizes):
         raise TypeError(f"{name} must be a sequence of integers, got {value!r}")
     if any(size < 0 for size in sizes):
@@ -136,7 +156,7 @@ def checked_sizes(name: str, value: Iterable[int]) -> tuple[int, ...]:
 
 def checked_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
     """One or more finite positive numbers, from any sequence: a list, an array, a tensor."""
-    numbers = _items(value)
+    numbers = items_of(value)
     if numbers is None:
         raise TypeError(f"{name} must be a sequence of numbers, got {value!r}")
     if not numbers:
@@ -146,8 +166,10 @@ def checked_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
-def _items(value: Any) -> list[Any] | None:
+def items_of(value: Any) -> list[Any] | None:
     """The items of a sequence, those of an array as Python's numbers; None for anything else."""
+    if isinstance(value, Real):  # first, because torch.compile may make numbers symbolic
+        return None
     if hasattr(value, "tolist"):  # arrays, tensors, series
         value = value.tolist()
     if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | Set):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vtadl_ext import reference
 from vtadl_ext._binary import MIXTURES, NO_MIXTURE, SCALE_PARAM_NAMES, TRIL
-from vtadl_ext._options import GMMKernelOptions, HeadOptions, ScaleOptions, SSIMKernelOptions, SSIMOptions
+from vtadl_ext._options import GMMKernelOptions, HeadOptions, ScaleOptions
+from vtadl_ext._ssim_options import COMPONENTS, SSIMKernelOptions, SSIMOptions
 from vtadl_ext._types import ReconstructionTerms
 from vtadl_ext.reference import linear_gmm_nll
 from vtadl_ext.reference._reductions import widen
@@ -55,19 +56,23 @@ def ssim(x: Tensor, y: Tensor, options: SSIMOptions, mask: Tensor | None, reduct
     return reference.ssim(x, y, **options._asdict(), mask=mask, reduction=reduction)
 
 
-def ms_ssim(x: Tensor, y: Tensor, options: SSIMOptions, weights: Sequence[float], reduction: str) -> Tensor:
-    return reference.ms_ssim(x, y, **_without_padding(options), weights=weights, reduction=reduction)
+def ms_ssim(x: Tensor, y: Tensor, options: SSIMOptions, weights: Sequence[float], odd_sides: str) -> Tensor:
+    """``[N]``."""
+    arguments = _of_window(options)
+    return reference.ms_ssim(x, y, **arguments, weights=weights, odd_sides=odd_sides, reduction="none")
 
 
 def reconstruction_loss(
     x: Tensor, y: Tensor, options: SSIMOptions, weights: dict[str, float], return_terms: bool
 ) -> Tensor | tuple[Tensor, ReconstructionTerms]:
-    arguments: dict[str, Any] = {**weights, **_without_padding(options)}
+    arguments: dict[str, Any] = {**weights, **_of_window(options)}
     return reference.reconstruction_loss(x, y, **arguments, return_terms=return_terms)
 
 
-def _without_padding(options: SSIMOptions) -> dict[str, Any]:
-    return {name: value for name, value in options._asdict().items() if name != "padding"}
+def _of_window(options: SSIMOptions) -> dict[str, Any]:
+    """The options that all functions of SSIM have."""
+    others = ("padding", "component", "use_sample_covariance")
+    return {name: value for name, value in options._asdict().items() if name not in others}
 
 
 def gmm_formula(
@@ -151,10 +156,12 @@ def _ignoring(
 def ssim_formula(
     options: SSIMKernelOptions, grad: Tensor | None, x: Tensor, y: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """The index of each window, or the sums over each plane, ``[N, C, 4]``."""
-    taps, data_range, k1, k2, border, luminance, map, errors = options
-    padding = "same" if border else "valid"
-    index, has_valid = window_index(x, y, taps, data_range, k1, k2, padding, mask, luminance=luminance)
+    """The component of each window, or the sums over each plane, ``[N, C, 4]``."""
+    vertical, horizontal, data_range, k1, k2, bordered, component, map, errors = options
+    index, has_valid = window_index(
+        *(x, y, (vertical, horizontal), data_range, k1, k2, "same" if bordered else "valid", mask),
+        component=COMPONENTS[component],
+    )
     if map:
         return index
     difference = widen(x) - widen(y) if errors else torch.zeros_like(index)

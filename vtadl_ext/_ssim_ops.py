@@ -20,8 +20,8 @@ from vtadl_ext._autograd import (
     where_needed,
 )
 from vtadl_ext._binary import SUMS, accumulate_dtype
-from vtadl_ext._options import SSIMKernelArguments, SSIMKernelOptions
 from vtadl_ext._shapes import batch_first, with_batch_dims
+from vtadl_ext._ssim_options import SSIMKernelArguments, SSIMKernelOptions
 
 # ---------------------------------------------------------------------------------------------- fake kernels
 
@@ -29,9 +29,9 @@ from vtadl_ext._shapes import batch_first, with_batch_dims
 @torch.library.register_fake("vtadl_ext::ssim_forward")
 def _(*arguments: Any) -> Tensor:
     *shared, map, _ = arguments
-    x, _, _, taps, *_, border, _ = SSIMKernelArguments(*shared)
-    grown = 2 * border - len(taps) + 1
-    last = (x.shape[-2] + grown, x.shape[-1] + grown) if map else (SUMS,)
+    x, _, _, vertical, horizontal, *_, bordered, _ = SSIMKernelArguments(*shared)
+    lost = (0, 0) if bordered else (len(vertical) - 1, len(horizontal) - 1)
+    last = (x.shape[-2] - lost[0], x.shape[-1] - lost[1]) if map else (SUMS,)
     return x.new_empty((*x.shape[:-2], *last), dtype=accumulate_dtype(x.dtype))
 
 

@@ -1,4 +1,5 @@
-// Loads and stores of vectors. Memory may hold numbers of half precision.
+// Loads and stores of vectors. Memory may hold numbers of half precision, and
+// bytes to load.
 #pragma once
 
 #include <algorithm>
@@ -33,6 +34,19 @@ VTADL_HOST_INLINE Vector<T> load(const Scalar* from) {
     const auto wide = __builtin_convertvector(bits, Vector<std::int32_t>);
 #endif
     result = from_bits<Vector<T>>(wide << 16);
+  } else if constexpr (std::is_same_v<Scalar, std::uint8_t>) {
+#if defined(__AVX512F__)
+    const __m128i bytes =
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    result = (Vector<T>)_mm512_maskz_cvtepi32_ps(
+        -1, _mm512_maskz_cvtepu8_epi32(-1, bytes));
+#elif defined(__AVX2__)
+    const __m128i bytes =
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    result = (Vector<T>)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+#else
+    for (int i = 0; i < kLanes<T>; ++i) result[i] = static_cast<T>(from[i]);
+#endif
   } else {
 #if defined(__AVX512F__)
     result = (Vector<T>)_mm512_maskz_cvtph_ps(

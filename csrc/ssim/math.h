@@ -15,15 +15,43 @@ namespace vtadl::ssim {
 // third term of a pixel is d = x' - y', made of x - y and px - py, so that
 // near-equal images lose no digits.
 
-// The weights of the window, in the type of the sums.
+// The weights of a window along one axis, in the type of the sums.
+template <typename T>
+struct Taps {
+  int count;
+  T weights[SsimTaps::kMost] = {};
+
+  // Rounded weights may have the sum 1 + δ. A mean would be too large by δ, its
+  // square by 2δ, and a variance would keep δ times that square. So what is
+  // missing goes to the centre and, where its ULP is too large, to the pairs
+  // around it, until the sum is 1 but for 1e-8. Far smaller weights keep their
+  // digits, because under a mask they may be all that counts.
+  VTADL_HOST_INLINE explicit Taps(const SsimTaps& taps) : count(taps.count) {
+    double missing = 1;
+    for (int t = 0; t < count; ++t) {
+      weights[t] = static_cast<T>(taps.weights[t]);
+      missing -= weights[t];
+    }
+    const int centre = count / 2;
+    for (int i = 0; i <= centre + 1; ++i) {
+      const int distance = i % (centre + 1);  // the centre is also the last
+      const int pixels = distance > 0 ? 2 : 1;
+      const T before = weights[centre - distance];
+      if (before < T(1e-3) * weights[centre]) continue;
+      const T after = static_cast<T>(before + missing / pixels);
+      weights[centre - distance] = weights[centre + distance] = after;
+      missing -= pixels * (static_cast<double>(after) - before);
+    }
+  }
+};
+
+// The weights of a window, whose products are those of its pixels.
 template <typename T>
 struct Window {
-  int taps;
-  T weights[SsimProblem::kMaxTaps];
+  Taps<T> vertical, horizontal;
 
-  VTADL_HOST_INLINE explicit Window(const SsimProblem& p) : taps(p.taps) {
-    for (int t = 0; t < taps; ++t) weights[t] = static_cast<T>(p.window[t]);
-  }
+  VTADL_HOST_INLINE explicit Window(const SsimProblem& p)
+      : vertical(p.vertical), horizontal(p.horizontal) {}
 };
 
 // The statistics of a window are E[x'], E[d], E[x'² + y'²] and E[d²]. Under a
@@ -71,15 +99,16 @@ struct Pivots {
 // with doubles.
 template <typename S>
 struct Constants {
-  S inverse_range;  // 1 / data_range
-  S c1, c2;         // k1², k2²
-  bool luminance;
+  S inverse_range;            // 1 / data_range
+  S c1, c2;                   // k1², k2²
+  bool luminance, structure;  // the factors of the component
 
   VTADL_HOST_INLINE explicit Constants(const SsimProblem& p)
       : inverse_range(static_cast<S>(1 / p.data_range)),
         c1(static_cast<S>(p.k1 * p.k1)),
         c2(static_cast<S>(p.k2 * p.k2)),
-        luminance(p.luminance) {}
+        luminance(p.component != SsimComponent::kContrastStructure),
+        structure(p.component != SsimComponent::kLuminance) {}
 };
 
 // The way from the pixels of a region to x' and d. The pivots are in the
@@ -110,7 +139,7 @@ VTADL_INLINE T reciprocal(T x) {
   return ScalarOf<T>(1) / x;
 }
 
-// The index of a window, and its derivatives.
+// The index of a window, or a factor of it, and its derivatives.
 template <typename T>
 struct Similarity {
   T value;
@@ -133,9 +162,12 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
       statistics[kSquaredDifference] - difference * difference;
   const auto is_flat = raw_variances < S(0);
   const auto is_equal = raw_variance_of_difference < S(0);
-  const T structure_norm = select(is_flat, T{}, raw_variances) + c.c2;
-  const T variance_of_difference =
-      select(is_equal, T{}, raw_variance_of_difference);
+  T structure_norm = select(is_flat, T{}, raw_variances) + c.c2;
+  T variance_of_difference = select(is_equal, T{}, raw_variance_of_difference);
+  if (!c.structure) {
+    structure_norm = broadcast<T>(1);
+    variance_of_difference = T{};
+  }
 
   const T mean_x = x + pivots.x;
   T difference_of_means = difference + pivots.difference;
@@ -160,7 +192,7 @@ VTADL_INLINE Similarity<T> similarity(const T (&statistics)[kStatistics],
                (S(2) * mean_x * mean_y + c.c1) * per_luminance, luminance);
   }
 
-  const T by_loss = luminance * per_structure;
+  const T by_loss = c.structure ? luminance * per_structure : T{};
   const T by_squares = select(is_flat, T{}, by_loss * structure_loss);
   const T by_squared_difference = select(is_equal, T{}, -by_loss);
   const T by_luminance = S(2) * structure * per_luminance;

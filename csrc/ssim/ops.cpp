@@ -15,11 +15,12 @@ namespace {
 
 using MaybeTensor = std::optional<Tensor>;
 
+// The arguments behind the tensors, which all operators share.
 struct Options {
-  std::vector<double> window;
+  std::vector<double> vertical, horizontal;
   double data_range, k1, k2;
-  std::int64_t border;
-  bool luminance;
+  bool bordered;
+  std::int64_t component;
 };
 
 Shape shape_of(const Tensor& tensor) {
@@ -45,34 +46,42 @@ void check_images(const Tensor& x, const Tensor& y, const MaybeTensor& mask) {
                   "mask and x lie on different devices");
 }
 
-void check_window(const Options& options, const Tensor& x) {
-  const auto taps = static_cast<std::int64_t>(options.window.size());
-  STD_TORCH_CHECK(taps % 2 == 1 && taps <= SsimProblem::kMaxTaps,
+SsimTaps taps_of(const std::vector<double>& weights) {
+  STD_TORCH_CHECK(weights.size() % 2 == 1 && weights.size() <= SsimTaps::kMost,
                   "the window must have an odd number of weights up to ",
-                  SsimProblem::kMaxTaps);
-  STD_TORCH_CHECK(options.border >= 0 && options.border <= taps / 2,
-                  "the border must be from 0 to half of the window");
-  STD_TORCH_CHECK(std::min(x.size(-2), x.size(-1)) + 2 * options.border >= taps,
-                  "the images are smaller than the window");
+                  SsimTaps::kMost);
+  SsimTaps taps{};
+  taps.count = static_cast<int>(weights.size());
+  std::copy(weights.begin(), weights.end(), taps.weights);
+  return taps;
+}
+
+SsimComponent component_of(std::int64_t component) {
+  STD_TORCH_CHECK(component >= 0 && component <= 2,
+                  "the component must be from 0 to 2");
+  return static_cast<SsimComponent>(component);
 }
 
 SsimProblem problem_of(const Tensor& x, const Tensor& y,
                        const MaybeTensor& mask, const Options& options) {
   check_images(x, y, mask);
-  check_window(options, x);
   SsimProblem p{};
-  p.dtype = dtype_of(x);
+  p.bytes = x.scalar_type() == ScalarType::Byte;
+  p.dtype = p.bytes ? DType::kFloat32 : dtype_of(x);
   p.batch = x.size(0);
   p.channels = x.size(1);
   p.height = x.size(2);
   p.width = x.size(3);
-  p.border = options.border;
-  p.taps = static_cast<int>(options.window.size());
-  std::copy(options.window.begin(), options.window.end(), p.window);
+  p.vertical = taps_of(options.vertical);
+  p.horizontal = taps_of(options.horizontal);
+  p.border_rows = options.bordered ? p.vertical.count / 2 : 0;
+  p.border_columns = options.bordered ? p.horizontal.count / 2 : 0;
+  STD_TORCH_CHECK(p.map_height() > 0 && p.map_width() > 0,
+                  "the images are smaller than the window");
   p.data_range = options.data_range;
   p.k1 = options.k1;
   p.k2 = options.k2;
-  p.luminance = options.luminance;
+  p.component = component_of(options.component);
   p.x = x.const_data_ptr();
   p.y = y.const_data_ptr();
   p.x_strides = strides_of(x);
@@ -117,7 +126,7 @@ std::tuple<Tensor, Tensor> total_of_parts(const Tensor& x, const Tensor& parts,
   const Tensor total = empty(x, {}, accumulate_type(x));
   const Tensor sums = empty(x, {SsimSums::kCount}, accumulate_type(x));
   SsimTotal p{};
-  p.dtype = dtype_of(x);
+  p.dtype = dtype_of(parts);
   p.parts = parts.numel() / SsimSums::kCount;
   p.of_parts = parts.const_data_ptr();
   std::copy(weights.begin(), weights.end(), p.weights);
@@ -141,6 +150,7 @@ struct Grads {
       : x(empty_grad(x, needs_x)), y(empty_grad(y, needs_y)) {}
 
   SsimBackward problem(const SsimProblem& p, bool errors) const {
+    STD_TORCH_CHECK(!p.bytes, "images of bytes have no gradients");
     SsimBackward backward{};
     static_cast<SsimProblem&>(backward) = p;
     backward.errors = errors;
@@ -163,11 +173,13 @@ struct Grads {
 };
 
 Tensor ssim_forward(Tensor x, Tensor y, MaybeTensor mask,
-                    std::vector<double> window, double data_range, double k1,
-                    double k2, std::int64_t border, bool luminance, bool map,
-                    bool errors) {
-  const SsimProblem p =
-      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+                    std::vector<double> vertical,
+                    std::vector<double> horizontal, double data_range,
+                    double k1, double k2, bool bordered, std::int64_t component,
+                    bool map, bool errors) {
+  const SsimProblem p = problem_of(
+      x, y, mask,
+      {vertical, horizontal, data_range, k1, k2, bordered, component});
   Tensor result =
       map ? empty(x, {p.batch, p.channels, p.map_height(), p.map_width()},
                   accumulate_type(x))
@@ -179,15 +191,14 @@ Tensor ssim_forward(Tensor x, Tensor y, MaybeTensor mask,
   return map ? result : sum_of_parts(result);
 }
 
-std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
-                                         MaybeTensor mask,
-                                         std::vector<double> window,
-                                         double data_range, double k1,
-                                         double k2, std::int64_t border,
-                                         bool luminance, bool map, bool errors,
-                                         bool needs_x, bool needs_y) {
-  const SsimProblem p =
-      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+std::tuple<Tensor, Tensor> ssim_backward(
+    Tensor grad, Tensor x, Tensor y, MaybeTensor mask,
+    std::vector<double> vertical, std::vector<double> horizontal,
+    double data_range, double k1, double k2, bool bordered,
+    std::int64_t component, bool map, bool errors, bool needs_x, bool needs_y) {
+  const SsimProblem p = problem_of(
+      x, y, mask,
+      {vertical, horizontal, data_range, k1, k2, bordered, component});
   const Shape wanted =
       map ? Shape{p.batch, p.channels, p.map_height(), p.map_width()}
           : sums_shape(p);
@@ -207,13 +218,15 @@ std::tuple<Tensor, Tensor> ssim_backward(Tensor grad, Tensor x, Tensor y,
 // Returns Σ weights · sums over all planes, and the sums.
 std::tuple<Tensor, Tensor> ssim_total(std::vector<double> weights, Tensor x,
                                       Tensor y, MaybeTensor mask,
-                                      std::vector<double> window,
+                                      std::vector<double> vertical,
+                                      std::vector<double> horizontal,
                                       double data_range, double k1, double k2,
-                                      std::int64_t border, bool luminance,
+                                      bool bordered, std::int64_t component,
                                       bool errors) {
   check_weights(weights, "weights");
-  const SsimProblem p =
-      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  const SsimProblem p = problem_of(
+      x, y, mask,
+      {vertical, horizontal, data_range, k1, k2, bordered, component});
   const Tensor parts = empty_parts(x, p);
   run_kernel(x, SsimForward{p, nullptr, parts.mutable_data_ptr(), errors},
              ssim_cpu_kernels_in_use().forward,
@@ -225,12 +238,13 @@ std::tuple<Tensor, Tensor> ssim_total(std::vector<double> weights, Tensor x,
 // images.
 std::tuple<Tensor, Tensor, Tensor, Tensor> ssim_forward_backward(
     std::vector<double> grad, Tensor x, Tensor y, MaybeTensor mask,
-    std::vector<double> window, double data_range, double k1, double k2,
-    std::int64_t border, bool luminance, bool errors, bool needs_x,
-    bool needs_y) {
+    std::vector<double> vertical, std::vector<double> horizontal,
+    double data_range, double k1, double k2, bool bordered,
+    std::int64_t component, bool errors, bool needs_x, bool needs_y) {
   check_weights(grad, "grad");
-  const SsimProblem p =
-      problem_of(x, y, mask, {window, data_range, k1, k2, border, luminance});
+  const SsimProblem p = problem_of(
+      x, y, mask,
+      {vertical, horizontal, data_range, k1, k2, bordered, component});
   const Tensor parts = empty_parts(x, p);
   const Grads grads(x, needs_x, y, needs_y);
   SsimBackward backward = grads.problem(p, errors);
@@ -250,23 +264,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> ssim_forward_backward(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(VTADL_LIBRARY, m) {
   m.def(
-      "ssim_forward(Tensor x, Tensor y, Tensor? mask, float[] window, "
-      "float data_range, float k1, float k2, int border, bool luminance, "
-      "bool map, bool errors) -> Tensor");
+      "ssim_forward(Tensor x, Tensor y, Tensor? mask, float[] vertical, "
+      "float[] horizontal, float data_range, float k1, float k2, "
+      "bool bordered, int component, bool map, bool errors) -> Tensor");
   m.def(
       "ssim_total(float[] weights, Tensor x, Tensor y, Tensor? mask, "
-      "float[] window, float data_range, float k1, float k2, int border, "
-      "bool luminance, bool errors) -> (Tensor total, Tensor sums)");
+      "float[] vertical, float[] horizontal, float data_range, float k1, "
+      "float k2, bool bordered, int component, bool errors) -> "
+      "(Tensor total, Tensor sums)");
   m.def(
       "ssim_backward(Tensor grad, Tensor x, Tensor y, Tensor? mask, "
-      "float[] window, float data_range, float k1, float k2, int border, "
-      "bool luminance, bool map, bool errors, bool needs_x, bool needs_y) -> "
-      "(Tensor, Tensor)");
+      "float[] vertical, float[] horizontal, float data_range, float k1, "
+      "float k2, bool bordered, int component, bool map, bool errors, "
+      "bool needs_x, bool needs_y) -> (Tensor, Tensor)");
   m.def(
       "ssim_forward_backward(float[] grad, Tensor x, Tensor y, Tensor? mask, "
-      "float[] window, float data_range, float k1, float k2, int border, "
-      "bool luminance, bool errors, bool needs_x, bool needs_y) -> "
-      "(Tensor total, Tensor sums, Tensor, Tensor)");
+      "float[] vertical, float[] horizontal, float data_range, float k1, "
+      "float k2, bool bordered, int component, bool errors, bool needs_x, "
+      "bool needs_y) -> (Tensor total, Tensor sums, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(VTADL_LIBRARY, CPU, m) {

@@ -14,18 +14,29 @@ struct ImageStrides {
   std::int64_t batch, channel, row, column;
 };
 
+// The weights of a window along one axis: symmetric, with sum 1.
+struct SsimTaps {
+  static constexpr int kMost = 31;
+
+  int count;  // odd
+  double weights[kMost];
+};
+
+// What is computed of a window: the index, which is a product, or one of its
+// two factors.
+enum class SsimComponent { kIndex, kContrastStructure, kLuminance };
+
 // The comparison of pairs of images, one channel after the other. `Accumulate`
 // is float32, or float64 where dtype is float64.
 struct SsimProblem {
-  static constexpr int kMaxTaps = 31;
-
   DType dtype;
+  bool bytes;  // whether the images hold bytes; dtype is float32 then
   std::int64_t batch, channels, height, width;
-  std::int64_t border;      // pixels of value 0 around the images
-  int taps;                 // side of the window, odd
-  double window[kMaxTaps];  // weights along each axis: symmetric, with sum 1
+  // Rows above and below the images, and columns beside them, of value 0.
+  std::int64_t border_rows, border_columns;
+  SsimTaps vertical, horizontal;  // down a column of the window, along a row
   double data_range, k1, k2;
-  bool luminance;  // whether the index has its factor of the means
+  SsimComponent component;
   const void* x;
   const void* y;
   const bool* mask;  // valid pixels, none of them in the border; null: all are
@@ -33,16 +44,22 @@ struct SsimProblem {
 
   VTADL_INLINE std::int64_t planes() const { return batch * channels; }
   VTADL_INLINE std::int64_t padded_height() const {
-    return height + 2 * border;
+    return height + 2 * border_rows;
   }
-  VTADL_INLINE std::int64_t padded_width() const { return width + 2 * border; }
+  VTADL_INLINE std::int64_t padded_width() const {
+    return width + 2 * border_columns;
+  }
+
+  // The rows and columns of a window besides its first.
+  VTADL_INLINE int halo_rows() const { return vertical.count - 1; }
+  VTADL_INLINE int halo_columns() const { return horizontal.count - 1; }
 
   // The map has a value for each window inside an image and its border.
   VTADL_INLINE std::int64_t map_height() const {
-    return padded_height() - taps + 1;
+    return padded_height() - halo_rows();
   }
   VTADL_INLINE std::int64_t map_width() const {
-    return padded_width() - taps + 1;
+    return padded_width() - halo_columns();
   }
 
   // The offset of the first element of a plane: one channel of one image.
@@ -71,7 +88,7 @@ struct SsimForward : SsimProblem {
   bool errors;  // whether the sums of errors are wanted; else they are 0
 };
 
-// The backward pass writes the gradients of the images.
+// The backward pass writes the gradients of the images, which hold no bytes.
 struct SsimBackward : SsimProblem {
   const void* grad;  // Accumulate: of the map, or of the sums of each plane
   bool grad_of_map;  // else grad is [planes, SsimSums::kCount]

@@ -170,7 +170,7 @@ def test_images_too_small_for_the_scales_are_refused(device, shape, options, sma
         (ValueError, r"weights\[0\] must be finite and positive, got -1", {"weights": [-1]}),
         (ValueError, r"weights\[0\] must be finite and positive, got 0", {"weights": [0]}),
         (ValueError, r"weights must hold one number or more", {"weights": []}),
-        (ValueError, r"reduction must be 'mean' or 'none', got 'map'", {"reduction": "map"}),
+        (ValueError, r"reduction must be 'mean', 'sum' or 'none', got 'map'", {"reduction": "map"}),
         (ValueError, r"k1 must be finite and positive, got 0", {"k1": 0}),
     ],
 )
@@ -182,7 +182,9 @@ def test_options_that_do_not_fit_are_refused(device, error, message, options):
 
 def test_volumes_are_refused(device):
     volume = torch.zeros(1, 1, 33, 33, 33, device=device)
-    with pytest.raises(ValueError, match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\], got"):
+    with pytest.raises(
+        ValueError, match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\] or \[H, W\], got"
+    ):
         ms_ssim(volume, volume)
 
 

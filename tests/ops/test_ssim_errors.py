@@ -10,7 +10,7 @@ from vtadl_ext import ms_ssim, reconstruction_loss, ssim
 
 from .images import random_images
 
-FLOATING = "torch.float32, torch.float64, torch.bfloat16 or torch.float16"
+PIXELS = "torch.float32, torch.float64, torch.bfloat16 or torch.float16, or one of integers"
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_anything_but_a_tensor_is_refused(images, name, value):
 
 
 @pytest.mark.parametrize("name", ["x", "y"])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64], ids=str)
 def test_images_of_other_numbers_are_refused(images, name, dtype):
-    message = f"{name} must have dtype {FLOATING}, got {dtype}"
+    message = f"{name} must have dtype {PIXELS}, got {dtype}"
     check_refusal(TypeError, message, images | {name: images[name].to(dtype)})
 
 
@@ -55,10 +55,10 @@ def test_mixed_devices_are_refused(images):
     check_refusal(ValueError, message, images | {"y": images["y"].to("meta")})
 
 
-@pytest.mark.parametrize("shape", [(), (20,), (16, 20), (1, 2, 3, 4, 16, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(), (20,), (1, 2, 3, 4, 16, 20)], ids=str)
 def test_other_numbers_of_dimensions_are_refused(device, shape):
     image = torch.zeros(shape, device=device)
-    message = f"x must have shape [N, C, D, H, W] or [N, C, H, W] or [C, H, W], got {list(shape)}"
+    message = f"x must have shape [N, C, D, H, W] or [N, C, H, W] or [C, H, W] or [H, W], got {list(shape)}"
     check_refusal(ValueError, message, {"x": image, "y": image})
 
 
@@ -98,26 +98,27 @@ def test_the_smallest_images_are_taken(device, size, padding):
     torch.testing.assert_close(ssim(image, image, padding=padding).item(), 1.0, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("value", ["Mean", "sum", None, 0, ["mean"]], ids=repr)
+@pytest.mark.parametrize("value", ["Mean", "all", None, 0, ["mean"]], ids=repr)
 @pytest.mark.parametrize(
     ("option", "wanted"),
     [
-        ("window", "'gaussian' or 'uniform'"),
-        ("padding", "'valid', 'same' or 'reflect'"),
-        ("reduction", "'mean', 'none' or 'map'"),
+        ("window", "'gaussian', 'uniform' or its taps"),
+        ("padding", "'valid', 'same', 'reflect' or 'symmetric'"),
+        ("reduction", "'mean', 'sum', 'none' or 'map'"),
+        ("component", "'index', 'contrast_structure' or 'luminance'"),
     ],
 )
 def test_unknown_options_are_refused(images, option, wanted, value):
     check_refusal(ValueError, f"{option} must be {wanted}, got {value!r}", images, **{option: value})
 
 
-@pytest.mark.parametrize("value", [-1, 0, 1, 2, 10, 32, 33])
+@pytest.mark.parametrize("value", [-1, 0, 1, 2, 10, 32])
 def test_window_sizes_out_of_range_are_refused(images, value):
-    message = f"window_size must be odd and from 3 to 31, got {value}"
+    message = f"window_size must be odd and at least 3, got {value}"
     check_refusal(ValueError, message, images, window_size=value)
 
 
-@pytest.mark.parametrize("value", [11.0, "11", None, True, [11]], ids=repr)
+@pytest.mark.parametrize("value", [11.0, "11", None, True], ids=repr)
 def test_window_sizes_that_are_no_integers_are_refused(images, value):
     check_refusal(TypeError, f"window_size must be an integer, got {value!r}", images, window_size=value)
 
@@ -130,8 +131,14 @@ def test_numbers_out_of_range_are_refused(images, option, value):
 
 
 @pytest.mark.parametrize("option", ["data_range", "window_sigma", "k1", "k2"])
-@pytest.mark.parametrize("value", ["1", None, True, torch.tensor(1.0)], ids=repr)
+@pytest.mark.parametrize("value", ["1", 1j, True, {}], ids=repr)
 def test_numbers_of_other_types_are_refused(images, option, value):
+    check_refusal(TypeError, f"{option} must be a number, got {value!r}", images, **{option: value})
+
+
+@pytest.mark.parametrize("option", ["window_sigma", "k1", "k2"])
+@pytest.mark.parametrize("value", [None, torch.tensor(1.0)], ids=repr)
+def test_only_the_data_range_may_be_absent_or_a_tensor(images, option, value):
     check_refusal(TypeError, f"{option} must be a number, got {value!r}", images, **{option: value})
 
 
@@ -172,7 +179,8 @@ def test_masks_that_do_not_broadcast_are_refused(images, device, shape):
 def test_functions_of_images_alone_refuse_volumes(device, function):
     volume = torch.zeros(1, 3, 11, 16, 20, device=device)
     with pytest.raises(
-        ValueError, match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\], got \[1, 3, 11, 16, 20\]"
+        ValueError,
+        match=r"^x must have shape \[N, C, H, W\] or \[C, H, W\] or \[H, W\], got \[1, 3, 11, 16, 20\]",
     ):
         function(volume, volume)
 
@@ -184,7 +192,7 @@ def test_functions_of_images_alone_refuse_volumes(device, function):
         (TypeError, "x must be a torch.Tensor, got NoneType", {"x": None}),
         (ValueError, "y must have the shape of x, [2, 3, 16, 20], got [2]", {"y": torch.zeros(2)}),
         (TypeError, "window_size must be an integer, got 3.0", {"window_size": 3.0}),
-        (ValueError, "window must be 'gaussian' or 'uniform', got 'box'", {"window": "box"}),
+        (ValueError, "window must be 'gaussian', 'uniform' or its taps, got 'box'", {"window": "box"}),
         (ValueError, "data_range must be finite and positive, got 0", {"data_range": 0}),
     ],
 )

@@ -1,4 +1,4 @@
-"""`ssim` and its relatives against the libraries for them, under the settings that docs/ssim.md lists."""
+"""`ssim` and its relatives against the libraries for them, by the settings in docs/ssim_peers.md."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from .comparison import assert_close, dtype_id, value_and_grads
 from .images import random_images
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_id)
-PAGE = Path(__file__).parents[2] / "docs" / "ssim.md"
+PAGE = Path(__file__).parents[2] / "docs" / "ssim_peers.md"
 ROW = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \| ([\de-]+) \| ([\de-]+) \|$", flags=re.MULTILINE)
 ROWS = ROW.findall(PAGE.read_text())
 
@@ -34,26 +34,69 @@ def structural_similarity(x, y, **options):
     return torch.as_tensor(np.asarray(results))
 
 
-NAMES = {
-    "kornia": kornia,
-    "pytorch_msssim": pytorch_msssim,
+class TensorFlow:
+    """The functions of tensorflow.image, of tensors."""
+
+    def __getattr__(self, name):
+        import tensorflow
+
+        function = getattr(tensorflow.image, name)
+        return lambda x, y, **options: torch.from_numpy(function(x.numpy(), y.numpy(), **options).numpy())
+
+
+WRAPPED = {
     "skimage": SimpleNamespace(metrics=SimpleNamespace(structural_similarity=structural_similarity)),
-    "torchmetrics": torchmetrics,
-    "vtadl_ext": vtadl_ext,
+    "tensorflow": SimpleNamespace(image=TensorFlow()),
 }
+NEED_A_GPU = ("fused_ssim", "fussim")
+
+
+def library(name):
+    module = pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
+    return WRAPPED.get(name, module)
+
+
+def inputs_of(call, dtype, device):
+    """The images that a line of the table names."""
+    volumes, scales = "(v, w" in call, re.search("ms_ssim|MS_SSIM|multiscale", call)
+    size = (13, 14, 15) if volumes else (184, 191) if scales else (40, 45)
+    channels = 3 if "(r, s" in call else 2
+    x, y = (
+        image.clamp(0, 1) for image in random_images(2, channels, *size, dtype=dtype, device=device).values()
+    )
+    if "skimage" in call:
+        x, y = x[:1], y[:1]
+    i, j = ((255 * image).to(torch.uint8) for image in (x, y))
+    p, q = (image.movedim(1, -1) for image in (x, y))
+    return {**dict(zip("xyvwrs", (x, y) * 3, strict=True)), "i": i, "j": j, "p": p, "q": q}
 
 
 def test_the_table_has_every_library():
-    assert {theirs.split(".")[0] for theirs, *_ in ROWS} == set(NAMES) - {"vtadl_ext"}
+    libraries = {theirs.split(".")[0] for theirs, *_ in ROWS}
+    assert libraries == {
+        *(
+            "skimage",
+            "torchmetrics",
+            "kornia",
+            "pytorch_msssim",
+            "piq",
+            "piqa",
+            "frame_analytics",
+            "tensorflow",
+        ),
+        *NEED_A_GPU,
+    }
 
 
 @DTYPES
 @pytest.mark.parametrize(("theirs", "ours", "in_double", "in_float"), ROWS, ids=[row[0] for row in ROWS])
 def test_each_row_of_the_table_holds(device, theirs, ours, in_double, in_float, dtype):
-    size = (13, 14, 15) if "v, w" in theirs else (164, 175) if "ms_ssim" in theirs else (40, 45)
-    x, y = random_images(1, 2, *size, dtype=dtype, device=device).values()
-    names = NAMES | {"x": x, "y": y, "v": x, "w": y}
-    expected, actual = eval(theirs, names), eval(ours, names)
+    name = theirs.split(".")[0]
+    if name in NEED_A_GPU and (device.type != "cuda" or dtype == torch.float64):
+        pytest.skip(f"{name} takes float32 on a GPU")
+    inputs = inputs_of(theirs, dtype, device)
+    expected = eval(theirs, {**inputs, name: library(name)})
+    actual = eval(ours, {**inputs, "vtadl_ext": vtadl_ext})
     tolerance = float(in_double if dtype == torch.float64 else in_float)
     torch.testing.assert_close(
         actual.cpu().double(), expected.cpu().double(), rtol=0, atol=tolerance, check_stride=False
@@ -112,7 +155,7 @@ def test_values_and_gradients_are_those_of_pytorch_msssim(device, window_size, d
 @pytest.mark.parametrize("size", [(48, 52), (33, 49), (35, 38)], ids=str)  # of which some halves are odd
 def test_values_and_gradients_are_those_of_pytorch_msssims_multi_scale_index(device, size, dtype):
     check_both(
-        lambda x, y: ms_ssim(x, y, window_size=3, reduction="none"),
+        lambda x, y: ms_ssim(x, y, window_size=3, odd_sides="zeros", reduction="none"),
         lambda x, y: pytorch_msssim.ms_ssim(x, y, 1.0, False, win_size=3),
         random_images(2, 3, *size, dtype=dtype, device=device).values(),
     )

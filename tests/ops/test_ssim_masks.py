@@ -18,7 +18,7 @@ REDUCTIONS = pytest.mark.parametrize("reduction", ["mean", "none", "map"])
 def brute_force(x, y, mask, window, window_size, padding):
     """The map of a pair of planes, one window after the other, and which windows hold a valid pixel."""
     if padding != "valid":
-        mode = {"same": "constant", "reflect": "reflect"}[padding]
+        mode = {"same": "constant"}.get(padding, padding)
         x, y, mask = (np.pad(plane, window_size // 2, mode) for plane in (x, y, mask))
     taps = np.array(window_taps(window, window_size, 1.5))
     size = [side - window_size + 1 for side in x.shape]

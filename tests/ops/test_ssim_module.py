@@ -82,11 +82,15 @@ def test_it_has_no_state_and_can_be_copied():
 @pytest.mark.parametrize(
     ("error", "message", "options"),
     [
-        (ValueError, "window_size must be odd and from 3 to 31, got 8", {"window_size": 8}),
-        (TypeError, "data_range must be a number, got None", {"data_range": None}),
-        (ValueError, "padding must be 'valid', 'same' or 'reflect', got 'zeros'", {"padding": "zeros"}),
-        (ValueError, "reduction must be 'mean', 'none' or 'map', got 'sum'", {"reduction": "sum"}),
-        (ValueError, "window must be 'gaussian' or 'uniform', got 'box'", {"window": "box"}),
+        (ValueError, "window_size must be odd and at least 3, got 8", {"window_size": 8}),
+        (TypeError, "k1 must be a number, got None", {"k1": None}),
+        (
+            ValueError,
+            "padding must be 'valid', 'same', 'reflect' or 'symmetric', got 'zeros'",
+            {"padding": "zeros"},
+        ),
+        (ValueError, "reduction must be 'mean', 'sum', 'none' or 'map', got 'all'", {"reduction": "all"}),
+        (ValueError, "window must be 'gaussian', 'uniform' or its taps, got 'box'", {"window": "box"}),
     ],
 )
 def test_it_refuses_options_when_it_is_made(error, message, options):

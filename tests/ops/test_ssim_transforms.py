@@ -64,7 +64,7 @@ def test_cuda_graphs_replay_on_new_images(masked, reduction):
 
 
 # Window, data range, k1, k2, border and luminance, as the raw operators take them.
-OPTIONS = ([0.25, 0.5, 0.25], 1.0, 0.01, 0.03, 1, True)
+OPTIONS = ([0.25, 0.5, 0.25], [0.25, 0.5, 0.25], 1.0, 0.01, 0.03, True, 0)
 
 
 @pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)], ids=str)
@@ -314,7 +314,7 @@ def test_inference_mode_is_served(device):
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "mask", "taps", "border", "message"),
+    ("x", "y", "mask", "taps", "component", "message"),
     [
         ((1, 1, 5, 6), (1, 1, 6, 5), None, 3, 0, "images of the same shape"),
         ((5, 6), (5, 6), None, 3, 0, "images of the same shape"),
@@ -323,13 +323,23 @@ def test_inference_mode_is_served(device):
         ((1, 1, 5, 6), (1, 1, 5, 6), None, 2, 0, "odd number of weights"),
         ((1, 1, 40, 40), (1, 1, 40, 40), None, 33, 0, "odd number of weights"),
         ((1, 1, 5, 6), (1, 1, 5, 6), None, 7, 0, "smaller than the window"),
-        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, -1, "the border must be"),
-        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, 2, "the border must be"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, -1, "the component must be"),
+        ((1, 1, 5, 6), (1, 1, 5, 6), None, 3, 3, "the component must be"),
     ],
 )
-def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, mask, taps, border, message):
+def test_the_raw_operators_refuse_shapes_that_they_would_read_beyond(x, y, mask, taps, component, message):
     mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
-    arguments = (torch.zeros(x), torch.zeros(y), mask, [1 / taps] * taps, 1.0, 0.01, 0.03, border, True)
+    arguments = (
+        torch.zeros(x),
+        torch.zeros(y),
+        mask,
+        *[[1 / taps] * taps] * 2,
+        1.0,
+        0.01,
+        0.03,
+        False,
+        component,
+    )
     operators = torch.ops.vtadl_ext
     with pytest.raises(RuntimeError, match=message):
         operators.ssim_forward(*arguments, True, False)

@@ -3,15 +3,15 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vtadl_ext import _padding, gmm_sample, reference
 from vtadl_ext._masked_softmax import mixture_log_probs, responsibilities
-from vtadl_ext._multi_scale import _halve, _halve_traced, multi_scale_index
+from vtadl_ext._multi_scale import HALVES, multi_scale_index
 from vtadl_ext._reductions import mean_over_windows, reduce, reduce_weighted
 from vtadl_ext._scale_params import raw_scale, standard_deviation
 from vtadl_ext._windows import window_taps
@@ -55,34 +55,45 @@ def test_windows(size, sigma):
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize("window_size", [3, 8, 11])
-def test_reflections(window_size, dtype, layout):
+@pytest.mark.parametrize("padding", ["reflect", "symmetric"])
+def test_mirrored_images(padding, window_size, dtype, layout):
     image = layout(random_images(2, 3, 7, 9, dtype=dtype)["x"])
     width = window_size // 2
     assert_alike(
-        partial(_padding.pad_image, width=width, padding="reflect"),
-        lambda image: pad_image(image, window_size, "reflect"),
+        partial(_padding.pad_image, widths=(width, width), padding=padding),
+        lambda image: pad_image(image, (window_size, window_size), padding),
         image,
         tolerance=1e-14 if dtype == torch.float64 else 1e-2,
     )
-    expected = F.pad(image.double(), [width] * 4, mode="reflect")
-    assert torch.equal(_padding.pad_image(image, width, "reflect").double(), expected)
+    expected = np.pad(image.double().numpy(), [(0, 0), (0, 0), (width, width), (width, width)], padding)
+    assert np.array_equal(_padding.pad_image(image, (width, width), padding).double().numpy(), expected)
 
 
-@pytest.mark.parametrize("window_size", [3, 8, 11])
-def test_reflections_of_masks(window_size):
+@pytest.mark.parametrize("sizes", [(3, 3), (8, 8), (11, 5)], ids=str)
+@pytest.mark.parametrize("padding", ["reflect", "symmetric"])
+def test_mirrored_masks(padding, sizes):
     mask = random_mask(2, 3, 7, 9)
-    padded = _padding.pad_mask(mask, window_size // 2, "reflect")
+    padded = _padding.pad_mask(mask, [size // 2 for size in sizes], padding)
     assert padded.dtype == torch.bool
-    assert torch.equal(padded, pad_image(mask.float(), window_size, "reflect") > 0)
+    assert torch.equal(padded, pad_image(mask.float(), sizes, padding) > 0)
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 8), (6, 9), (7, 9), (1, 1), (2, 3)], ids=str)
-def test_halved_images(size):
+@pytest.mark.parametrize("odd_sides", ["replicate", "zeros", "drop"])
+def test_halved_images(odd_sides, size):
     image = random_images(2, 3, *size, dtype=torch.float64)["x"]
-    assert_alike(_halve, reference_halve, image)
-    assert_alike(_halve_traced, reference_halve, image)
-    blocks = F.pad(image, (size[1] % 2, 0, size[0] % 2, 0)).unfold(-2, 2, 2).unfold(-2, 2, 2)
-    assert_close("halves", _halve(image), blocks.mean((-2, -1)), 1e-14)
+    if odd_sides == "drop" and min(size) == 1:
+        pytest.skip("nothing would remain")
+    assert_alike(HALVES[odd_sides], lambda image: reference_halve(image, odd_sides), image)
+    odd = [side % 2 for side in size]
+    before, after, mode = {
+        "replicate": ((0, 0), odd, "edge"),
+        "zeros": (odd, (0, 0), "constant"),
+        "drop": ((0, 0), (0, 0), "constant"),
+    }[odd_sides]
+    padded = np.pad(image.numpy(), [(0, 0), (0, 0), *zip(before, after, strict=True)], mode)
+    blocks = torch.from_numpy(padded).unfold(-2, 2, 2).unfold(-2, 2, 2)
+    assert_close("halves", HALVES[odd_sides](image), blocks.mean((-2, -1)), 1e-14)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.4, 0.6), (0.2, 0.3, 0.1)], ids=str)
@@ -92,13 +103,16 @@ def test_products_over_scales(weights, noise):
     images = random_images(3, 2, 21, 18, dtype=torch.float64, noise=noise).values()
     taps = reference_taps("gaussian", 3, 1.5)
 
-    def plane_means(x, y, luminance):
-        return window_index(x, y, taps, 1.0, 0.01, 0.03, luminance=luminance)[0].mean((-2, -1))
+    def plane_means(x, y, component):
+        return window_index(x, y, (taps, taps), 1.0, 0.01, 0.03, component=component)[0].mean((-2, -1))
 
-    for reduction in ("mean", "none"):
+    for reduction, odd_sides in (("mean", "replicate"), ("none", "zeros"), ("sum", "drop")):
+        index = partial(multi_scale_index, plane_means, exponents=weights, odd_sides=odd_sides)
         assert_alike(
-            lambda x, y, r=reduction: reduce(multi_scale_index(plane_means, x, y, weights).mean(-1), r),
-            partial(reference.ms_ssim, window_size=3, weights=weights, reduction=reduction),
+            lambda x, y, index=index, r=reduction: reduce(index(x, y).mean(-1), r),
+            partial(
+                reference.ms_ssim, window_size=3, weights=weights, odd_sides=odd_sides, reduction=reduction
+            ),
             *images,
         )
 
@@ -107,7 +121,7 @@ def test_products_over_scales(weights, noise):
 def test_powers_of_means(mean):
     image = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
     leaf = torch.full((1, 1), mean, dtype=torch.float64, requires_grad=True)
-    index = multi_scale_index(lambda *_: leaf, image, image, (0.5,))
+    index = multi_scale_index(lambda *_: leaf, image, image, (0.5,), "replicate")
     expected = math.sqrt(mean) if not mean < 1e-7 else 0.0
     slope = 0.5 / expected if expected else 0.0
     torch.testing.assert_close(index.item(), expected, equal_nan=True)

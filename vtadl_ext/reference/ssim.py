@@ -2,71 +2,97 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vtadl_ext._types import ReconstructionTerms
-from vtadl_ext.reference._reductions import widen
+from vtadl_ext.reference._images import read_images, spatial_dims
+from vtadl_ext.reference._reductions import reduce, widen
 
 
 def ssim(
     x: Tensor,
     y: Tensor,
     *,
-    data_range: float = 1.0,
-    window: str = "gaussian",
-    window_size: int = 11,
-    window_sigma: float = 1.5,
+    data_range: float | Tensor | tuple[float, float] | None = None,
+    window: str | Sequence[Any] = "gaussian",
+    window_size: int | Sequence[int] = 11,
+    window_sigma: float | Sequence[float] = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
     padding: str = "valid",
     mask: Tensor | None = None,
+    component: str = "index",
+    use_sample_covariance: bool = False,
+    luma: str | None = None,
+    crop_border: int = 0,
+    channels_last: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ssim`."""
-    taps = window_taps(window, window_size, window_sigma)
-    index, has_valid = window_index(x, y, taps, data_range, k1, k2, padding, mask)
+    has_channels = x.dim() > 2
+    x, y, mask, data_range = read_images(x, y, mask, data_range, luma, crop_border, channels_last)
+    axes = spatial_dims(x)
+    taps = axis_taps(window, window_size, window_sigma, axes)
+    pixels = math.prod([len(axis) for axis in taps])
+    index, has_valid = window_index(
+        *(x, y, taps, data_range, k1, k2, padding, mask),
+        component=component,
+        covariance_norm=pixels / (pixels - 1) if use_sample_covariance else 1.0,
+    )
     if reduction == "map":
-        return index
-    dims = tuple(range(-1 - _spatial_dims(x), 0)) if reduction == "none" else tuple(range(-x.dim(), 0))
+        if not has_channels:
+            return index.squeeze(0)
+        return index.movedim(-1 - axes, -1) if channels_last else index
+    dims = tuple(range(-x.dim(), 0)) if reduction == "mean" else tuple(range(-1 - axes, 0))
     total, windows = index.sum(dims), has_valid.sum(dims)
-    return (total / windows.clamp(min=1)).masked_fill(windows == 0, math.nan)
+    means = (total / windows.clamp(min=1)).masked_fill(windows == 0, math.nan)
+    return means.sum() if reduction == "sum" else means
 
 
 def ms_ssim(
     x: Tensor,
     y: Tensor,
     *,
-    data_range: float = 1.0,
-    window: str = "gaussian",
-    window_size: int = 11,
-    window_sigma: float = 1.5,
+    data_range: float | Tensor | tuple[float, float] | None = None,
+    window: str | Sequence[Any] = "gaussian",
+    window_size: int | Sequence[int] = 11,
+    window_sigma: float | Sequence[float] = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
     weights: Iterable[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
+    odd_sides: str = "replicate",
+    luma: str | None = None,
+    crop_border: int = 0,
+    channels_last: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
     """Reference of :func:`vtadl_ext.ms_ssim`."""
-    taps = window_taps(window, window_size, window_sigma)
+    x, y, _, data_range = read_images(x, y, None, data_range, luma, crop_border, channels_last)
+    taps = axis_taps(window, window_size, window_sigma, axes=2)
     exponents = list(map(float, weights))
     x, y = widen(x), widen(y)
     product = torch.ones_like(x[..., 0, 0])
     for scale, exponent in enumerate(exponents):
         if scale > 0:
-            x, y = _halve(x), _halve(y)
-        luminance = scale == len(exponents) - 1
-        index, _ = window_index(x, y, taps, data_range, k1, k2, luminance=luminance)
+            x, y = _halve(x, odd_sides), _halve(y, odd_sides)
+        component = "index" if scale == len(exponents) - 1 else "contrast_structure"
+        index, _ = window_index(x, y, taps, data_range, k1, k2, component=component)
         product = product * _power(index.mean((-2, -1)), exponent)
-    return product.mean() if reduction == "mean" else product.mean(-1)
+    return reduce(product.mean(-1), reduction)
 
 
-def _halve(image: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels. An odd size gets a zero before the first pixel, as in pytorch-msssim."""
-    # The padding of avg_pool2d has wrong gradients for channels-last images on GPUs:
-    # https://github.com/pytorch/pytorch/issues/188344
-    return F.avg_pool2d(F.pad(image, (image.shape[-1] % 2, 0, image.shape[-2] % 2, 0)), 2)
+def _halve(image: Tensor, odd_sides: str) -> Tensor:
+    """Means of 2 x 2 pixels. Where a side is odd, its last pixel is its own neighbour, or gets none."""
+    for axis in (-2, -1):
+        if image.shape[axis] % 2 and odd_sides == "replicate":
+            image = torch.cat((image, image.narrow(axis, -1, 1)), axis)
+        elif image.shape[axis] % 2 and odd_sides == "zeros":  # before the first pixel, as in pytorch-msssim
+            image = torch.cat((torch.zeros_like(image.narrow(axis, 0, 1)), image), axis)
+    return F.avg_pool2d(image, 2)
 
 
 def reconstruction_loss(
@@ -76,16 +102,17 @@ def reconstruction_loss(
     mse: float = 1.0,
     l1: float = 0.0,
     ssim: float = 1.0,
-    data_range: float = 1.0,
-    window: str = "gaussian",
-    window_size: int = 11,
-    window_sigma: float = 1.5,
+    data_range: float | Tensor | tuple[float, float] | None = None,
+    window: str | Sequence[Any] = "gaussian",
+    window_size: int | Sequence[int] = 11,
+    window_sigma: float | Sequence[float] = 1.5,
     k1: float = 0.01,
     k2: float = 0.03,
     return_terms: bool = False,
 ) -> Tensor | tuple[Tensor, ReconstructionTerms]:
     """Reference of :func:`vtadl_ext.reconstruction_loss`."""
-    taps = window_taps(window, window_size, window_sigma)
+    x, y, _, data_range = read_images(x, y, None, data_range, None, 0, channels_last=False)
+    taps = axis_taps(window, window_size, window_sigma, axes=2)
     difference = widen(x) - widen(y)
     squared, absolute = difference.square().mean(), difference.abs().mean()
     index = window_index(x, y, taps, data_range, k1, k2)[0].mean()
@@ -95,8 +122,15 @@ def reconstruction_loss(
     return (loss, terms) if return_terms else loss
 
 
-def _spatial_dims(image: Tensor) -> int:
-    return 3 if image.dim() == 5 else 2
+def axis_taps(window: Any, size: Any, sigma: Any, axes: int) -> list[list[float]]:
+    """The taps along each axis: of a named window, or those given for all axes or for each."""
+    if isinstance(window, str):
+        sizes, sigmas = (value if isinstance(value, Sequence) else [value] * axes for value in (size, sigma))
+        return [window_taps(window, *pair) for pair in zip(sizes, sigmas, strict=True)]
+    taps = torch.as_tensor(window, dtype=torch.float64) if not isinstance(window[0], Sequence) else None
+    each = window if taps is None else taps.expand(axes, -1) if taps.dim() == 1 else taps
+    rows = [list(map(float, row)) for row in each]
+    return [[tap / math.fsum(row) for tap in row] for row in rows]
 
 
 def window_taps(window: str, size: int, sigma: float) -> list[float]:
@@ -108,23 +142,25 @@ def window_taps(window: str, size: int, sigma: float) -> list[float]:
     return [tap / math.fsum(taps) for tap in taps]
 
 
-def pad_image(image: Tensor, window_size: int, padding: str) -> Tensor:
-    """The image with the border that `padding` asks for. A border of reflections or zeros is in float32."""
+def pad_image(image: Tensor, sizes: Sequence[int], padding: str) -> Tensor:
+    """The image with the border that `padding` asks for, for a window of these sizes.
+
+    A border of mirrored pixels or zeros is in float32.
+    """
     if padding == "valid":
         return image
-    image = widen(image)  # the gradients of a pixel and of its reflections add up
-    dims, width = _spatial_dims(image), window_size // 2
+    image = widen(image)  # the gradients of a pixel and of its copies add up
+    widths = [size // 2 for size in sizes]
     if padding == "same":
-        return F.pad(image, [width] * (2 * dims))
-    copy = {"reflect": _reflect}[padding]
-    for dim in range(-dims, 0):
-        image = copy(image, width, dim)
+        return F.pad(image, [width for width in reversed(widths) for _ in range(2)])
+    for dim, width in enumerate(widths, -len(widths)):
+        image = _mirror(image, width, dim, skipped={"reflect": 1, "symmetric": 0}[padding])
     return image
 
 
-def _reflect(image: Tensor, width: int, dim: int) -> Tensor:
+def _mirror(image: Tensor, width: int, dim: int, skipped: int) -> Tensor:
     # F.pad would add the gradients in a varying order on a GPU.
-    ends = (slice(1, width + 1), slice(-width - 1, -1))
+    ends = (slice(skipped, width + skipped), slice(-width - skipped, -skipped or None))
     image = image.movedim(dim, -1)
     before, after = (image[..., end].flip(-1) for end in ends)
     return torch.cat((before, image, after), -1).movedim(-1, dim)
@@ -138,17 +174,18 @@ _MIN_WEIGHT = 1e-12
 def window_index(
     x: Tensor,
     y: Tensor,
-    taps: Sequence[float],
+    taps: Sequence[Sequence[float]],
     data_range: float,
     k1: float,
     k2: float,
     padding: str = "valid",
     mask: Tensor | None = None,
     *,
-    luminance: bool = True,
+    component: str = "index",
+    covariance_norm: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The index of each window, and whether it has valid pixels. Without any its index is 0."""
-    dims, size = _spatial_dims(x), len(taps)
+    """The component of each window, and whether it has valid pixels. Without any it is 0."""
+    dims, size = len(taps), [len(axis) for axis in taps]
     # The zeros that surround a mask under "same" are not valid.
     valid = None if mask is None else pad_image(mask.expand(x.shape).float(), size, padding) > 0
     x, y = (pad_image(widen(image) / data_range, size, padding) for image in (x, y))
@@ -156,14 +193,16 @@ def window_index(
         valid = torch.ones_like(x, dtype=torch.bool)
     (x, pivot_x), (y, pivot_y) = (_centred(image, valid, dims) for image in (x, y))
     statistics = torch.stack([valid.to(x.dtype), x, y, x * x + y * y, x * y])
-    weight, *sums = _blur(statistics, taps, dims).unbind()
+    weight, *sums = _blur(statistics, taps).unbind()
     has_valid = weight >= _MIN_WEIGHT
     dx, dy, squares, product = (total / weight.masked_fill(~has_valid, 1) for total in sums)
 
     c1, c2 = k1 * k1, k2 * k2
-    variances = (squares - dx * dx - dy * dy).clamp(min=0)
-    index = (2 * (product - dx * dy) + c2) / (variances + c2)
-    if luminance:
+    index = torch.ones_like(dx)
+    if component != "luminance":
+        variances = covariance_norm * (squares - dx * dx - dy * dy).clamp(min=0)
+        index = (2 * covariance_norm * (product - dx * dy) + c2) / (variances + c2)
+    if component != "contrast_structure":
         mean_x, mean_y = dx + pivot_x, dy + pivot_y
         index = index * (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     return index.masked_fill(~has_valid, 0), has_valid
@@ -178,12 +217,12 @@ def _centred(image: Tensor, valid: Tensor, dims: int) -> tuple[Tensor, Tensor]:
     return (image - mean).masked_fill(~valid, 0), mean
 
 
-def _blur(images: Tensor, taps: Sequence[float], dims: int) -> Tensor:
+def _blur(images: Tensor, taps: Sequence[Sequence[float]]) -> Tensor:
     """Weighted sums under the window. PyTorch's convolutions might round, in TF32 or under autocast."""
-    for dim in range(-dims, 0):
-        size = images.shape[dim] - len(taps) + 1
-        total = taps[0] * images.narrow(dim, 0, size)
-        for i, tap in enumerate(taps[1:], 1):
+    for dim, of_axis in enumerate(taps, -len(taps)):
+        size = images.shape[dim] - len(of_axis) + 1
+        total = of_axis[0] * images.narrow(dim, 0, size)
+        for i, tap in enumerate(of_axis[1:], 1):
             total = torch.add(total, images.narrow(dim, i, size), alpha=tap)
         images = total
     return images

@@ -11,10 +11,10 @@ namespace {
 using std::int64_t;
 
 // out[i] = Σ_t weights[t]·in[i + t] for i < count, a multiple of kBlurAtOnce,
-// where in[i] is the vector at `in + i·stride`. kTaps is the number of the
-// window's taps, or 0 where it is not known before the program runs.
+// where in[i] is the vector at `in + i·stride`. kTaps is the number of taps, or
+// 0 where it is not known before the program runs.
 template <int kTaps, typename T>
-VTADL_HOST_INLINE void blur(const ssim::Window<T>& window, const T* in,
+VTADL_HOST_INLINE void blur(const ssim::Taps<T>& taps, const T* in,
                             int64_t stride, int64_t count, T* out,
                             int64_t out_stride) {
   for (int64_t i = 0; i < count; i += kBlurAtOnce) {
@@ -26,16 +26,15 @@ VTADL_HOST_INLINE void blur(const ssim::Window<T>& window, const T* in,
         rows[r] = load<T>(in + (i + r) * stride);
       }
       for (int o = 0; o < kBlurAtOnce; ++o) {
-        sums[o] = window.weights[kCentre] * rows[o + kCentre];
+        sums[o] = taps.weights[kCentre] * rows[o + kCentre];
         for (int t = 0; t < kCentre; ++t) {
-          sums[o] +=
-              window.weights[t] * (rows[o + t] + rows[o + kTaps - 1 - t]);
+          sums[o] += taps.weights[t] * (rows[o + t] + rows[o + kTaps - 1 - t]);
         }
       }
     } else {
-      for (int t = 0; t < window.taps; ++t) {
+      for (int t = 0; t < taps.count; ++t) {
         for (int o = 0; o < kBlurAtOnce; ++o) {
-          sums[o] += window.weights[t] * load<T>(in + (i + o + t) * stride);
+          sums[o] += taps.weights[t] * load<T>(in + (i + o + t) * stride);
         }
       }
     }

@@ -50,7 +50,9 @@ class Pass {
         forward_(forward),
         backward_(backward),
         window_(p),
-        halo_(p.taps - 1),
+        constants_(p),
+        halo_rows_(p.halo_rows()),
+        halo_columns_(p.halo_columns()),
         errors_((forward && forward->errors) || (backward && backward->errors)),
         pixels_(1),
         scratch_(1),
@@ -58,7 +60,7 @@ class Pass {
 
   void run(const Band& band) {
     // The band's first pixels lie in windows of the rows of tiles above.
-    const int64_t above = backward_ ? divide_up(halo_, kTileHeight) : 0;
+    const int64_t above = backward_ ? divide_up(halo_rows_, kTileHeight) : 0;
     const int64_t first = std::max<int64_t>(0, band.begin - above);
     for (int64_t i = first; i < band.end; ++i) {
       is_first_row_ = i == first;
@@ -117,14 +119,14 @@ class Pass {
     const int64_t columns = Pixels::columns_read(p_);
     for (int s = 0; s < Pixels::kTerms; ++s) {
       for (int64_t j = 0; j < columns; j += kLanes<T>) {
-        blur<kTaps>(window_, pixels_->row(s, 0) + j, kReadWidth, kTileHeight,
-                    scratch_->rows[0] + j, kReadWidth);
+        blur<kTaps>(window_.vertical, pixels_->row(s, 0) + j, kReadWidth,
+                    kTileHeight, scratch_->rows[0] + j, kReadWidth);
       }
       transpose(scratch_->rows[0], kReadWidth, kTileHeight, columns,
                 scratch_->columns[0], kTileHeight);
       for (int64_t i = 0; i < kTileHeight; i += kLanes<T>) {
-        blur<kTaps>(window_, scratch_->columns[0] + i, kTileHeight, kTileWidth,
-                    scratch_->means[s][0] + i, kTileHeight);
+        blur<kTaps>(window_.horizontal, scratch_->columns[0] + i, kTileHeight,
+                    kTileWidth, scratch_->means[s][0] + i, kTileHeight);
       }
     }
   }
@@ -133,7 +135,6 @@ class Pass {
   // statistics times the upstream gradient.
   template <bool kGrads>
   void compare() {
-    const ssim::Constants<T> constants(p_);
     const ssim::Pivots<T> pivots = pixels_->pivots();
     if constexpr (kGrads) read_upstream();
     for (int64_t i = 0; i < window_rows_; i += kLanes<T>) {
@@ -141,7 +142,7 @@ class Pass {
       const auto exists = keep<T>(broadcast<Vector<T>>(1), rows);
       Vector<T> index{}, windows{};
       for (int64_t j = 0; j < window_columns_; ++j) {
-        compare_column<kGrads>(i, j, exists, constants, pivots, index, windows);
+        compare_column<kGrads>(i, j, exists, pivots, index, windows);
       }
       sums_[SsimSums::kIndex] += sum<T>(index);
       sums_[SsimSums::kWindows] += sum<T>(windows);
@@ -150,7 +151,6 @@ class Pass {
 
   template <bool kGrads>
   VTADL_HOST_INLINE void compare_column(int64_t i, int64_t j, Vector<T> exists,
-                                        const ssim::Constants<T>& constants,
                                         const ssim::Pivots<T>& pivots,
                                         Vector<T>& index, Vector<T>& windows) {
     Vector<T> means[ssim::kStatistics], inverse = broadcast<Vector<T>>(1);
@@ -164,7 +164,7 @@ class Pass {
       inverse = T(1) / select(counted == 0, inverse, weight);
       for (auto& mean : means) mean *= inverse;
     }
-    const auto result = ssim::similarity(means, constants, pivots);
+    const auto result = ssim::similarity(means, constants_, pivots);
     const auto value = select(counted == 0, Vector<T>{}, result.value);
     if (forward_ && forward_->map) store<T>(&scratch_->values[j][i], value);
     index += value;
@@ -172,7 +172,7 @@ class Pass {
     if constexpr (!kGrads) return;
     const auto upstream = load<T>(&scratch_->upstream[j][i]) * inverse;
     for (int s = 0; s < ssim::kDerivatives; ++s) {
-      store<T>(&scratch_->grads[s][halo_ + j][i],
+      store<T>(&scratch_->grads[s][halo_columns_ + j][i],
                select(counted == 0, Vector<T>{}, upstream * result.grad[s]));
     }
   }
@@ -214,10 +214,11 @@ class Pass {
       from[s] = scratch_->grads[s][kTileWidth];
       to[s] = scratch_->grads[s][0];
     }
-    move_grads(tile_column_ > 0, from, column_pivots_, halo_ * kTileHeight, to);
+    move_grads(tile_column_ > 0, from, column_pivots_,
+               halo_columns_ * kTileHeight, to);
     column_pivots_ = pixels_->pivots();
     for (auto& grad : scratch_->grads) {
-      std::fill_n(grad[halo_], kTileWidth * kTileHeight, T(0));
+      std::fill_n(grad[halo_columns_], kTileWidth * kTileHeight, T(0));
     }
   }
 
@@ -231,7 +232,8 @@ class Pass {
       from[s] = carried.spread[s][0];
       to[s] = scratch_->spread[s][0];
     }
-    move_grads(!is_first_row_, from, carried.pivots, halo_ * kTileWidth, to);
+    move_grads(!is_first_row_, from, carried.pivots, halo_rows_ * kTileWidth,
+               to);
   }
 
   // Copies derivatives of a neighbour, if there is one, and changes them to
@@ -268,16 +270,16 @@ class Pass {
     for (int s = 0; s < ssim::kDerivatives; ++s) {
       if (!is_needed(s)) continue;
       for (int64_t i = 0; i < kTileHeight; i += kLanes<T>) {
-        blur<kTaps>(window_, scratch_->grads[s][0] + i, kTileHeight, kTileWidth,
-                    scratch_->columns[0] + i, kTileHeight);
+        blur<kTaps>(window_.horizontal, scratch_->grads[s][0] + i, kTileHeight,
+                    kTileWidth, scratch_->columns[0] + i, kTileHeight);
       }
       transpose(scratch_->columns[0], kTileHeight, kTileWidth, kTileHeight,
-                scratch_->spread[s][halo_], kTileWidth);
+                scratch_->spread[s][halo_rows_], kTileWidth);
       for (int64_t j = 0; j < kTileWidth; j += kLanes<T>) {
-        blur<kTaps>(window_, scratch_->spread[s][0] + j, kTileWidth,
+        blur<kTaps>(window_.vertical, scratch_->spread[s][0] + j, kTileWidth,
                     kTileHeight, scratch_->by[s][0] + j, kTileWidth);
       }
-      std::copy_n(scratch_->spread[s][kTileHeight], halo_ * kTileWidth,
+      std::copy_n(scratch_->spread[s][kTileHeight], halo_rows_ * kTileWidth,
                   carried_[tile_column_].spread[s][0]);
     }
     carried_[tile_column_].pivots = pixels_->pivots();
@@ -305,6 +307,7 @@ class Pass {
   }
 
   void write_grads() {
+    if constexpr (!ssim::kHasGrads<Scalar>) return;
     if (backward_->grad_x) {
       write_grad<ssim::kByX>(backward_->grad_x, backward_->grad_x_strides);
     }
@@ -315,7 +318,8 @@ class Pass {
 
   template <int kBy>
   void write_grad(void* grad, const ImageStrides& strides) {
-    const int64_t top = at_.top - p_.border, left = at_.left - p_.border;
+    const int64_t top = at_.top - p_.border_rows;
+    const int64_t left = at_.left - p_.border_columns;
     const int64_t first = std::max<int64_t>(0, -left);
     const int64_t count = within(p_.width - left, kTileWidth) - first;
     Scalar* plane =
@@ -389,7 +393,8 @@ class Pass {
   const SsimForward* const forward_;
   const SsimBackward* const backward_;
   const ssim::Window<T> window_;
-  const int64_t halo_;
+  const ssim::Constants<T> constants_;
+  const int64_t halo_rows_, halo_columns_;
   const bool errors_;
   const Scratch<TilePixels<Scalar, kMasked>> pixels_;
   const Scratch<PassScratch<T, TilePixels<Scalar, kMasked>::kTerms>> scratch_;

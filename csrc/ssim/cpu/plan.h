@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "common/dispatch.h"
 #include "common/integers.h"
 #include "common/parallel.h"
 #include "ssim/cpu/tuning.h"
+#include "ssim/pixels.h"
 #include "ssim/ssim.h"
 #include "ssim/tiling.h"
 
@@ -59,16 +59,18 @@ struct Plan {
 };
 
 // Calls body(zero, taps, masked) for the kernel that serves the problem: with a
-// zero of the images' type, the taps of the window as a constant, which is 0
-// for windows of any size, and whether there is a mask.
+// zero of the images' type, the taps along either axis as a constant, which is
+// 0 for windows of any size, and whether there is a mask.
 template <typename Body>
 VTADL_HOST_INLINE void dispatch_kernels(const SsimProblem& p,
                                         const Body& body) {
   constexpr std::integral_constant<int, 11> kUsual;
   constexpr std::integral_constant<int, 0> kAny;
-  dispatch(p.dtype, [&](auto zero) {
+  ssim::dispatch_pixels(p, [&](auto zero) {
     const auto with_mask = [&](auto masked) {
-      if (p.taps == kUsual) return body(zero, kUsual, masked);
+      const bool is_usual =
+          p.vertical.count == kUsual && p.horizontal.count == kUsual;
+      if (is_usual) return body(zero, kUsual, masked);
       body(zero, kAny, masked);
     };
     if (p.mask != nullptr) return with_mask(std::true_type());

@@ -1,5 +1,6 @@
 // The entry points of SSIM on the CPU; plan.h decides what serves a problem.
 // This source is compiled once per instruction set.
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "ssim/cpu/pass.h"
 #include "ssim/cpu/plan.h"

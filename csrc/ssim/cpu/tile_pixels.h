@@ -15,7 +15,7 @@ namespace vtadl::VTADL_CPU_CAPABILITY {
 namespace {
 
 // The most rows and columns that the windows of a tile touch.
-constexpr int64_t kMaxHalo = SsimProblem::kMaxTaps - 1;
+constexpr int64_t kMaxHalo = SsimTaps::kMost - 1;
 constexpr int64_t kReadHeight = kTileHeight + kMaxHalo;
 constexpr int64_t kReadWidth = kTileWidth + kMaxHalo + 2;  // whole vectors
 
@@ -28,8 +28,8 @@ struct Plane {
 
   VTADL_HOST_INLINE Plane(const SsimProblem& p, const void* images,
                           const ImageStrides& strides, const ssim::Tile& at)
-      : first_row(p.border - at.top),
-        first_column(p.border - at.left),
+      : first_row(p.border_rows - at.top),
+        first_column(p.border_columns - at.left),
         end_row(first_row + p.height),
         end_column(first_column + p.width),
         first_(static_cast<const Scalar*>(images) +
@@ -101,10 +101,10 @@ class TilePixels {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
     const Plane<bool> mask(p, p.mask, p.mask_strides, at);
-    const T pivot_x = pivot(x, mask, p.taps - 1);
-    const T pivot_y = pivot(y, mask, p.taps - 1);
+    const T pivot_x = pivot(x, mask, p);
+    const T pivot_y = pivot(y, mask, p);
     units_ = {static_cast<T>(1 / p.data_range), pivot_x, pivot_x - pivot_y};
-    for (int64_t i = 0; i < kTileHeight + p.taps - 1; ++i) {
+    for (int64_t i = 0; i < kTileHeight + p.halo_rows(); ++i) {
       read_row(i, columns_read(p), x, y, mask);
     }
   }
@@ -132,10 +132,10 @@ class TilePixels {
                                          const ssim::Tile& at) {
     const Plane<Scalar> x(p, p.x, p.x_strides, at);
     const Plane<Scalar> y(p, p.y, p.y_strides, at);
-    const int64_t rows = std::min(x.end_row, kTileHeight + p.taps - 1);
+    const int64_t rows = std::min(x.end_row, kTileHeight + p.halo_rows());
     const int64_t columns = std::min(x.end_column, columns_read(p));
     constexpr int64_t kLine = 64 / sizeof(Scalar);
-    for (int64_t i = std::max<int64_t>(x.first_row, p.taps - 1); i < rows;
+    for (int64_t i = std::max<int64_t>(x.first_row, p.halo_rows()); i < rows;
          ++i) {
       for (int64_t j = x.nearest_column(); j < columns; j += kLine) {
         __builtin_prefetch(x.pixel(i, j));
@@ -149,7 +149,7 @@ class TilePixels {
 
   // The columns that are read, in whole vectors.
   static int64_t columns_read(const SsimProblem& p) {
-    return divide_up(kTileWidth + p.taps - 1, kLanes<T>) * kLanes<T>;
+    return divide_up(kTileWidth + p.halo_columns(), kLanes<T>) * kLanes<T>;
   }
   const T* row(int term, int64_t i) const { return terms_[term][i]; }
   const T* differences(int64_t i) const { return differences_[i]; }
@@ -184,11 +184,13 @@ class TilePixels {
 
   // The pivot of the image's pixels among those that the tile reads.
   static T pivot(const Plane<Scalar>& image, const Plane<bool>& mask,
-                 int64_t halo) {
+                 const SsimProblem& p) {
     const int64_t top = std::max<int64_t>(0, image.first_row);
     const int64_t left = std::max<int64_t>(0, image.first_column);
-    const int64_t height = std::min(kTileHeight + halo, image.end_row) - top;
-    const int64_t width = std::min(kTileWidth + halo, image.end_column) - left;
+    const int64_t height =
+        std::min(kTileHeight + p.halo_rows(), image.end_row) - top;
+    const int64_t width =
+        std::min(kTileWidth + p.halo_columns(), image.end_column) - left;
     if (height <= 0 || width <= 0) return 0;
     const auto is_number = [&](int64_t i, int64_t j) {
       if (kMasked && !*mask.pixel(i, j)) return false;

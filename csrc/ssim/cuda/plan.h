@@ -36,11 +36,15 @@ enum class Regime {
 constexpr int kTaps = 11;
 constexpr int kHalo = kTaps - 1;
 
-// Strips need a border narrower than the window: in a wider one lie windows
-// that touch no strip.
+// Strips have one window for both axes, and need a border narrower than it: in
+// a wider one lie windows that touch no strip.
 inline bool fits_strips(const SsimProblem& p) {
-  return p.taps == kTaps && p.dtype != DType::kFloat64 && p.mask == nullptr &&
-         p.border < kTaps;
+  const bool fits_window =
+      p.vertical.count == kTaps && p.horizontal.count == kTaps &&
+      std::equal(p.vertical.weights, p.vertical.weights + kTaps,
+                 p.horizontal.weights);
+  return fits_window && p.dtype != DType::kFloat64 && p.mask == nullptr &&
+         p.border_rows < kTaps && p.border_columns < kTaps;
 }
 
 inline Regime regime_of(const SsimProblem& p) {
@@ -131,14 +135,15 @@ inline std::size_t tile_arrays(const SsimProblem& p) {
 template <typename T>
 std::size_t tile_forward_smem(const SsimProblem& p) {
   return (tile_arrays(p) * kTileHeight * kTileWidth +
-          kTileHeight * (kTileWidth + p.taps - 1)) *
+          kTileHeight * (kTileWidth + p.halo_columns())) *
          sizeof(T);
 }
 
 template <typename T>
 std::size_t tile_backward_smem(const SsimProblem& p, int side) {
-  const std::size_t halo = p.taps - 1, windows = side + halo;
-  return (tile_arrays(p) * windows * windows + windows * (windows + halo)) *
+  const std::size_t height = side + p.halo_rows();
+  const std::size_t width = side + p.halo_columns();
+  return height * (tile_arrays(p) * width + width + p.halo_columns()) *
          sizeof(T);
 }
 

@@ -7,21 +7,22 @@
 #include "ssim/cuda/tile_backward.h"
 #include "ssim/cuda/tile_forward.h"
 #include "ssim/cuda/total.h"
+#include "ssim/pixels.h"
 
 namespace vtadl {
 namespace {
 
 using std::int64_t;
 
-// Calls strips(zero) or tiles(zero) with a zero of the images' type.
+// Calls strips(zero) or tiles(zero) with a zero of the pixels' type.
 template <typename Strips, typename Tiles>
-void run(ssim::Regime regime, DType dtype, const Strips& strips,
+void run(ssim::Regime regime, const SsimProblem& p, const Strips& strips,
          const Tiles& tiles) {
   switch (regime) {
     case ssim::Regime::kNothing:
       return;
     case ssim::Regime::kStrips:
-      return dispatch(dtype, [&](auto zero) {
+      return ssim::dispatch_pixels(p, [&](auto zero) {
         if constexpr (sizeof zero < sizeof(double)) {
           strips(zero);
         } else {
@@ -29,7 +30,22 @@ void run(ssim::Regime regime, DType dtype, const Strips& strips,
         }
       });
     case ssim::Regime::kTiles:
-      return dispatch(dtype, tiles);
+      return ssim::dispatch_pixels(p, tiles);
+  }
+}
+
+template <typename Scalar>
+void strip_grads(const SsimBackward& p, const ssim::SumsOfTiles& sums,
+                 void* stream) {
+  if constexpr (ssim::kHasGrads<Scalar>) {
+    ssim::strip_backward<Scalar>(p, sums, stream);
+  }
+}
+
+template <typename Scalar>
+void tile_grads(const SsimBackward& p, void* stream) {
+  if constexpr (ssim::kHasGrads<Scalar>) {
+    ssim::tile_backward<Scalar>(p, stream);
   }
 }
 
@@ -41,16 +57,16 @@ int64_t ssim_parts_cuda(const SsimProblem& p) {
 
 void ssim_forward_cuda(const SsimForward& p, void* stream) {
   run(
-      ssim::regime_of(p), p.dtype,
+      ssim::regime_of(p), p,
       [&](auto zero) { ssim::strip_forward<decltype(zero)>(p, stream); },
       [&](auto zero) { ssim::tile_forward<decltype(zero)>(p, stream); });
 }
 
 void ssim_backward_cuda(const SsimBackward& p, void* stream) {
   run(
-      ssim::regime_of(p), p.dtype,
-      [&](auto zero) { ssim::strip_backward<decltype(zero)>(p, {}, stream); },
-      [&](auto zero) { ssim::tile_backward<decltype(zero)>(p, stream); });
+      ssim::regime_of(p), p,
+      [&](auto zero) { strip_grads<decltype(zero)>(p, {}, stream); },
+      [&](auto zero) { tile_grads<decltype(zero)>(p, stream); });
 }
 
 void ssim_forward_backward_cuda(const SsimForwardBackward& p, void* stream) {
@@ -62,10 +78,8 @@ void ssim_forward_backward_cuda(const SsimForwardBackward& p, void* stream) {
   const ssim::SumsOfTiles sums{p.forward.sums, p.forward.errors,
                                ssim::parts_of_plane(p.forward)};
   run(
-      ssim::Regime::kStrips, p.forward.dtype,
-      [&](auto zero) {
-        ssim::strip_backward<decltype(zero)>(p.backward, sums, stream);
-      },
+      ssim::Regime::kStrips, p.forward,
+      [&](auto zero) { strip_grads<decltype(zero)>(p.backward, sums, stream); },
       [](auto) {});
 }
 

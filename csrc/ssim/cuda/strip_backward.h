@@ -20,8 +20,9 @@ class ThreadWindows {
 
   __device__ ThreadWindows(const SsimBackward& p, const Tile& tile, int rows,
                            int columns, float inverse_range)
-      : inside(tile.top - kHalo + p.border, tile.left - kHalo + p.border, rows,
-               columns, p.map_height(), p.map_width()),
+      : inside(tile.top - kHalo + p.border_rows,
+               tile.left - kHalo + p.border_columns, rows, columns,
+               p.map_height(), p.map_width()),
         owned(inside.without_halo(tile)),
         is_map_(p.grad_of_map),
         map_width_(p.map_width()),
@@ -33,9 +34,9 @@ class ThreadWindows {
     }
     if (is_map_) {
       const int64_t row = tile.plane * p.map_height() + tile.top - kHalo +
-                          p.border + inside.row_begin;
+                          p.border_rows + inside.row_begin;
       from_ = static_cast<const float*>(p.grad) + row * map_width_ + tile.left -
-              kHalo + p.border + thread_column(0);
+              kHalo + p.border_columns + thread_column(0);
     } else {
       grad_ *= grad_of_sum<float>(p, tile.plane, SsimSums::kIndex);
     }
@@ -95,18 +96,18 @@ struct PixelSums {
   RunningSum running[kSpread<kBoth>][kColumns] = {};
   float sums[kSpread<kBoth>][kColumns];
 
-  __device__ void push(const Window<float>& window, const float* rows) {
+  __device__ void push(const Taps<float>& taps, const float* rows) {
     VTADL_UNROLL
     for (int s = 0; s < kSpread<kBoth>; ++s) {
       float grads[kRowPixels], of_row[kColumns] = {};
       load_row(rows + s * row_size(blockDim.x), grads);
       VTADL_UNROLL
       for (int j = 0; j < kRowPixels; ++j) {
-        add_weighted(window, j, grads[j], of_row);
+        add_weighted(taps, j, grads[j], of_row);
       }
       VTADL_UNROLL
       for (int k = 0; k < kColumns; ++k) {
-        sums[s][k] = running[s][k].push(window, of_row[k]);
+        sums[s][k] = running[s][k].push(taps, of_row[k]);
       }
     }
   }
@@ -195,7 +196,7 @@ template <typename Scalar, bool kBoth>
 __global__ void __launch_bounds__(kMaxStripThreads,
                                   strip_backward_blocks(kMaxStripThreads))
     strip_backward_kernel(SsimBackward p,
-                          const __grid_constant__ Window<float> window,
+                          const __grid_constant__ Taps<float> taps,
                           const __grid_constant__ Constants<float> constants,
                           Tiling tiling, SumsOfTiles sums_of_tiles) {
   const int size = row_size(blockDim.x);
@@ -234,9 +235,9 @@ __global__ void __launch_bounds__(kMaxStripThreads,
       loader.load(region, i + 1);
       if (last >= begin) windows.load_grads(last);
       if (done >= kHalo) pixels.load_next(region);
-      if (done >= begin) by.push(window, done_rows);
+      if (done >= begin) by.push(taps, done_rows);
       if (done >= kHalo) pixels.store_grads(units, by, sums);
-      means.push(window, row);
+      means.push(taps, row);
       if (last >= begin) {
         sums[SsimSums::kIndex] += windows.differentiate<kBoth>(
             last, means, constants, units.pivots(), last_rows);
@@ -266,7 +267,7 @@ void strip_backward_of(const SsimBackward& p, const SumsOfTiles& sums,
           (sizeof(float2) + kSpread<kBoth> * sizeof(float)) +
       sizeof(Units<float>);
   launch("ssim strip_backward_kernel", strip_backward_kernel<Scalar, kBoth>,
-         {grid_size(tiling), threads, smem}, stream, p, Window<float>(p),
+         {grid_size(tiling), threads, smem}, stream, p, Taps<float>(p.vertical),
          Constants<float>(p), tiling, sums);
 }
 

@@ -12,7 +12,7 @@ template <typename Scalar>
 __global__ void __launch_bounds__(kMaxStripThreads,
                                   kStripForwardThreads / kMaxStripThreads)
     strip_forward_kernel(SsimForward p,
-                         const __grid_constant__ Window<float> window,
+                         const __grid_constant__ Taps<float> taps,
                          const __grid_constant__ Constants<float> constants,
                          Tiling tiling, SumsOfTiles sums_of_tiles) {
   const int size = row_size(blockDim.x);
@@ -26,8 +26,8 @@ __global__ void __launch_bounds__(kMaxStripThreads,
     const int error_rows = !sums_of_tiles.errors ? 0
                            : is_last_row         ? height + kHalo
                                                  : height;
-    const Region<Scalar> region(p, tile.plane, tile.top - p.border,
-                                tile.left - p.border, height + kHalo,
+    const Region<Scalar> region(p, tile.plane, tile.top - p.border_rows,
+                                tile.left - p.border_columns, height + kHalo,
                                 width + kHalo);
     const Units<float> units = region.units(constants.inverse_range);
     const Pivots<float> pivots = units.pivots();
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kMaxStripThreads,
       if (i < error_rows) loader.add_errors(is_last_column, sums);
       __syncthreads();
       loader.load(region, i + 1);
-      means.push(window, row);
+      means.push(taps, row);
       if (i < kHalo) continue;
       const int64_t map_row = tile.plane * tiling.height + tile.top + i - kHalo;
       VTADL_UNROLL
@@ -72,7 +72,7 @@ void strip_forward(const SsimForward& p, void* stream) {
   const auto [tiling, threads] = strip_forward_plan(p);
   launch("ssim strip_forward_kernel", strip_forward_kernel<Scalar>,
          {grid_size(tiling), threads, 2 * row_size(threads) * sizeof(float4)},
-         stream, p, Window<float>(p), Constants<float>(p), tiling,
+         stream, p, Taps<float>(p.vertical), Constants<float>(p), tiling,
          SumsOfTiles{p.sums, p.errors, parts_of_plane(p)});
 }
 

@@ -230,11 +230,11 @@ __device__ inline void load_row(const float* row, float (&values)[kRowPixels]) {
 }
 
 // Adds value j of a row to the sums of the thread's windows that hold it.
-__device__ inline void add_weighted(const Window<float>& window, int j,
-                                    float value, float (&sums)[kColumns]) {
+__device__ inline void add_weighted(const Taps<float>& taps, int j, float value,
+                                    float (&sums)[kColumns]) {
   VTADL_UNROLL
   for (int k = 0; k < kColumns; ++k) {
-    if (j >= k && j < k + kTaps) sums[k] += window.weights[j - k] * value;
+    if (j >= k && j < k + kTaps) sums[k] += taps.weights[j - k] * value;
   }
 }
 
@@ -244,13 +244,13 @@ __device__ inline void add_weighted(const Window<float>& window, int j,
 struct RunningSum {
   float pending[kHalo];
 
-  __device__ float push(const Window<float>& window, float value) {
-    const float sum = pending[0] + window.weights[kHalo] * value;
+  __device__ float push(const Taps<float>& taps, float value) {
+    const float sum = pending[0] + taps.weights[kHalo] * value;
     VTADL_UNROLL
     for (int t = 1; t < kHalo; ++t) {
-      pending[t - 1] = pending[t] + window.weights[kHalo - t] * value;
+      pending[t - 1] = pending[t] + taps.weights[kHalo - t] * value;
     }
-    pending[kHalo - 1] = window.weights[0] * value;
+    pending[kHalo - 1] = taps.weights[0] * value;
     return sum;
   }
 };
@@ -262,22 +262,21 @@ struct WindowMeans {
   float means[kStatistics][kColumns];
 
   template <typename Stored>
-  __device__ void push(const Window<float>& window,
-                       const PixelRow<Stored>& row) {
+  __device__ void push(const Taps<float>& taps, const PixelRow<Stored>& row) {
     float sums[kStatistics][kColumns] = {};
     VTADL_UNROLL
     for (int j = 0; j < kRowPixels; ++j) {
       const float4 terms = row.terms(j);
-      add_weighted(window, j, terms.x, sums[kMean]);
-      add_weighted(window, j, terms.y, sums[kMeanDifference]);
-      add_weighted(window, j, terms.z, sums[kSquares]);
-      add_weighted(window, j, terms.w, sums[kSquaredDifference]);
+      add_weighted(taps, j, terms.x, sums[kMean]);
+      add_weighted(taps, j, terms.y, sums[kMeanDifference]);
+      add_weighted(taps, j, terms.z, sums[kSquares]);
+      add_weighted(taps, j, terms.w, sums[kSquaredDifference]);
     }
     VTADL_UNROLL
     for (int s = 0; s < kStatistics; ++s) {
       VTADL_UNROLL
       for (int k = 0; k < kColumns; ++k) {
-        means[s][k] = running[s][k].push(window, sums[s][k]);
+        means[s][k] = running[s][k].push(taps, sums[s][k]);
       }
     }
   }

@@ -11,13 +11,13 @@ template <typename T>
 __device__ void differentiate(const SsimBackward& p, const Windows<T>& windows,
                               const Constants<T>& constants,
                               const Pivots<T>& pivots, int64_t plane,
-                              int64_t top, int64_t left, int side) {
+                              int64_t top, int64_t left, int columns) {
   const int64_t height = p.map_height(), width = p.map_width();
   const T same =
       constants.inverse_range *
       (p.grad_of_map ? T(1) : grad_of_sum<T>(p, plane, SsimSums::kIndex));
   for (int at = threadIdx.x; at < windows.size; at += kTileThreads) {
-    const int64_t row = top + at / side, column = left + at % side;
+    const int64_t row = top + at / columns, column = left + at % columns;
     const bool counts = row >= 0 && row < height && column >= 0 &&
                         column < width && windows.counts(at);
     T grad = same;
@@ -45,19 +45,21 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
                          const __grid_constant__ Window<T> window,
                          const __grid_constant__ Constants<T> constants,
                          Tiling tiling) {
-  const int side = tiling.tile_height, halo = window.taps - 1;
-  const int window_side = side + halo;  // of the region of windows
-  T* smem = shared_memory<T>();         // [window_side, window_side + halo]
+  const int side = tiling.tile_height;
+  const int halo_rows = p.halo_rows(), halo_columns = p.halo_columns();
+  const int rows = side + halo_rows;  // of the region of windows
+  const int columns = side + halo_columns;
+  T* smem = shared_memory<T>();  // [rows, columns + halo_columns]
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
-    const int64_t top = tile.top + p.border - halo;
-    const int64_t left = tile.left + p.border - halo;
+    const int64_t top = tile.top + p.border_rows - halo_rows;
+    const int64_t left = tile.left + p.border_columns - halo_columns;
     const Pixels<Scalar> pixels(p, constants.inverse_range, tile.plane, top,
-                                left, window_side + halo, window_side + halo);
-    const Windows<T> windows(window, pixels, window_side, window_side, smem,
-                             smem + window_side * (window_side + halo));
+                                left, rows + halo_rows, columns + halo_columns);
+    const Windows<T> windows(window, pixels, rows, columns, smem,
+                             smem + rows * (columns + halo_columns));
     differentiate(p, windows, constants, pixels.pivots(), tile.plane, top, left,
-                  window_side);
+                  columns);
     const ErrorGrads<T> errors(p, tile.plane);
     T by[kDerivatives] = {};
     VTADL_UNROLL
@@ -65,30 +67,30 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
       blur(
           window, side, side, smem,
           [&](int i, int j) {
-            return windows.means[s * windows.size + i * window_side + j];
+            return windows.means[s * windows.size + i * columns + j];
           },
           [&](int, int, T sum) { by[s] = sum; });
     }
-    const int i = threadIdx.x / side, j = threadIdx.x % side;
-    if (i < tiling.height_of(tile) && j < tiling.width_of(tile)) {
-      const bool valid = pixels.is_valid(i + halo, j + halo);
-      const T x = pixels.x(i + halo, j + halo);
-      const T difference = pixels.difference(i + halo, j + halo);
+    const int row = threadIdx.x / side, column = threadIdx.x % side;
+    if (row < tiling.height_of(tile) && column < tiling.width_of(tile)) {
+      const int i = row + halo_rows, j = column + halo_columns;
+      const bool valid = pixels.is_valid(i, j);
+      const T x = pixels.x(i, j);
+      const T difference = pixels.difference(i, j);
       const T of_x = pixel_grad(by[kByX], by[kBySquares],
                                 by[kBySquaredDifference], x, difference);
       const T of_y =
           pixel_grad(by[kByY], by[kBySquares], by[kBySquaredDifference],
                      x - difference, -difference);
-      const T by_error = errors.of_x(pixels.raw_x(i + halo, j + halo),
-                                     pixels.raw_y(i + halo, j + halo));
+      const T by_error = errors.of_x(pixels.raw_x(i, j), pixels.raw_y(i, j));
       if (p.grad_x) {
         *Plane<Scalar>(p, p.grad_x, p.grad_x_strides, tile.plane)
-             .at(tile.top + i, tile.left + j) =
+             .at(tile.top + row, tile.left + column) =
             static_cast<Scalar>((valid ? of_x : T(0)) + by_error);
       }
       if (p.grad_y) {
         *Plane<Scalar>(p, p.grad_y, p.grad_y_strides, tile.plane)
-             .at(tile.top + i, tile.left + j) =
+             .at(tile.top + row, tile.left + column) =
             static_cast<Scalar>((valid ? of_y : T(0)) - by_error);
       }
     }

@@ -10,10 +10,11 @@ namespace vtadl::ssim {
 template <typename Scalar, typename T>
 __device__ void add_tile_errors(const Pixels<Scalar>& pixels,
                                 const Tiling& tiling, const Tile& tile,
-                                int halo, T (&sums)[SsimSums::kCount]) {
+                                const SsimProblem& p,
+                                T (&sums)[SsimSums::kCount]) {
   int height = tiling.height_of(tile), width = tiling.width_of(tile);
-  if (tile.top + height == tiling.height) height += halo;
-  if (tile.left + width == tiling.width) width += halo;
+  if (tile.top + height == tiling.height) height += p.halo_rows();
+  if (tile.left + width == tiling.width) width += p.halo_columns();
   for (int item = threadIdx.x; item < height * width; item += kTileThreads) {
     const int i = item / width, j = item % width;
     if (pixels.is_inside(i, j)) {
@@ -29,17 +30,17 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
     tile_forward_kernel(SsimForward p, const __grid_constant__ Window<T> window,
                         const __grid_constant__ Constants<T> constants,
                         Tiling tiling) {
-  const int halo = window.taps - 1;
+  const int halo_rows = p.halo_rows(), halo_columns = p.halo_columns();
   const SumsOfTiles sums_of_tiles{p.sums, p.errors, tiling.parts()};
-  T* smem = shared_memory<T>();  // [kTileHeight, kTileWidth + halo]
+  T* smem = shared_memory<T>();  // [kTileHeight, kTileWidth + halo_columns]
   for (int64_t round = blockIdx.x; round < tiling.count(); round += gridDim.x) {
     const Tile tile = tiling.tile(round);
     const int height = tiling.height_of(tile), width = tiling.width_of(tile);
     const Pixels<Scalar> pixels(p, constants.inverse_range, tile.plane,
-                                tile.top, tile.left, height + halo,
-                                width + halo);
+                                tile.top, tile.left, height + halo_rows,
+                                width + halo_columns);
     const Windows<T> windows(window, pixels, height, width, smem,
-                             smem + kTileHeight * (kTileWidth + halo));
+                             smem + kTileHeight * (kTileWidth + halo_columns));
     T sums[SsimSums::kCount] = {};
     for (int at = threadIdx.x; at < height * width; at += kTileThreads) {
       const bool counts = windows.counts(at);
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks)
             value;
       }
     }
-    if (sums_of_tiles.errors) add_tile_errors(pixels, tiling, tile, halo, sums);
+    if (sums_of_tiles.errors) add_tile_errors(pixels, tiling, tile, p, sums);
     if (sums_of_tiles.sums) {
       block_sums(sums, smem);
       sums_of_tiles.store(tiling, tile, sums);

@@ -25,8 +25,8 @@ class Pixels {
         x_(p, p.x, p.x_strides, plane),
         y_(p, p.y, p.y_strides, plane),
         mask_(p, p.mask, p.mask_strides, plane),
-        top_(top - p.border),
-        left_(left - p.border),
+        top_(top - p.border_rows),
+        left_(left - p.border_columns),
         height_(p.height),
         width_(p.width),
         units_{inverse_range, T(0), T(0)} {
@@ -128,17 +128,19 @@ class Pixels {
 // ------------------------------------------------------------- weighted sums
 
 // Sums over windows, down the columns and then along the rows: calls
-// store(i, j, Σ weights[s]·weights[t]·load(i + s, j + t)) for all i < height
-// and j < width. `smem` holds height × (width + taps - 1) values.
+// store(i, j, Σ down[s]·along[t]·load(i + s, j + t)) for all i < height and
+// j < width. `smem` holds height × (width + along.count - 1) values.
 template <typename T, typename Load, typename Store>
 __device__ void blur(const Window<T>& window, int height, int width, T* smem,
                      const Load& load, const Store& store) {
-  const int columns = width + window.taps - 1;
+  const Taps<T>& down = window.vertical;
+  const Taps<T>& along = window.horizontal;
+  const int columns = width + along.count - 1;
   for (int item = threadIdx.x; item < height * columns; item += kTileThreads) {
     const int i = item / columns, j = item % columns;
     T sum = 0;
-    for (int t = 0; t < window.taps; ++t) {
-      sum += window.weights[t] * load(i + t, j);
+    for (int t = 0; t < down.count; ++t) {
+      sum += down.weights[t] * load(i + t, j);
     }
     smem[item] = sum;
   }
@@ -146,8 +148,8 @@ __device__ void blur(const Window<T>& window, int height, int width, T* smem,
   for (int item = threadIdx.x; item < height * width; item += kTileThreads) {
     const int i = item / width, j = item % width;
     T sum = 0;
-    for (int t = 0; t < window.taps; ++t) {
-      sum += window.weights[t] * smem[i * columns + j + t];
+    for (int t = 0; t < along.count; ++t) {
+      sum += along.weights[t] * smem[i * columns + j + t];
     }
     store(i, j, sum);
   }

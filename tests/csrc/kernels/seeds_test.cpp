@@ -3,6 +3,7 @@
 // several seeds.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -132,13 +133,13 @@ Results run_ssim(int taps) {
   p.channels = 2;
   p.height = 40;
   p.width = 150;
-  p.border = 1;
-  p.taps = taps;
-  for (int t = 0; t < taps; ++t) p.window[t] = 1.0 / taps;
+  p.border_rows = p.border_columns = 1;
+  p.vertical.count = taps;
+  std::fill_n(p.vertical.weights, taps, 1.0 / taps);
+  p.horizontal = p.vertical;
   p.data_range = 1;
   p.k1 = 0.01;
   p.k2 = 0.03;
-  p.luminance = true;
   const std::int64_t plane = p.height * p.width, pixels = p.planes() * plane;
   const std::int64_t windows = p.planes() * p.map_height() * p.map_width();
   p.x_strides = p.y_strides = {p.channels * plane, plane, p.width, 1};

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "common/cpu_dispatch.h"
+#include "ssim/math.h"
 
 namespace vtadl {
 
@@ -22,9 +23,11 @@ struct Case {
   int taps;
   int64_t border = 0;
   bool masked = false;
-  bool luminance = true;
+  SsimComponent component = SsimComponent::kIndex;
   double data_range = 1;
   Layout layout = Layout::kContiguous;
+  int horizontal_taps = 0;     // where they differ from the vertical ones
+  int64_t border_columns = 0;  // likewise
 
   int64_t count() const { return batch * channels * height * width; }
 };
@@ -55,13 +58,14 @@ struct Index {
 Index index_of(const SsimProblem& p, const Images& images, int64_t plane,
                int64_t row, int64_t column) {
   double weights = 0, mean_x = 0, mean_y = 0, squares = 0, xy = 0;
-  for (int i = 0; i < p.taps; ++i) {
-    for (int j = 0; j < p.taps; ++j) {
-      const int64_t r = row + i - p.border, c = column + j - p.border;
+  for (int i = 0; i < p.vertical.count; ++i) {
+    for (int j = 0; j < p.horizontal.count; ++j) {
+      const int64_t r = row + i - p.border_rows,
+                    c = column + j - p.border_columns;
       const bool inside = r >= 0 && r < p.height && c >= 0 && c < p.width;
       const int64_t at = (plane * p.height + r) * p.width + c;
       if (p.mask && !(inside && images.valid[at])) continue;
-      const double weight = p.window[i] * p.window[j];
+      const double weight = p.vertical.weights[i] * p.horizontal.weights[j];
       const double a = inside ? images.x[at] / p.data_range : 0;
       const double b = inside ? images.y[at] / p.data_range : 0;
       weights += weight;
@@ -79,7 +83,14 @@ Index index_of(const SsimProblem& p, const Images& images, int64_t plane,
   const double structure = (2 * (xy / weights - mean_x * mean_y) + c2) /
                            (squares / weights - means + c2);
   const double luminance = (2 * mean_x * mean_y + c1) / (means + c1);
-  return {p.luminance ? luminance * structure : structure, true};
+  switch (p.component) {
+    case SsimComponent::kContrastStructure:
+      return {structure, true};
+    case SsimComponent::kLuminance:
+      return {luminance, true};
+    default:
+      return {luminance * structure, true};
+  }
 }
 
 // The map, and the sums of each plane.
@@ -200,24 +211,32 @@ class Test {
     p.channels = c.channels;
     p.height = c.height;
     p.width = c.width;
-    p.border = c.border;
-    p.taps = c.taps;
-    double sum = 0;
-    for (int t = 0; t < c.taps; ++t) {
-      p.window[t] = std::exp(-0.1 * std::pow(t - c.taps / 2, 2));
-      sum += p.window[t];
-    }
-    for (int t = 0; t < c.taps; ++t) p.window[t] /= sum;
+    p.border_rows = c.border;
+    p.border_columns = c.border_columns ? c.border_columns : c.border;
+    p.vertical = taps(c.taps);
+    p.horizontal = taps(c.horizontal_taps ? c.horizontal_taps : c.taps);
     p.data_range = c.data_range;
     p.k1 = 0.02;
     p.k2 = 0.06;
-    p.luminance = c.luminance;
+    p.component = c.component;
     p.x = x_.data();
     p.y = y_.data();
     if (c.masked) p.mask = reinterpret_cast<const bool*>(mask_.data());
     p.x_strides = p.y_strides = strides_of(c);
     p.mask_strides = {c.height * c.width, 0, c.width, 1};
     return p;
+  }
+
+  static SsimTaps taps(int count) {
+    SsimTaps result{};
+    result.count = count;
+    double sum = 0;
+    for (int t = 0; t < count; ++t) {
+      result.weights[t] = std::exp(-0.1 * std::pow(t - count / 2, 2));
+      sum += result.weights[t];
+    }
+    for (int t = 0; t < count; ++t) result.weights[t] /= sum;
+    return result;
   }
 
   int64_t parts() const { return ssim_cpu_kernels_in_use().parts(problem_); }
@@ -425,24 +444,62 @@ void test_total(DType dtype) {
   }
 }
 
+// Taps that are rounded to float32 still have the sum 1.
+void test_taps(int count, double sigma) {
+  SsimTaps taps{};
+  taps.count = count;
+  double sum = 0;
+  for (int t = 0; t < count; ++t) {
+    const double distance = (t - count / 2) / sigma;
+    taps.weights[t] = std::exp(-distance * distance / 2);
+    sum += taps.weights[t];
+  }
+  double rounded = 0;
+  std::vector<float> got;
+  Values wanted;
+  for (int t = 0; t < count; ++t) wanted.push_back(taps.weights[t] /= sum);
+  const ssim::Taps<float> floats(taps);
+  for (int t = 0; t < count; ++t) {
+    got.push_back(floats.weights[t]);
+    rounded += floats.weights[t];
+  }
+  const std::string name = std::to_string(count) + " taps";
+  expect_close(name, got, wanted);
+  if (std::abs(rounded - 1) < 1e-8) return;
+  std::fprintf(stderr, "%s: sum 1 + %g\n", name.c_str(), rounded - 1);
+  std::exit(1);
+}
+
 }  // namespace
 
 void test_ssim() {
+  for (int count = 3; count <= SsimTaps::kMost; count += 2) {
+    for (const double sigma : {0.3, 0.5, 1.0, 1.5, 4.0, 1e6}) {
+      test_taps(count, sigma);
+    }
+  }
   test_total<float>(DType::kBFloat16);
   test_total<double>(DType::kFloat64);
-  const Layout last = Layout::kChannelsLast;
+  const Layout last = Layout::kChannelsLast, first = Layout::kContiguous;
+  const auto index = SsimComponent::kIndex;
+  const auto structure = SsimComponent::kContrastStructure;
+  const auto luminance = SsimComponent::kLuminance;
   const Case cases[] = {
       {"one window", 1, 1, 11, 11, 11},
       {"small images", 3, 2, 13, 12, 11},
-      {"channels last", 2, 3, 20, 31, 11, 0, false, true, 1, last},
+      {"channels last", 2, 3, 20, 31, 11, 0, false, index, 1, last},
       {"several tiles", 1, 1, 45, 290, 11},
       {"last tile without a window", 1, 1, 18, 742, 11},
-      {"border", 1, 1, 38, 255, 11, 5, false, true, 255},
+      {"border", 1, 1, 38, 255, 11, 5, false, index, 255},
       {"wide border", 1, 1, 9, 12, 11, 12},
       {"image within the border", 1, 1, 3, 4, 11, 10},
-      {"contrast and structure", 1, 1, 30, 40, 11, 0, false, false, 2},
-      {"mask", 1, 2, 33, 60, 11, 0, true, true, 2, last},
-      {"mask and border", 1, 1, 20, 60, 11, 5, true, false},
+      {"contrast and structure", 1, 1, 30, 40, 11, 0, false, structure, 2},
+      {"luminance", 1, 1, 30, 40, 11, 0, false, luminance, 2},
+      {"masked luminance", 1, 1, 20, 40, 5, 0, true, luminance},
+      {"wide window", 1, 1, 20, 75, 3, 1, false, index, 1, first, 11, 5},
+      {"high window", 1, 1, 40, 33, 11, 5, true, index, 1, first, 7, 2},
+      {"mask", 1, 2, 33, 60, 11, 0, true, index, 2, last},
+      {"mask and border", 1, 1, 20, 60, 11, 5, true, structure},
       {"small window", 1, 2, 9, 70, 3, 1},
       {"large window", 1, 1, 36, 33, 31},
       {"large window and mask", 1, 1, 31, 35, 31, 15, true}};
