@@ -149,7 +149,8 @@ def test_testing_reports_all_figures(chosen, data, tmp_path):
     trainer.fit(detector := AnomalyDetector.from_settings(**chosen), data)
     (figures,) = trainer.test(detector, data, verbose=False)
     names = {"auroc", "average_precision", "f1_max"}
-    assert set(figures) == {f"{kind}_{name}" for kind in ("image", "pixel") for name in names} | {"aupro"}
+    expected = {f"{kind}_{name}" for kind in ("image", "pixel") for name in names} | {"aupro", "aupro_0.05"}
+    assert set(figures) == expected
     assert set(detector.evaluation.kinds) == {"patch", "scratch", "blot"}
     assert all(0 <= figure <= 1 for figure in figures.values())
 

@@ -18,6 +18,7 @@ from vtadl.common.ranges import require_positive
 from vtadl.data import ImageDataModule, MNISTDigit, MVTecAD
 from vtadl.density import DensitySettings
 from vtadl.errors import InputError
+from vtadl.images.tiles import as_pair
 from vtadl.lightning_module import AnomalyDetector
 from vtadl.model.settings import NetworkSettings, choose_image_size
 from vtadl.settings import group_settings, make_settings, require_known
@@ -58,6 +59,7 @@ def mnist(
         Path(output).expanduser(),
         epochs,
         model,
+        {},
     )
 
 
@@ -68,6 +70,7 @@ def mvtec(
     seeds: int = 3,
     epochs: int | None = None,
     model: dict[str, Any] = {},  # noqa: B006
+    evaluation_size: int | tuple[int, int] | None = None,
 ) -> None:
     """Trains a detector for each category of MVTec AD, and tests it with the test images of that category.
 
@@ -84,12 +87,18 @@ def mvtec(
             effect where nothing that is trained changes a score, as with the packaged settings.
         model: Settings of the model that replace packaged ones, as in `--model.likelihood paper`; a setting
             may also be given with its group, as in `--model.density.likelihood paper`.
+        evaluation_size: Height and width in pixels, or one number for both, to which masks are resized for
+            the metrics of pixels; by default masks keep their own size.
     """
 
     def data(name: str, seed: int, size: Any) -> ImageDataModule:
-        return MVTecAD(root, name, image_size=size, val_fraction=0.15, seed=seed)
+        return MVTecAD(
+            root, name, image_size=size, val_fraction=0.15, seed=seed, evaluation_size=evaluation_size
+        )
 
-    _reproduce("mvtec", "small", data, categories, seeds, Path(output).expanduser(), epochs, model)
+    size = None if evaluation_size is None else list(as_pair(evaluation_size))
+    pixels = {"evaluation_size": size}
+    _reproduce("mvtec", "small", data, categories, seeds, Path(output).expanduser(), epochs, model, pixels)
 
 
 def _reproduce(
@@ -101,8 +110,12 @@ def _reproduce(
     output: Path,
     epochs: int | None,
     model: dict[str, Any],
+    pixels: dict[str, Any],
 ) -> None:
-    """Runs what is not in results.json yet, and writes the results after each run."""
+    """Runs what is not in results.json yet, and writes the results after each run.
+
+    `pixels` are settings of the metrics of pixels, which earlier versions evaluated at the network's size.
+    """
     require_positive(seeds=seeds, epochs=epochs)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     packaged = yaml.safe_load((resources.files("vtadl.configs") / f"{config}.yaml").read_text())
@@ -111,8 +124,9 @@ def _reproduce(
     groups = make_settings(model)
     network, density = groups.get("network", NetworkSettings()), groups.get("density", DensitySettings())
     size = choose_image_size(network.image_size, density.backbone, density.backbone_size)
-    settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": model}
-    runs = read_runs(output, protocol, settings)
+    settings = {"epochs": epochs or packaged["trainer"]["max_epochs"], "model": model, **pixels}
+    of_earlier_versions = {name: list(as_pair(size)) for name in pixels}
+    runs = read_runs(output, protocol, settings, of_earlier_versions)
     for name in classes:
         for seed in range(seeds):
             if str(seed) in runs.get(name, {}):

@@ -1,7 +1,7 @@
 """The results of `vtadl reproduce`: its files, and the table beside the results of the paper."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -41,8 +41,16 @@ PAPER_METRIC = {"mnist": "image_auroc", "mvtec": "pixel_auroc"}
 Runs = dict[str, dict[str, dict[str, float]]]  # metrics by class and seed
 
 
-def read_runs(output: Path, protocol: str, settings: dict[str, Any]) -> Runs:
+def read_runs(
+    output: Path, protocol: str, settings: dict[str, Any], defaults: Mapping[str, Any] = {}
+) -> Runs:
     """Reads the runs in results.json; there are none if the file does not exist.
+
+    Args:
+        output: Folder of the file.
+        protocol: Name of the protocol.
+        settings: The settings that the runs have to have.
+        defaults: Settings of files of earlier versions that do not name them.
 
     Raises:
         InputError: If the file is damaged, or has results of another protocol or of other settings.
@@ -52,7 +60,7 @@ def read_runs(output: Path, protocol: str, settings: dict[str, Any]) -> Runs:
         return {}
     try:
         results = json.loads(path.read_text())
-        saved, runs = (results["set"], results["settings"]), results["runs"]
+        saved, runs = (results["set"], {**defaults, **results["settings"]}), results["runs"]
         saved[1]["model"] = group_settings(saved[1]["model"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a results file: {error!r}") from error

@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from vtadl.common.files import absolute_path
 from vtadl.common.ranges import require_at_most, require_fraction, require_not_negative, require_positive
 from vtadl.data.augmentation import Augmentation
-from vtadl.data.files import ImageFiles, collate_tiles
+from vtadl.data.files import ImageFiles, collate_tiles, collate_with_masks
 from vtadl.data.images import MAX_PIXELS
 from vtadl.data.manifest import Manifest
 from vtadl.data.module import ImageDataModule, Sample
@@ -21,6 +21,7 @@ from vtadl.data.records import Record
 from vtadl.data.split import Split, split_images
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
+from vtadl.images.tiles import as_pair
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack as Unpack
@@ -41,6 +42,7 @@ class FileOptions(TypedDict, total=False):
     max_pixels: int
     workers: int
     seed: int
+    evaluation_size: int | tuple[int, int] | None
 
 
 class FileDataModule(ImageDataModule):
@@ -65,6 +67,7 @@ class FileDataModule(ImageDataModule):
         max_pixels: int = MAX_PIXELS,
         workers: int = 2,
         seed: int = 0,
+        evaluation_size: int | tuple[int, int] | None = None,
     ) -> None:
         """Stores the settings; no file is read.
 
@@ -83,6 +86,9 @@ class FileDataModule(ImageDataModule):
             max_pixels: Files with more pixels are refused, because they could exhaust the memory.
             workers: Number of processes that read images which are not in memory.
             seed: Seed of the split and of the order of training images.
+            evaluation_size: Height and width in pixels, or one number for both, to which masks are resized
+                for the metrics of pixels, as images are to `image_size`. By default masks keep the size of
+                their files, as in published results.
 
         Raises:
             InputError: If a number is out of its range.
@@ -97,6 +103,8 @@ class FileDataModule(ImageDataModule):
         self.cache_gb = cache_gb
         self.max_pixels = max_pixels
         self.workers = workers
+        self.evaluation_size = None if evaluation_size is None else as_pair(evaluation_size)
+        require_positive(evaluation_size=self.evaluation_size and min(self.evaluation_size))
 
     def category_of(self, path: Path) -> str:
         """Returns the name of the product that an image shows; it may be empty if there is only one."""
@@ -129,7 +137,13 @@ class FileDataModule(ImageDataModule):
             records, problems = self.test_records()
             if problems:
                 raise InputError(problems[0])
-            self.test_set = ImageFiles(records, self.image_size, self.resize_mode, max_pixels=self.max_pixels)
+            self.test_set = ImageFiles(
+                records,
+                self.image_size,
+                self.resize_mode,
+                max_pixels=self.max_pixels,
+                mask_size=self.evaluation_size or "file",
+            )
         else:
             split = self.split()
             for sentence in filter(None, [split.copies_message(), *self.warnings()]):
@@ -152,10 +166,12 @@ class FileDataModule(ImageDataModule):
         return 0 if in_memory else self.workers
 
     def _batch_options(self, training: bool) -> dict[str, Any]:
+        if not training:  # with tiles the images may differ in size
+            batch_size = 1 if self.resize_mode == "tiles" else self.batch_size
+            masks_differ = self.evaluation_size is None
+            return {"batch_size": batch_size} | ({"collate_fn": collate_with_masks} if masks_differ else {})
         if self.resize_mode != "tiles":
             return super()._batch_options(training)
-        if not training:  # the images may differ in size
-            return {"batch_size": 1}
         return {"batch_size": self.batch_size, "collate_fn": partial(collate_tiles, tile=self.image_size)}
 
     def split(self) -> Split:

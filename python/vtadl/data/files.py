@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from vtadl.data.images import MAX_PIXELS, read_channels
-from vtadl.data.mask_files import read_mask
+from vtadl.data.mask_files import MaskSize, read_mask
 from vtadl.data.module import Sample
 from vtadl.data.records import Record
 from vtadl.errors import InputError
@@ -34,11 +34,23 @@ class ImageFiles(Dataset[Sample]):
         resize_mode: ResizeMode = "stretch",
         cache_bytes: float = 0,
         max_pixels: int = MAX_PIXELS,
+        mask_size: MaskSize = "image",
     ) -> None:
+        """Lists the images, and reads those that are kept in memory.
+
+        Args:
+            records: The images, their labels and their masks.
+            size: Height and width to which images are resized.
+            resize_mode: How images of another shape get that size.
+            cache_bytes: Bytes of memory for resized images.
+            max_pixels: Files with more pixels are refused.
+            mask_size: Size of the masks, see :func:`vtadl.data.mask_files.read_mask`.
+        """
         self.records = records
         self.size = size
         self.resize_mode: ResizeMode = resize_mode
         self.max_pixels = max_pixels
+        self.mask_size: MaskSize = mask_size
         self.cached = self._fill_cache(cache_bytes) if cache_bytes else []
 
     def __len__(self) -> int:
@@ -52,11 +64,11 @@ class ImageFiles(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         path, label, mask, kind, category = self.records[index]
         image = to_tensor(self.cached[index] if index < len(self.cached) else self._pixels(index))
-        empty_mask = torch.zeros(1, *image.shape[1:])
+        is_empty = mask is None and self.mask_size == "image"
         return Sample(
             image=image,
             label=torch.tensor(label),
-            mask=empty_mask if mask is None else self._mask(index),
+            mask=torch.zeros(1, *image.shape[1:]) if is_empty else self._mask(index),
             has_mask=torch.tensor(mask is not None or label == 0),
             kind=kind,
             name=str(path),
@@ -77,14 +89,20 @@ class ImageFiles(Dataset[Sample]):
 
     def _mask(self, index: int) -> Tensor:
         path, label, mask, *_ = self.records[index]
-        assert mask is not None
-        values = read_mask(mask, path, self.size, self.resize_mode, self.max_pixels)
+        values = read_mask(mask, path, self.size, self.resize_mode, self.max_pixels, self.mask_size)
         if not label and values.any():
             raise InputError(f"mask {mask} marks pixels of a normal image, {path}")
         return values
 
     def _pixels(self, index: int) -> Pixels:
         return read_channels(self.records[index].path, self.size, self.resize_mode, self.max_pixels)
+
+
+def collate_with_masks(samples: Sequence[Sample]) -> Sample:
+    """Collates samples to a batch whose masks are a list, because they may differ in size."""
+    masks = [sample["mask"] for sample in samples]
+    others = [{name: value for name, value in sample.items() if name != "mask"} for sample in samples]
+    return cast(Sample, {**default_collate(others), "mask": masks})
 
 
 def collate_tiles(samples: Sequence[Sample], tile: tuple[int, int]) -> Sample:

@@ -1,6 +1,7 @@
 """Reading of mask files."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,25 +13,48 @@ from vtadl.data.listing import list_images
 from vtadl.data.masks import BinaryMask, binarize, is_lossy, union
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode, crop_slices, resized_size
+from vtadl.images.tiles import Size
+
+MaskSize = Size | Literal["image", "file"]
 
 
 def read_mask(
-    path: Path,
+    path: Path | None,
     image_path: Path,
-    size: tuple[int, int],
+    size: Size,
     resize_mode: ResizeMode = "stretch",
     max_pixels: int = MAX_PIXELS,
+    mask_size: MaskSize = "image",
 ) -> Tensor:
-    """Reads a mask as [1, H, W] of 0 and 1, resized to (height, width) like its image, by nearest neighbour.
+    """Reads the mask of an image, without what `crop` cuts off the image: [1, H, W], 0 and 1, or bools.
+
+    Args:
+        path: The file, or a folder of files whose union is meant; without one no pixel is marked.
+        image_path: The image.
+        size: Height and width to which the image is resized.
+        resize_mode: How the image gets that size.
+        max_pixels: Files with more pixels are refused.
+        mask_size: Height and width to which the mask is resized in the same way, by nearest neighbour; by
+            default those of the image. With `file`, the mask is not resized, and holds bools.
 
     Raises:
         InputError: If the file cannot be read, or its size differs from that of its image.
     """
-    mask, image_size = read_mask_image(path, max_pixels), upright_size(image_path)
-    if mask.size != image_size:
-        raise InputError(f"mask {path} is {mask.size} pixels, but its image {image_path} is {image_size}")
-    resized = _resize_nearest(mask, size, resize_mode)
-    return torch.from_numpy(np.array(resized, dtype=np.float32))[None]
+    width, height = upright_size(image_path)
+    rows, columns = crop_slices((height, width), size, resize_mode)
+    if mask_size == "file":
+        target, kind = (rows.stop - rows.start, columns.stop - columns.start), torch.bool
+    else:
+        wanted = size if mask_size == "image" else mask_size
+        target, kind = resized_size((height, width), wanted, resize_mode), torch.float32
+    if path is None:
+        return torch.zeros(1, 1, 1, dtype=kind).expand(1, *target)
+    mask = read_mask_image(path, max_pixels)
+    if mask.size != (width, height):
+        raise InputError(f"mask {path} is {mask.size} pixels, but its image {image_path} is {width, height}")
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    resized = np.array(mask.resize(target[::-1], Image.Resampling.NEAREST, box))
+    return torch.from_numpy(resized)[None].to(kind)
 
 
 def read_mask_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -49,11 +73,3 @@ def read_binary_mask(path: Path, max_pixels: int = MAX_PIXELS) -> BinaryMask:
     pixels = open_image(path, max_pixels)
     with opened(path) as image:
         return binarize(pixels, is_lossy(path, image))
-
-
-def _resize_nearest(image: Image.Image, size: tuple[int, int], resize_mode: ResizeMode) -> Image.Image:
-    """Resizes an image as its pixels would be, but takes each pixel from its nearest neighbour."""
-    full_size = (image.height, image.width)
-    rows, columns = crop_slices(full_size, size, resize_mode)
-    box = (columns.start, rows.start, columns.stop, rows.stop)
-    return image.resize(resized_size(full_size, size, resize_mode)[::-1], Image.Resampling.NEAREST, box)

@@ -22,12 +22,13 @@ class _Category(TypedDict, total=False):
 class Sample(_Category):
     """An image and its labels.
 
-    A batch has the same keys, with one more leading dimension of tensors and lists of strings.
+    A batch has the same keys, with one more leading dimension of tensors and lists of strings. Masks that may
+    differ in size are a list.
     """
 
     image: Tensor  # [3, H, W] in [0, 1]
     label: Tensor  # 0 normal, 1 anomalous
-    mask: Tensor  # [1, H, W], 0 normal, 1 anomalous
+    mask: Tensor  # [1, H, W], 0 normal, 1 anomalous; pixels are evaluated at its size
     has_mask: Tensor  # whether the mask is known; an anomalous image may have no mask
     kind: str  # kind of defect; "good" if the image is normal
     name: str  # path of the file, or another unique name

@@ -72,20 +72,36 @@ class CategoryMetrics(nn.Module):
             assert isinstance(metrics, DetectionMetrics)
             yield name, metrics
 
-    def update(self, categories: Sequence[str], kinds: Sequence[str], *tensors: Tensor) -> None:
+    def update(
+        self,
+        categories: Sequence[str],
+        kinds: Sequence[str],
+        scores: Tensor,
+        labels: Tensor,
+        maps: Tensor,
+        masks: Tensor | Sequence[Tensor],
+        has_mask: Tensor,
+        brightness: Tensor,
+    ) -> None:
         """Adds a batch.
 
         Args:
             categories: The category of each image; it is not read if only one is expected.
             kinds: The kind of defect of each image.
-            tensors: The other arguments of :meth:`DetectionMetrics.update`, in its order.
+            scores: As in :meth:`DetectionMetrics.update`, like all that follow.
+            labels: 0 normal, 1 anomalous.
+            maps: Scores of the pixels.
+            masks: Ground truth of the pixels.
+            has_mask: Whether the mask is known.
+            brightness: Mean grey levels.
         """
         for name, metrics in self.items():
             own = [i for i, shown in enumerate(categories) if len(self.categories) == 1 or shown == name]
             # Processes exchange states of every category, which therefore gets a batch even without images.
-            scores, labels, maps, masks, has_mask, brightness = (tensor[own] for tensor in tensors)
-            own_kinds = [kinds[i] for i in own]
-            metrics.update(scores, labels, maps, masks, has_mask, own_kinds, brightness)
+            own_masks, own_kinds = [masks[i] for i in own], [kinds[i] for i in own]
+            metrics.update(
+                scores[own], labels[own], maps[own], own_masks, has_mask[own], own_kinds, brightness[own]
+            )
 
 
 def mean_metrics(evaluations: Iterable[Evaluation]) -> dict[str, float]:

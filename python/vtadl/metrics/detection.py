@@ -18,8 +18,8 @@ from vtadl.metrics.histogram import (
     coarsen,
     concatenate,
     merge,
-    score_histogram,
 )
+from vtadl.metrics.map_histogram import map_histogram
 from vtadl.metrics.weighted import ScoredImages
 
 KIND_BYTES = 64  # of a kind's name, which is stored as a tensor because processes exchange tensors only
@@ -39,9 +39,11 @@ class DetectionMetrics(Metric):
     """AUROC, average precision and maximal F1 of image scores and of anomaly maps, and AUPRO of the maps.
 
     `compute` returns the metrics by name: `image_auroc`, `image_average_precision`, `image_f1_max`, the same
-    three with the prefix `pixel_`, and `aupro` up to a false-positive rate of 0.3. (Some papers use the name
-    PRO for the area over all false-positive rates of single pixels, which is `pixel_auroc`.) `evaluate` adds
-    confidence intervals, curves and a table by kind of defect.
+    three with the prefix `pixel_`, `aupro` up to a false-positive rate of 0.3, and `aupro_0.05` up to one of
+    0.05. (Some papers use the name PRO for the area over all false-positive rates of single pixels, which is
+    `pixel_auroc`.) `evaluate` adds confidence intervals, curves and a table by kind of defect.
+
+    Pixels are those of the masks, which may have any size: a map is brought to the size of its mask.
 
     A metric that the data do not define is left out: all image metrics if there are only normal or only
     anomalous images, and all pixel metrics if no mask marks a pixel. Image metrics are exact. Pixel metrics
@@ -71,7 +73,7 @@ class DetectionMetrics(Metric):
         scores: Tensor,
         labels: Tensor,
         maps: Tensor,
-        masks: Tensor,
+        masks: Tensor | Sequence[Tensor],
         has_mask: Tensor,
         kinds: Sequence[str] | None = None,
         brightness: Tensor | None = None,
@@ -81,8 +83,9 @@ class DetectionMetrics(Metric):
         Args:
             scores: Scores of the images [B]; larger is more anomalous.
             labels: 0 normal, 1 anomalous [B].
-            maps: Scores of the pixels [B, 1, H, W].
-            masks: 0 normal, above 0 anomalous [B, 1, H, W].
+            maps: Scores of the pixels [B, 1, h, w]. Where a mask has another size, the map is brought to it
+                by bilinear interpolation.
+            masks: 0 normal, above 0 anomalous [B, 1, H, W], or a list of B masks [1, H, W] of any sizes.
             has_mask: Whether the mask is known [B]; an image without a mask is left out of the pixel metrics.
             kinds: Name of each image's kind of defect, for the table of `evaluate`.
             brightness: Mean grey level of each image [B].
@@ -92,12 +95,8 @@ class DetectionMetrics(Metric):
         """
         if not (scores.isfinite().all() and maps.isfinite().all()):
             raise InputError("a score of the detector is NaN or infinite, and cannot be ranked")
-        histograms = [
-            score_histogram(anomaly_map, mask)
-            for anomaly_map, mask in zip(
-                maps[has_mask, 0].float().cpu().numpy(), (masks[has_mask, 0] > 0).cpu().numpy(), strict=True
-            )
-        ]
+        known = has_mask.nonzero()[:, 0].tolist()
+        histograms = [map_histogram(maps[index, 0], masks[index][0]) for index in known]
         coarse = [coarsen(histogram, MAX_BINS_PER_IMAGE) for histogram in histograms]
         num_bins = torch.zeros_like(labels, dtype=torch.int64)
         lengths = torch.tensor([len(histogram.bins) for histogram in coarse], dtype=torch.int64)

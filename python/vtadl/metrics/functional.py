@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 MAX_FPR = 0.3  # the upper limit of AUPRO in Bergmann et al., 2021
+LOW_MAX_FPR = 0.05  # the upper limit of AUPRO in MVTec AD 2 (Heckler-Kram et al., 2025)
 
 
 def auroc(negatives: FloatArray, positives: FloatArray) -> FloatArray:
@@ -78,4 +79,7 @@ def pixel_metrics(
 ) -> dict[str, FloatArray]:
     """Computes all metrics of anomaly maps, by name."""
     metrics = {f"pixel_{name}": metric(negatives, positives) for name, metric in BINARY_METRICS.items()}
-    return metrics | {"aupro": aupro(negatives, region_weights)}
+    return metrics | {
+        "aupro": aupro(negatives, region_weights),
+        f"aupro_{LOW_MAX_FPR}": aupro(negatives, region_weights, LOW_MAX_FPR),
+    }

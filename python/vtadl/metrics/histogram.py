@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label
 
 
 class ScoreHistogram(NamedTuple):
@@ -35,30 +34,25 @@ def score_bins(scores: NDArray[np.float32]) -> NDArray[np.int32]:
     return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> 8
 
 
-def score_histogram(scores: NDArray[np.float32], mask: NDArray[np.bool_]) -> ScoreHistogram:
-    """Computes the histogram of one anomaly map [H, W] with its ground truth [H, W]."""
-    normal_bins, normal_counts = np.unique(score_bins(scores[~mask]), return_counts=True)
-    anomalous_bins, inverse = np.unique(score_bins(scores[mask]), return_inverse=True)
-    size = len(anomalous_bins)
-    positives = np.bincount(inverse, minlength=size)
-    weights = np.bincount(inverse, region_weights(mask)[mask], minlength=size)
-    rows = ScoreHistogram(
-        np.concatenate([normal_bins, anomalous_bins]),
-        np.concatenate([normal_counts, np.zeros(size, np.int64)]),
-        np.concatenate([np.zeros(len(normal_bins), np.int64), positives]),
-        np.concatenate([np.zeros(len(normal_bins)), weights]),
-    )
-    return merge([rows])
+def score_histogram(
+    normal: NDArray[np.float32], anomalous: NDArray[np.float32], weights: NDArray[np.float64]
+) -> ScoreHistogram:
+    """Computes the histogram of scores of normal pixels [N] and of anomalous pixels [A].
 
-
-def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Computes 1 / area of the region of each pixel, and 0 outside the regions: [H, W].
-
-    Pixels that touch at a corner belong to the same region.
+    Args:
+        normal: Scores of normal pixels [N].
+        anomalous: Scores of anomalous pixels [A].
+        weights: 1 / area of the region of each anomalous pixel [A].
     """
-    regions = label(mask, connectivity=2)
-    areas = np.bincount(regions.ravel())
-    return np.where(mask, 1 / np.maximum(areas, 1)[regions], 0)
+    normal_bins, normal_counts = np.unique(score_bins(normal), return_counts=True)
+    none = np.zeros(len(normal_bins), np.int64)
+    rows = ScoreHistogram(normal_bins, normal_counts, none, none.astype(np.float64))
+    if not len(anomalous):
+        return rows
+    bins, inverse = np.unique(score_bins(anomalous), return_inverse=True)
+    positives = np.bincount(inverse)
+    weight_sums = np.bincount(inverse, weights).astype(np.float64)
+    return merge([rows, ScoreHistogram(bins, np.zeros_like(positives), positives, weight_sums)])
 
 
 def concatenate(histograms: Sequence[ScoreHistogram]) -> ScoreHistogram:

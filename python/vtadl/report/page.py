@@ -29,6 +29,7 @@ METRIC_LABELS = {
     "pixel_average_precision": "pixel AP",
     "pixel_f1_max": "pixel F1-max",
     "aupro": "AUPRO",
+    "aupro_0.05": "AUPRO at 0.05",
 }
 PACKAGES = ("vtadl-ext", "torch", "lightning", "torchmetrics", "numpy", "pillow", "scikit-image")
 

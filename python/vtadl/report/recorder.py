@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import lightning as L
+import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 
 from vtadl.data import categories_of
@@ -65,7 +66,7 @@ class Recorder(Callback):
             scores = Scores(outputs["image"][one], outputs["map"][one])
             name = category if category in self.recordings else next(iter(self.recordings))
             calibration = pl_module.calibration.of(category)
-            self._record(name, batch, index, decide(calibration, scores, batch["mask"].shape[-2:]))
+            self._record(name, batch, index, decide(calibration, scores, batch["image"].shape[-2:]))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for (name, group), heap in self._heaps.items():
@@ -88,7 +89,9 @@ class Recorder(Callback):
 
 
 def _example(batch: Any, index: int, decisions: Decisions) -> Example:
-    image, truth = render_image(batch["image"][index]), batch["mask"][index, 0].cpu().numpy() > 0
+    image = render_image(batch["image"][index])
+    # Every marked pixel of a mask that is larger than the image marks one of the picture.
+    truth = F.adaptive_max_pool2d((batch["mask"][index] > 0).float(), image.shape[:2])[0].cpu().numpy() > 0
     map_, mask = decisions.normalised_map[0].cpu().numpy(), decisions.mask[0].cpu().numpy()
     pictures = {
         "image": image,

@@ -89,6 +89,27 @@ def test_results_of_different_settings_are_not_mixed(root, tmp_path):
         reproduce.mvtec(str(root), str(tmp_path / "out"), ["bottle"], 1, 2, SMALL)
 
 
+def test_results_at_different_sizes_of_masks_are_not_mixed(root, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        reproduce, "_run", lambda data, *_: sizes.append(data.evaluation_size) or {"seconds": 1.0}
+    )
+    path = tmp_path / "out/results.json"
+    run(root, path.parent, categories=["bottle"])
+    with pytest.raises(InputError, match="other settings"):
+        run(root, path.parent, categories=["screw"], evaluation_size=32)
+    of_earlier_version = json.loads(path.read_text())
+    del of_earlier_version["settings"]["evaluation_size"]
+    path.write_text(json.dumps(of_earlier_version))
+    with pytest.raises(InputError, match="other settings"):
+        run(root, path.parent, categories=["screw"])
+    assert set(run(root, path.parent, categories=["screw"], evaluation_size=32)["runs"]) == {
+        "bottle",
+        "screw",
+    }
+    assert sizes == [None, (32, 32)]
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[1]"])
 def test_a_damaged_results_file_is_named(tmp_path, content):
     (tmp_path / "results.json").write_text(content)

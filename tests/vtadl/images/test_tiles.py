@@ -72,7 +72,7 @@ def mixed(category, save_image):
 
 
 def test_training_uses_tiles_and_testing_uses_whole_images(mixed):
-    data = MVTecAD(str(mixed), image_size=32, workers=0, resize_mode="tiles")
+    data = MVTecAD(str(mixed), image_size=32, workers=0, resize_mode="tiles", evaluation_size=32)
     data.setup("fit")
     data.setup("test")
     tiles = torch.cat([batch["image"] for batch in data.train_dataloader()])

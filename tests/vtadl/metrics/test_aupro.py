@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vtadl.metrics import DetectionMetrics
-from vtadl.metrics.histogram import region_weights
+from vtadl.metrics.regions import Regions
 
 
 def aupro(maps, masks):
@@ -77,7 +77,7 @@ def test_a_small_region_counts_as_much_as_a_large_one():
 
 def test_pixels_that_touch_at_a_corner_are_one_region():
     mask = np.eye(3, dtype=bool)
-    assert region_weights(mask)[mask].tolist() == [1 / 3] * 3
+    assert Regions(mask).weights(slice(0, 3)).tolist() == [1 / 3] * 3
 
 
 @pytest.mark.parametrize("seed", range(20))

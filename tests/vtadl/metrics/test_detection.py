@@ -14,7 +14,7 @@ from vtadl.metrics.functional import auroc, average_precision, f1_max
 
 NAMES = {
     f"{kind}_{name}" for kind in ("image", "pixel") for name in ("auroc", "average_precision", "f1_max")
-} | {"aupro"}
+} | {"aupro", "aupro_0.05"}
 
 
 def counts(scores, labels):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from vtadl.metrics.functional import auroc
 from vtadl.metrics.histogram import (
@@ -8,8 +9,12 @@ from vtadl.metrics.histogram import (
     descending_counts,
     merge,
     score_bins,
-    score_histogram,
 )
+from vtadl.metrics.map_histogram import map_histogram
+
+
+def make_histogram(scores, mask):
+    return map_histogram(torch.from_numpy(scores), torch.from_numpy(mask))
 
 
 def make_scores(spread, count=20_000):
@@ -33,7 +38,7 @@ def test_both_zeros_have_the_same_bin():
 def test_a_histogram_counts_every_pixel_once_and_every_region_once():
     scores, mask = make_scores(1.0, 40 * 50).reshape(40, 50), np.zeros((40, 50), bool)
     mask[3:9, 4:20] = mask[30:33, 40:45] = True
-    histogram = score_histogram(scores, mask)
+    histogram = make_histogram(scores, mask)
     assert (np.diff(histogram.bins) > 0).all()
     assert histogram.negatives.sum() == (~mask).sum()
     assert histogram.positives.sum() == mask.sum()
@@ -43,8 +48,8 @@ def test_a_histogram_counts_every_pixel_once_and_every_region_once():
 def test_the_sum_of_histograms_is_the_histogram_of_all():
     scores, mask = make_scores(1.0, 40 * 50).reshape(40, 50), np.zeros((40, 50), bool)
     mask[3:9, 4:20] = True
-    parts = [score_histogram(scores[rows], mask[rows]) for rows in (slice(0, 20), slice(20, 40))]
-    for column, expected in zip(merge(parts), score_histogram(scores, mask), strict=True):
+    parts = [make_histogram(scores[rows], mask[rows]) for rows in (slice(0, 20), slice(20, 40))]
+    for column, expected in zip(merge(parts), make_histogram(scores, mask), strict=True):
         np.testing.assert_allclose(column, expected)
 
 
@@ -52,7 +57,7 @@ def test_the_sum_of_histograms_is_the_histogram_of_all():
 def test_a_coarse_histogram_has_few_rows_and_nearly_the_same_metrics(offset):
     scores, mask = make_scores(1.0, 100 * 100).reshape(100, 100), np.zeros((100, 100), bool)
     mask[20:50, 30:60] = True
-    fine = score_histogram(scores + mask + np.float32(offset), mask)
+    fine = make_histogram(scores + mask + np.float32(offset), mask)
     coarse = coarsen(fine, 512)
     assert 128 < len(coarse.bins) <= 512
     exact, rounded = (auroc(*descending_counts(histogram)[:2]) for histogram in (fine, coarse))
