@@ -10,25 +10,32 @@ from vtadl_ext._autograd import is_traced
 from vtadl_ext._images import Pair
 from vtadl_ext._padding import COPIES, pad_image, pad_mask
 from vtadl_ext._reductions import mean_over_windows
-from vtadl_ext._ssim_options import COMPONENTS, SSIMKernelArguments, SSIMOptions
+from vtadl_ext._ssim_options import COMPONENTS, SSIMKernelArguments, SSIMOptions, Taps
+from vtadl_ext._windows import MAX_KERNEL_TAPS
 
 
-def check_size(pair: Pair, options: SSIMOptions, **causes: object) -> None:
-    """Images that hold a window."""
-    taps = options.taps(pair.axes)
-    # Zeros can surround any image, but a reflection is at most as wide as the image inside its border.
-    least_of_size = {
-        "valid": lambda size: size,
-        "same": lambda size: 1,
-        "reflect": lambda size: size // 2 + 1,
-        "symmetric": lambda size: size // 2,
-    }[options.padding]
-    check_sizes(pair, taps, [least_of_size(len(axis)) for axis in taps], **causes)
+def fit_kernels(taps: Taps) -> bool:
+    """Whether the kernels serve images with a window of these taps."""
+    return len(taps) == 2 and len(taps[0]) <= MAX_KERNEL_TAPS and len(taps[1]) <= MAX_KERNEL_TAPS
 
 
-def check_scales(pair: Pair, options: SSIMOptions, scales: int, odd_sides: str) -> None:
+def check_size(pair: Pair, taps: Taps, padding: str | None = None) -> None:
+    """Images that hold a window, or as much of it as the padding needs."""
+    causes = {} if padding is None else {"padding": padding}
+    check_sizes(pair, taps, [_least_side(len(axis), padding) for axis in taps], **causes)
+
+
+def _least_side(size: int, padding: str | None) -> int:
+    if padding == "same":  # zeros can surround any image
+        return 1
+    if padding in COPIES:  # a mirrored border is at most as wide as the image, or as the pixels that it shows
+        return size // 2 + COPIES[padding]
+    return size
+
+
+def check_scales(pair: Pair, taps: Taps, scales: int, odd_sides: str) -> None:
     """Images that hold a window when they have been halved to the coarsest scale."""
-    taps, factor = options.taps(pair.axes), 2 ** (scales - 1)
+    factor = 2 ** (scales - 1)
     causes: dict[str, object] = {"scales": scales}
     if odd_sides == "drop":
         least = [len(axis) * factor for axis in taps]
@@ -38,7 +45,7 @@ def check_scales(pair: Pair, options: SSIMOptions, scales: int, odd_sides: str) 
     check_sizes(pair, taps, least, **causes)
 
 
-def check_sizes(pair: Pair, taps: Sequence[Sequence[float]], least: Sequence[int], **causes: object) -> None:
+def check_sizes(pair: Pair, taps: Taps, least: Sequence[int], **causes: object) -> None:
     sizes = pair.x.shape[2:]
     if any(size < smallest for size, smallest in zip(sizes, least, strict=True)):
         wanted, got = (" x ".join(map(str, numbers)) for numbers in (least, sizes))
@@ -47,14 +54,14 @@ def check_sizes(pair: Pair, taps: Sequence[Sequence[float]], least: Sequence[int
         raise ValueError(f"x must be at least {wanted} pixels for {reasons}, got {got}")
 
 
-def _common_size(taps: Sequence[Sequence[float]]) -> int | tuple[int, ...]:
+def _common_size(taps: Taps) -> int | tuple[int, ...]:
     sizes = tuple(len(axis) for axis in taps)
     return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
-def kernel_arguments(pair: Pair, options: SSIMOptions) -> SSIMKernelArguments:
+def kernel_arguments(pair: Pair, options: SSIMOptions, taps: Taps) -> SSIMKernelArguments:
     x, y, mask = pair.x, pair.y, pair.mask
-    vertical, horizontal = options.taps(2)
+    vertical, horizontal = taps
     if options.padding in COPIES:
         widths = (len(vertical) // 2, len(horizontal) // 2)
         mask = None if mask is None else pad_mask(mask, widths, options.padding)
@@ -63,7 +70,7 @@ def kernel_arguments(pair: Pair, options: SSIMOptions) -> SSIMKernelArguments:
         *(x, y, mask, vertical, horizontal),
         data_range=pair.data_range,
         k1=float(options.k1),
-        k2=options.kernel_k2(2),
+        k2=options.kernel_k2(taps),
         bordered=options.padding == "same",
         component=COMPONENTS.index(options.component),
     )

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from vtadl_ext._checks import check_flag, check_number, check_option
 from vtadl_ext._padding import PADDINGS
-from vtadl_ext._windows import MAX_KERNEL_TAPS, axis_taps, checked_window
+from vtadl_ext._windows import axis_taps, checked_window
+
+Taps = Sequence[Sequence[float]]  # of a window along each axis
 
 COMPONENTS = ("index", "contrast_structure", "luminance")  # in the order of SsimComponent in csrc/ssim/ssim.h
 
@@ -36,18 +38,15 @@ class SSIMOptions(NamedTuple):
         check_flag("use_sample_covariance", self.use_sample_covariance)
         return self._replace(window=window, window_size=size, window_sigma=sigma)
 
-    def taps(self, axes: int) -> tuple[Sequence[float], ...]:
+    def taps(self, axes: int) -> Taps:
         """The taps of the window along each of the axes of an image or a volume."""
         return axis_taps(self.window, self.window_size, self.window_sigma, axes)
 
-    def fits_kernels(self, axes: int) -> bool:
-        return axes == 2 and all(len(taps) <= MAX_KERNEL_TAPS for taps in self.taps(axes))
-
-    def kernel_k2(self, axes: int) -> float:
+    def kernel_k2(self, taps: Taps) -> float:
         """k2 for the covariances of a population, which are smaller than those of a sample by one factor."""
         if not self.use_sample_covariance:
             return float(self.k2)
-        pixels = math.prod([len(taps) for taps in self.taps(axes)])
+        pixels = math.prod([len(axis) for axis in taps])
         return float(self.k2) * math.sqrt((pixels - 1) / pixels)
 
 

@@ -23,6 +23,8 @@ def window_taps(window: str, size: int, sigma: float) -> list[float]:
 def axis_taps(window: Any, size: Any, sigma: Any, axes: int) -> tuple[list[float], ...]:
     """The taps along each axis, from what :func:`checked_window` returns."""
     if isinstance(window, str):
+        if not (isinstance(size, tuple) or isinstance(sigma, tuple)):
+            return (window_taps(window, int(size), float(sigma)),) * axes
         sizes, sigmas = _for_axes("window_size", size, axes), _for_axes("window_sigma", sigma, axes)
         pairs = zip(sizes, sigmas, strict=True)
         return tuple(window_taps(window, int(size), float(sigma)) for size, sigma in pairs)

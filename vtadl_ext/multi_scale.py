@@ -11,7 +11,7 @@ from vtadl_ext._checks import check_option, checked_numbers
 from vtadl_ext._images import ImageOptions, prepare
 from vtadl_ext._multi_scale import HALVES, multi_scale_index
 from vtadl_ext._reductions import reduce
-from vtadl_ext._ssim_calls import check_scales, kernel_arguments, means_of_planes
+from vtadl_ext._ssim_calls import check_scales, fit_kernels, kernel_arguments, means_of_planes
 from vtadl_ext._ssim_options import SSIMOptions
 
 
@@ -70,14 +70,15 @@ def ms_ssim(
     options = options._replace(data_range=pair.data_range)
     if pair.x.shape[1] == 0:
         raise ValueError(f"x must have at least one channel, got {list(x.shape)}")
-    check_scales(pair, options, len(exponents), odd_sides)
-    if not options.fits_kernels(pair.axes) or not kernels_serve(pair.x, pair.y):
+    taps = options.taps(pair.axes)
+    check_scales(pair, taps, len(exponents), odd_sides)
+    if not fit_kernels(taps) or not kernels_serve(pair.x, pair.y):
         index = _fallback.ms_ssim(pair.x, pair.y, options, exponents, odd_sides)
     else:
 
         def plane_means(x: Tensor, y: Tensor, component: str) -> Tensor:
             scale = pair._replace(x=x, y=y)
-            return means_of_planes(kernel_arguments(scale, options._replace(component=component)))
+            return means_of_planes(kernel_arguments(scale, options._replace(component=component), taps))
 
         index = multi_scale_index(plane_means, pair.x, pair.y, exponents, odd_sides).mean(-1)
     return pair.means_of_caller(index) if reduction == "none" else reduce(index, reduction)

@@ -9,7 +9,7 @@ from vtadl_ext import _fallback, _ssim_ops
 from vtadl_ext._autograd import kernels_serve
 from vtadl_ext._checks import check_number
 from vtadl_ext._images import ImageOptions, prepare
-from vtadl_ext._ssim_calls import check_size, count_pixels, count_windows, kernel_arguments
+from vtadl_ext._ssim_calls import check_size, count_pixels, count_windows, fit_kernels, kernel_arguments
 from vtadl_ext._ssim_options import SSIMOptions
 from vtadl_ext._types import ReconstructionTerms
 
@@ -82,14 +82,15 @@ def reconstruction_loss(
         check_number(name, weight, zero_allowed=True)
     pair = prepare(x, y, None, data_range, ImageOptions())
     options = options._replace(data_range=pair.data_range)
-    check_size(pair, options)
+    taps = options.taps(pair.axes)
+    check_size(pair, taps)
     # The kernels would multiply the gradient of the index, which may be NaN, by a weight of 0.
     without_index = ssim == 0 and (mse != 0 or l1 != 0)
-    if without_index or not options.fits_kernels(pair.axes) or not kernels_serve(pair.x, pair.y):
+    if without_index or not fit_kernels(taps) or not kernels_serve(pair.x, pair.y):
         weights = {"mse": mse, "l1": l1, "ssim": ssim}
         return _fallback.reconstruction_loss(pair.x, pair.y, options, weights, return_terms)
 
-    arguments = kernel_arguments(pair, options)
+    arguments = kernel_arguments(pair, options, taps)
     coefficients = (-ssim, 0.0, mse, l1)  # of the sums, in their order
     pixels = count_pixels(pair.x)
     counts = (count_windows(arguments), 1, pixels, pixels)

@@ -9,7 +9,7 @@ from vtadl_ext import _fallback, _ssim_ops
 from vtadl_ext._autograd import kernels_serve
 from vtadl_ext._checks import check_option
 from vtadl_ext._images import IMAGES_AND_VOLUMES, ImageOptions, prepare
-from vtadl_ext._ssim_calls import check_size, kernel_arguments, mean, means_of_images
+from vtadl_ext._ssim_calls import check_size, fit_kernels, kernel_arguments, mean, means_of_images
 from vtadl_ext._ssim_options import SSIMOptions
 
 _REDUCTIONS = ("mean", "sum", "none", "map")
@@ -150,14 +150,15 @@ def _similarity(
     pair = prepare(x, y, mask, options.data_range, image_options, IMAGES_AND_VOLUMES)
     options = options._replace(data_range=pair.data_range)
     check_option("reduction", reduction, _REDUCTIONS)
-    check_size(pair, options, padding=options.padding)
+    taps = options.taps(pair.axes)
+    check_size(pair, taps, options.padding)
     kind = "none" if reduction == "sum" else reduction
-    if not options.fits_kernels(pair.axes) or not kernels_serve(pair.x, pair.y, stacklevel=5):
+    if not fit_kernels(taps) or not kernels_serve(pair.x, pair.y, stacklevel=5):
         value = _fallback.ssim(pair.x, pair.y, options, pair.mask, kind)
         # Not a product with `sign`: under torch.func.jvp the tangent of a number times a scalar is float64.
         value = value if sign > 0 else -value
     else:
-        arguments = kernel_arguments(pair, options)
+        arguments = kernel_arguments(pair, options, taps)
         if reduction == "mean":
             return mean(arguments, sign)
         value = _ssim_ops.ssim_map(arguments) if kind == "map" else means_of_images(arguments)
