@@ -1,6 +1,9 @@
 """The names of the data modules, as the commands' help lists them. Listing them imports no PyTorch."""
 
-DATA_MODULES = ("Folder", "MVTecAD", "BTAD", "MNISTDigit", "TextureDefects")
+DATA_MODULES = (
+    *("Folder", "MVTecAD", "MVTecLOCO", "MVTecAD2", "Visa", "BTAD"),
+    *("MNISTDigit", "TextureDefects"),
+)
 
 
 def data_modules() -> str:

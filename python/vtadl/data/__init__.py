@@ -8,8 +8,9 @@ from vtadl.data.files import ImageFiles
 from vtadl.data.folder import Folder
 from vtadl.data.mnist import MNISTDigit
 from vtadl.data.module import ImageDataModule, Sample, categories_of, rank_sample_count
-from vtadl.data.mvtec import BTAD, MVTecAD
+from vtadl.data.mvtec import BTAD, MVTecAD, MVTecAD2, MVTecLOCO
 from vtadl.data.textures import TEXTURES, Texture, TextureDefects
+from vtadl.data.visa import Visa
 
 __all__ = [
     "BTAD",
@@ -22,9 +23,12 @@ __all__ = [
     "ImageFiles",
     "MNISTDigit",
     "MVTecAD",
+    "MVTecAD2",
+    "MVTecLOCO",
     "Sample",
     "Texture",
     "TextureDefects",
+    "Visa",
     "categories_of",
     "check",
     "rank_sample_count",

@@ -21,15 +21,16 @@ from vtadl.data.split import Split
 from vtadl.errors import InputError
 
 UNUSED = "images in folders that are not used"
+UNLABELLED = "images without labels, which `vtadl predict` can score"
 
 
 def check(data: ImageDataModule, read: bool = True) -> DataReport:
     """Counts the images of a data set and, if `read` is set, reads and checks every file.
 
     Data sets that do not consist of image files are only counted. Without reading, the check finds masks
-    without an image. With reading, it also finds unreadable files, copies, files that are not used, test
-    images that are training images or are both normal and anomalous, and masks that are empty, doubtful, or
-    of another size than their image.
+    without an image, and normal images with names of anomalous ones. With reading, it also finds unreadable
+    files, copies, files that are not used, test images that are training images or are both normal and
+    anomalous, and masks that are empty, doubtful, or of another size than their image.
     """
     report = DataReport()
     if not isinstance(data, FileDataModule):
@@ -37,6 +38,8 @@ def check(data: ImageDataModule, read: bool = True) -> DataReport:
         return report
     split = _split(data, report)
     test = _test_records(data, report) if split else None
+    if split is not None:
+        report.problems += data.warnings()
     if read and split is not None:
         _check_files(data, split, test, report)
     return report
@@ -109,7 +112,7 @@ def _check_files(data: FileDataModule, split: Split, test: list[Record] | None, 
     images = {path: content.image for path, content in contents.items() if content.image}
     report.problems += [content.error for content in contents.values() if content.error]
     report.sizes.update(image.description for image in images.values())
-    report.problems += [*filter(None, [split.copies_message()]), *data.warnings(), *_mask_like_images(split)]
+    report.problems += [*filter(None, [split.copies_message()]), *_mask_like_images(split)]
     report.problems += _leaked_images(contents, split, records)
     report.notes += multiple_frames({path: image.frames for path, image in images.items()})
     for record in records:
@@ -153,10 +156,12 @@ def _check_unused(data: FileDataModule, used: set[Path], is_tested: bool, report
     named = " ".join([*report.problems, ""])
     paths_by_reason: dict[str, list[str]] = defaultdict(list)
     configs = {folder / DEFECTS_CONFIG for folder in data.folders}
+    unlabelled = [folder / name for folder in data.folders for name in data.unlabelled]
     for path in sorted(path for folder in data.folders for path in walk_files(folder)):
         if os.path.realpath(path) in known or f"{path} " in named or path in configs:
             continue
-        reason = exclusion_reason(path, data.root) or UNUSED
+        unused = UNLABELLED if any(map(path.is_relative_to, unlabelled)) else UNUSED
+        reason = exclusion_reason(path, data.root) or unused
         paths_by_reason[reason].append(path.relative_to(data.root).as_posix())
     for reason, paths in sorted(paths_by_reason.items()):
         is_problem = reason in (UNKNOWN_SUFFIX, BROKEN_LINK) or (

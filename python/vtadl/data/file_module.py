@@ -1,6 +1,5 @@
 """The base class of data modules that read image files."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from vtadl.data.images import MAX_PIXELS
 from vtadl.data.manifest import Manifest
 from vtadl.data.module import ImageDataModule, Sample
 from vtadl.data.records import Record
-from vtadl.data.split import Split, split_images
+from vtadl.data.split import Split, split_images, tested_copies_message
 from vtadl.errors import InputError
 from vtadl.images.pixels import ResizeMode
 from vtadl.images.tiles import as_pair
@@ -49,11 +48,13 @@ class FileDataModule(ImageDataModule):
     """Trains and validates with normal images; test images and their labels are read for testing alone.
 
     Validation images are a random part of the normal images, unless the layout has a folder for them. A
-    detector that trains no network is fitted to them as well. No test image is read before `setup("test")`.
+    detector that trains no network is fitted to them as well. Before `setup("test")`, test files are only
+    compared with training files of the same length, to report copies.
     """
 
     layout: ClassVar[str]  # one sentence: the expected files and, for published data, where to download them
     uses_all_files: ClassVar[bool] = True  # whether an image that is not used is a problem
+    unlabelled: ClassVar[tuple[str, ...]] = ()  # folders of a category with images for `vtadl predict` alone
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class FileDataModule(ImageDataModule):
             InputError: If a number is out of its range.
         """
         super().__init__(image_size, batch_size, seed, augmentation)
-        self.root = Path(os.path.expanduser(root))
+        self.root = Path(absolute_path(root))  # valid after a change of the working directory, too
         self.val_fraction = val_fraction
         self.resize_mode: ResizeMode = resize_mode
         require_not_negative(cache_gb=cache_gb, workers=workers)
@@ -146,7 +147,8 @@ class FileDataModule(ImageDataModule):
             )
         else:
             split = self.split()
-            for sentence in filter(None, [split.copies_message(), *self.warnings()]):
+            copies = (split.copies_message(), tested_copies_message(split, self._tested_paths()))
+            for sentence in filter(None, [*copies, *self.warnings()]):
                 rank_zero_info(sentence)
             parts = [
                 [Record(path, category=self.category_of(path)) for path in part]
@@ -193,6 +195,13 @@ class FileDataModule(ImageDataModule):
     def manifest(self) -> Manifest:
         """Lists the images to train and validate with, including copies."""
         return Manifest(absolute_path(self.root), self.split().entries(self.root))
+
+    def _tested_paths(self) -> list[Path]:
+        """Lists the test images; none if they are missing, because training needs none."""
+        try:
+            return [record.path for record in self.test_records()[0]]
+        except InputError:
+            return []
 
     def warnings(self) -> list[str]:
         """Returns sentences about normal images that may have been chosen by mistake."""

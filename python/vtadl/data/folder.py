@@ -9,6 +9,7 @@ from vtadl.data.content import random_images, read_contents
 from vtadl.data.file_module import FileDataModule, FileOptions, Unpack
 from vtadl.data.globs import split_glob
 from vtadl.data.listing import list_images
+from vtadl.data.mvtec import MVTecAD
 from vtadl.data.records import Record, is_named_as_anomalous, pair_masks, separate_masks
 from vtadl.errors import InputError
 
@@ -81,9 +82,11 @@ class Folder(FileDataModule):
         if not suspects:
             return []
         few = first_few(path.relative_to(self.root) for path in suspects)
+        has_layout = (self.root / "train" / MVTecAD.normal).is_dir()
+        hint = ", or use `--data MVTecAD`, whose layout this is" if has_layout else ""
         return [
             f"{len(suspects)} of the images that `normal` matches have names of anomalous images or masks "
-            f"({few}): select each kind of image by `normal`, `anomalous`, `test_normal` and `masks`"
+            f"({few}): select each kind of image by `normal`, `anomalous`, `test_normal` and `masks`{hint}"
         ]
 
     def _normal_split(self) -> tuple[list[Path], list[Path]]:

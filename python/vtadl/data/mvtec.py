@@ -1,4 +1,4 @@
-"""The data modules of MVTec AD, MVTec LOCO AD and BTAD: one folder for each kind of test image."""
+"""The data modules of MVTec AD, MVTec LOCO AD, MVTec AD 2 and BTAD: a folder for each kind of test image."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,15 @@ from vtadl.data.records import Record, pair_masks, separate_masks
 from vtadl.errors import InputError
 
 
-class _KindFolders(FileDataModule):
+class KindFolders(FileDataModule):
     """Reads `train/<normal>`, `test/<kind>`, and optionally `validation/<normal>` and `ground_truth/<kind>`.
 
     Each subfolder of an anomalous kind is a kind of its own.
     """
 
     normal: ClassVar[str]  # name of the folders of normal images
+    test: ClassVar[str] = "test"  # folder of the kinds of test images
+    ground_truth: ClassVar[str] = "ground_truth"  # folder of their masks; it may lie in the folder `test`
 
     def __init__(self, root: str, category: list[str] | str = "", **options: Unpack[FileOptions]) -> None:
         """Stores the settings; no file is read.
@@ -67,9 +69,9 @@ class _KindFolders(FileDataModule):
         ]
 
     def _test_records(self, folder: Path) -> tuple[list[Record], list[str]]:
-        test, ground_truth = folder / "test", folder / "ground_truth"
+        test, ground_truth = folder / self.test, folder / self.ground_truth
         images: list[Path] = []
-        for kind in subfolders(test):
+        for kind in (kind for kind in subfolders(test) if kind != ground_truth):
             of_kind = list_images(kind, "**/*")
             self.require_images(of_kind, kind)
             images += of_kind
@@ -87,7 +89,7 @@ class _KindFolders(FileDataModule):
         return Record(path, 1, mask, kind.as_posix(), category)
 
 
-class MVTecAD(_KindFolders):
+class MVTecAD(KindFolders):
     """Categories of MVTec AD (Bergmann et al., CVPR 2019) or MVTec LOCO AD (Bergmann et al., IJCV 2022).
 
     Other folders with the same layout work, too. Images in `test/good` are normal, those in any other
@@ -103,7 +105,38 @@ class MVTecAD(_KindFolders):
     )
 
 
-class BTAD(_KindFolders):
+class MVTecLOCO(MVTecAD):
+    """Categories of MVTec LOCO AD (Bergmann et al., IJCV 2022).
+
+    The kinds of anomalies are `logical_anomalies` and `structural_anomalies`. The masks of an image lie in a
+    folder of its name, and their levels name defects that `defects_config.json` lists.
+    """
+
+    layout = (
+        "expected train/good, validation/good, test/{good,logical_anomalies,structural_anomalies} and "
+        "ground_truth/<kind>/<name>/*.png in a category's folder. MVTec LOCO AD: "
+        "https://www.mvtec.com/company/research/datasets/mvtec-loco, CC BY-NC-SA 4.0 (not for commercial use)"
+    )
+
+
+class MVTecAD2(KindFolders):
+    """Categories of MVTec AD 2 (Heckler-Kram et al., 2025).
+
+    Tests use the public images alone. The private ones have no labels: `vtadl predict` scores them.
+    """
+
+    normal = "good"
+    test = "test_public"
+    ground_truth = "test_public/ground_truth"
+    unlabelled = ("test_private", "test_private_mixed")
+    layout = (
+        "expected train/good, validation/good, test_public/{good,bad} and "
+        "test_public/ground_truth/bad/<name>_mask.png in a category's folder. MVTec AD 2: "
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad-2, CC BY-NC-SA 4.0 (not for commercial use)"
+    )
+
+
+class BTAD(KindFolders):
     """Products of the beanTech Anomaly Detection data set (Mishra et al., ISIE 2021).
 
     The categories are 01, 02 and 03. The suffix of a mask may differ from that of its image.

@@ -1,12 +1,12 @@
 """The split of normal images into training and validation."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vtadl.common.text import first_few
-from vtadl.data.content import FileContent, random_images, read_contents
+from vtadl.data.content import FileContent, digest, random_images, read_contents
 from vtadl.data.images import MAX_PIXELS
 from vtadl.data.manifest import ManifestEntry
 from vtadl.errors import InputError
@@ -41,6 +41,22 @@ class Split(NamedTuple):
             f"{len(self.copies)} of {len(self.contents)} normal images are copies of others with equal "
             f"pixels, and are not used: {few}"
         )
+
+
+def tested_copies_message(split: Split, test: Iterable[Path]) -> str:
+    """Returns a sentence about test files that are copies of normal files, byte for byte, if there are any.
+
+    Only test files with the length of a normal file are read, and no image is decoded.
+    """
+    normal = {content.digest: path for path, content in reversed(split.contents.items())}
+    sizes = {path.stat().st_size for path in split.contents if path.is_file()}
+    candidates = [path for path in test if path.is_file() and path.stat().st_size in sizes]
+    digests = {path: digest(path.read_bytes()) for path in candidates}
+    copies = {path: normal[value] for path, value in digests.items() if value in normal}
+    if not copies:
+        return ""
+    few = first_few(f"{path} of {original.name}" for path, original in copies.items())
+    return f"{len(copies)} test images are copies of training images, so that tests look too good: {few}"
 
 
 def split_images(
