@@ -33,6 +33,7 @@ from vtadl.scoring.thresholds import Calibration
 from vtadl.settings import make_settings, plain_settings
 from vtadl.tuning.fitting import fit_dictionary
 from vtadl.tuning.folds import assign_folds, score_out_of_fold
+from vtadl.tuning.symmetry import require_turnable
 from vtadl.tuning.training_images import TrainingImages, collect_images
 
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # makes load_from_checkpoint build the settings
@@ -83,7 +84,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
                 It has an effect with a dictionary and without `equal_norm`.
 
         Raises:
-            InputError: If the sizes do not match, or the network does not fit into memory.
+            InputError: If the sizes do not match, images that are not square would be turned by a quarter, or
+                the network does not fit into memory.
         """
         super().__init__()
         if network.image_size is None:
@@ -102,6 +104,7 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
         equal_lighting = equal_lighting and density.likelihood == "dictionary"
         self.norm = EqualNorm() if equal_norm else EqualLighting() if equal_lighting else nn.Identity()
         _require_size(self.network.image_size)
+        require_turnable(self.network.image_size, density.symmetry)
         self.loss = VTADLLoss(loss)
         self.scorer = AnomalyScorer(self.network.grid, self.network.image_size, scoring)
         self.calibration = Calibration(scoring.image_false_alarm_rate, scoring.pixel_false_alarm_rate)

@@ -38,8 +38,8 @@ class DensitySettings:
             `pictures`, synthetic textures and photographs of other subjects.
         symmetry: Turns and mirrorings under which normal images stay normal: by 180 degrees (`half-turn`),
             left to right (`mirror-x`), upside down (`mirror-y`), these three (`mirrors`), by 90, 180 and 270
-            degrees (`quarter-turns`), or `all`; few images are supplemented by such ones. If null (None), it
-            is found from the images.
+            degrees (`quarter-turns`), or `all`; the last two need square images. Fewer than 400 images are
+            supplemented by such ones. If null (None), it is found from the images, if there are 16 or more.
         stride: Pixels from one window to the next; if null (None), an image has about 32 windows a side.
         window: Side of a window, in pixels of its scale.
         scales: How many pixels a side are averaged to one pixel of a window.

@@ -8,6 +8,8 @@ from torch import Tensor
 from vtadl.density import DensitySettings, Dictionary, ExpertSettings
 from vtadl.density.descriptors import make_extractors
 from vtadl.density.settings import Symmetry
+from vtadl.errors import InputError
+from vtadl.images.tiles import Size
 from vtadl.scoring.statistics import top_k_mean
 
 # Each element turns an image by so many quarters, modulo 4; from 4 on, it mirrors the result.
@@ -34,6 +36,14 @@ class Normal(NamedTuple):
 
     images: Tensor  # [M, C, H, W]; the N given ones first
     origins: Tensor  # [M], the index of the image that each was made of
+
+
+def require_turnable(size: Size, symmetry: Symmetry | None) -> None:
+    """Raises InputError if the symmetry turns images of this size by a quarter and they are not square."""
+    if symmetry in _SQUARE and size[0] != size[1]:
+        raise InputError(
+            f"symmetry is {symmetry}, which needs square images; image_size is {size[0]}x{size[1]}"
+        )
 
 
 def add_turned(images: Tensor, symmetry: Symmetry | None = None, seed: int = 0) -> Normal:

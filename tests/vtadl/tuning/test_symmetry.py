@@ -4,6 +4,8 @@ import torch
 from vtadl.density import DensitySettings
 from vtadl.density.descriptors import make_extractors
 from vtadl.density.dictionary import Dictionary
+from vtadl.errors import InputError
+from vtadl.lightning_module import AnomalyDetector
 from vtadl.scoring.settings import ScoringSettings
 from vtadl.tuning.candidates import candidate_experts
 from vtadl.tuning.fitting import describe, fit_dictionary
@@ -34,6 +36,19 @@ def test_wide_images_are_turned_by_half_at_most():
     images = bars((0, *ELEMENTS["mirrors"]), size=(SIDE, 2 * SIDE))
     assert find_symmetry(images) == "mirrors"
     assert find_symmetry(torch.rand(48, 3, SIDE, 2 * SIDE)) == "mirrors"
+
+
+@pytest.mark.parametrize("symmetry", ["quarter-turns", "all"])
+def test_wide_images_cannot_be_turned_by_a_quarter(symmetry):
+    with pytest.raises(InputError, match=f"symmetry is {symmetry}, .*; image_size is 32x64"):
+        AnomalyDetector.from_settings(image_size=(32, 64), symmetry=symmetry)
+
+
+@pytest.mark.parametrize("symmetry", ["none", "half-turn", "mirror-x", "mirror-y", "mirrors"])
+def test_wide_images_are_mirrored(symmetry):
+    AnomalyDetector.from_settings(image_size=(32, 64), symmetry=symmetry)
+    normal = add_turned(torch.rand(3, 3, 4, 6), symmetry)
+    assert len(normal.images) == 3 * (1 + len(ELEMENTS[symmetry]))
 
 
 def test_few_images_show_no_symmetry():
