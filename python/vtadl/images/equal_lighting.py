@@ -10,6 +10,7 @@ from vtadl.common.precision import FullPrecisionModule, full_precision, in_full_
 _MAX_PIXELS = 2**14  # of an image, from which its lighting is estimated
 _TRIMMED = 0.05  # of the darkest and of the brightest pixels, which a small anomaly can change
 _MAX_GAIN = 2.0  # what differs more is no matter of lighting
+_MAX_SHIFT = 0.25  # of the brightness; a black or a white image among grey ones differs more
 _CHUNK = 64  # images whose lighting is estimated at once
 
 
@@ -18,7 +19,8 @@ class EqualLighting(FullPrecisionModule):
 
     Another exposure multiplies all grey levels by a gain and adds an offset. Brightness is the mean and
     contrast the standard deviation of the grey levels, without the darkest and the brightest ones. Images
-    within the range stay as they are: their variation was learned.
+    within the range stay as they are: their variation was learned. Images that are too far outside for
+    another exposure to explain it are brought closer, and stay outside.
     """
 
     @full_precision()
@@ -43,7 +45,8 @@ class EqualLighting(FullPrecisionModule):
         wanted_brightness, wanted_contrast = wanted.view(-1, 2, 1, 1, 1).unbind(1)
         gain = (wanted_contrast / contrast.clamp(min=1e-6)).clamp(1 / _MAX_GAIN, _MAX_GAIN)
         gain = torch.where(wanted_contrast == contrast, 1.0, gain)
-        equalised = ((images - brightness) * gain + wanted_brightness).clamp(0, 1)
+        shift = (wanted_brightness - brightness).clamp(-_MAX_SHIFT, _MAX_SHIFT)
+        equalised = ((images - brightness) * gain + brightness + shift).clamp(0, 1)
         is_within = (wanted == present).all(1).view(-1, 1, 1, 1)
         return torch.where(is_within, images, equalised)
 

@@ -61,6 +61,13 @@ def test_flat_images_are_no_error():
     assert module(with_defect).equal(with_defect)
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_black_or_a_white_image_stays_abnormal_among_flat_ones(level):
+    module = EqualLighting()
+    module.fit(torch.full((2, 3, 8, 8), 0.5))
+    assert (module(torch.full((1, 3, 8, 8), level)) - 0.5).abs().min() > 0.2
+
+
 def test_an_unfitted_module_changes_nothing():
     images = torch.rand(2, 3, 8, 8)
     assert EqualLighting()(images).equal(images)
