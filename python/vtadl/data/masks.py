@@ -12,6 +12,7 @@ from vtadl.errors import InputError
 
 MAX_CLASS_LEVELS = 16  # with more levels or colours, a level is not taken as the number of a class
 _LOSSY_FORMATS = ("AVIF", "JPEG", "MPO")
+_MIN_NOISE_LEVELS = 6  # with fewer intermediate levels, they are not taken as noise
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
@@ -40,6 +41,9 @@ def binarize(image: Image.Image, lossy: bool) -> BinaryMask:
         return _threshold_at_half(levels, problem=_problem_of_compression(levels))
     between = (levels > 0) & (levels < levels.max())
     count = len(np.unique(levels))
+    if _has_block_noise(levels, between):
+        half = "values of at least half of the largest value are marked"
+        return _threshold_at_half(levels, f"has the noise of a JPEG file ({count} levels): {half}")
     if not between.any() or not _are_soft_edges(levels, between):
         return BinaryMask(levels > 0)
     if 4 * np.count_nonzero(levels >= 0.9 * levels.max()) >= np.count_nonzero(between):
@@ -127,6 +131,24 @@ def _are_soft_edges(levels: NDArray[Any], between: NDArray[np.bool_]) -> bool:
     lower = erosion(levels, _EIGHT_NEIGHBOURS) < levels
     higher = dilation(levels, _EIGHT_NEIGHBOURS) > levels
     return bool(np.count_nonzero(between & lower & higher) > np.count_nonzero(between) / 2)
+
+
+def _has_block_noise(levels: NDArray[Any], between: NDArray[np.bool_]) -> bool:
+    """Returns whether intermediate levels are those that JPEG makes, although the file is lossless now.
+
+    They are many, hardly any of them is in the middle of the range, and they lie in JPEG's blocks of 8x8
+    pixels with a level in the upper half.
+    """
+    top = levels.max()
+    if len(np.unique(levels[between])) < _MIN_NOISE_LEVELS:
+        return False
+    in_middle = (levels > 0.3 * top) & (levels < 0.7 * top)
+    height, width = levels.shape
+    padded = np.pad(levels >= top / 2, ((0, -height % 8), (0, -width % 8)))
+    blocks = padded.reshape(len(padded) // 8, 8, -1, 8).any((1, 3))
+    near = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
+    unlike = np.count_nonzero(between & (in_middle | ~near))
+    return bool(20 * unlike <= np.count_nonzero(between))
 
 
 def _problem_of_compression(levels: NDArray[Any]) -> str:

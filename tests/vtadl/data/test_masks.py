@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
-from skimage.draw import ellipse
+from skimage.draw import ellipse, line
 
 from vtadl.data import MVTecAD, check
 from vtadl.data.mask_files import read_binary_mask, read_mask_image
@@ -122,6 +122,30 @@ def test_lossy_masks_keep_their_area(tmp_path_factory, name, marked):
     grey(marked).convert("RGB").save(path, **options)
     found = np.asarray(read_mask_image(path))
     assert np.count_nonzero(found != marked) <= 0.02 * np.count_nonzero(marked) + 1
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("width", [1, 3, 20])
+def test_a_lossless_copy_of_a_jpeg_marks_the_same_as_the_jpeg(tmp_path, quality, width):
+    marked = np.zeros((100, 130), bool)
+    for offset in range(width):
+        rows, columns = line(20 + offset, 10, 60 + offset, 110)
+        marked[rows, columns] = True
+    grey(marked).save(tmp_path / "mask.jpg", quality=quality)
+    Image.open(tmp_path / "mask.jpg").save(tmp_path / "mask.png")
+    copy = read_binary_mask(tmp_path / "mask.png")
+    assert np.array_equal(copy.pixels, read_binary_mask(tmp_path / "mask.jpg").pixels)
+    assert np.count_nonzero(copy.pixels != marked) <= 0.02 * np.count_nonzero(marked) + 1
+    assert "noise of a JPEG" in copy.note
+
+
+def test_many_levels_of_classes_are_not_taken_as_noise(tmp_path):
+    levels = np.zeros((100, 130), np.uint8)
+    for index in range(10):
+        levels[10 * index : 10 * index + 4, 20:90] = index + 1
+    levels[50:80, 100:120] = 255
+    Image.fromarray(levels).save(tmp_path / "mask.png")
+    assert np.array_equal(read_binary_mask(tmp_path / "mask.png").pixels, levels > 0)
 
 
 @FEW
