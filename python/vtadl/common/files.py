@@ -10,7 +10,7 @@ from vtadl.errors import InputError
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
     """The absolute path. Links are resolved only before a `..`, which leads out of their target."""
-    parts = Path(path).expanduser().parts
+    parts = Path(os.path.expanduser(path)).parts
     leading = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     start = os.path.realpath(os.path.join("", *parts[:leading]))
     return os.path.abspath(os.path.join(start, *parts[leading:]))

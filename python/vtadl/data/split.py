@@ -1,7 +1,7 @@
 """The split of normal images into training and validation."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class Split(NamedTuple):
         )
 
 
-def tested_copies_message(split: Split, test: Iterable[Path]) -> str:
+def tested_copies_message(split: Split, test: Sequence[Path]) -> str:
     """Returns a sentence about test files that are copies of normal files, byte for byte, if there are any.
 
     Only test files with the length of a normal file are read, and no image is decoded.
@@ -56,7 +56,10 @@ def tested_copies_message(split: Split, test: Iterable[Path]) -> str:
     if not copies:
         return ""
     few = first_few(f"{path} of {original.name}" for path, original in copies.items())
-    return f"{len(copies)} test images are copies of training images, so that tests look too good: {few}"
+    return (
+        f"{len(copies)} of {len(test)} test images are copies of normal images to train with, so that tests "
+        f"would look too good; remove one of each: {few}"
+    )
 
 
 def split_images(

@@ -190,7 +190,8 @@ def test_fit_and_check_name_test_images_that_are_copies_of_training_images(make_
             patch.setattr("vtadl.data.file_module.rank_zero_info", said.append)
             MVTecAD(folder, image_size=8, workers=0).setup("fit")
         (sentence,) = said
-        assert sentence.startswith(f"{len(copies)} test images are copies of training images")
+        tested = 8 + len(copies)
+        assert sentence.startswith(f"{len(copies)} of {tested} test images are copies of normal images")
         assert f"test/{kind}/copy{sorted(copies, key=str)[0]}.png of " in sentence
 
 
@@ -200,6 +201,18 @@ def test_folder_notices_the_layout_of_mvtec_ad_without_reading_images(category, 
     assert "12 of the images that `normal` matches have names of anomalous images or masks" in printed
     assert "or use `--data MVTecAD`, whose layout this is" in printed
     assert check(Folder(str(category), "train", "test/hole", "test/good", "ground_truth/hole")).problems == []
+
+
+def test_a_home_that_does_not_exist_is_a_missing_folder():
+    with pytest.raises(InputError, match=r"no folder .*~nobody-of-this-name/parts"):
+        MVTecAD("~nobody-of-this-name/parts").setup("fit")
+
+
+def test_the_pixels_of_visa_masks_are_marked_whatever_their_level(tmp_path):
+    write_visa(tmp_path, bad=5)
+    data = Visa(str(tmp_path), "candle", image_size=(12, 16), workers=0)
+    data.setup("test")
+    assert [int(sample["mask"].sum()) for sample in data.test_set if sample["label"]] == [35] * 5
 
 
 def test_a_module_with_a_relative_root_survives_a_change_of_the_working_directory(category, monkeypatch):
