@@ -37,7 +37,8 @@ struct Taps {
       const int distance = i % (centre + 1);  // the centre is also the last
       const int pixels = distance > 0 ? 2 : 1;
       const T before = weights[centre - distance];
-      if (before < T(1e-3) * weights[centre]) continue;
+      const bool is_small = before < T(1e-3) * weights[centre];
+      if (is_small || (missing < 1e-8 && missing > -1e-8)) continue;
       const T after = static_cast<T>(before + missing / pixels);
       weights[centre - distance] = weights[centre + distance] = after;
       missing -= pixels * (static_cast<double>(after) - before);
