@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -148,6 +149,8 @@ class AnomalyDetector(FullPrecisionModule, OneStepModule):
             return
         if data is None:
             raise InputError("the dictionary is fitted to a data module: pass one to Trainer.fit")
+        if self.trains:
+            _require_validation(getattr(data, "unvalidated", {}))
         self.calibration.set_categories(getattr(data, "categories", ()))
         batches = data.unsharded_train_dataloader() if self.trains else data.normal_dataloader()
         images = collect_images(self.calibration.observe(batches), self.network.grid, self.network.image_size)
@@ -350,6 +353,14 @@ def saved_resize_mode(checkpoint: Mapping[str, Any]) -> ResizeMode | None:
 def _join_tiles(scores: Scores, size: tuple[int, int], count: int = 1) -> Scores:
     """The scores of images of a size; an image has the largest score of its tiles."""
     return Scores(scores.image.unflatten(0, (count, -1)).amax(1), join(scores.map, size))
+
+
+def _require_validation(unvalidated: Mapping[Path, int]) -> None:
+    for folder, count in unvalidated.items():
+        raise InputError(
+            f"{folder} needs at least 3 different images, 2 of them for validation, because a network is "
+            f"trained; it has {count}"
+        )
 
 
 def _require_size(size: tuple[int, int]) -> None:

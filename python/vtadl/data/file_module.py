@@ -161,6 +161,9 @@ class FileDataModule(ImageDataModule):
                 )
                 for part in parts
             )
+            self.unvalidated = split.unvalidated
+            if not split.validation:
+                self.val_set = self.train_set
 
     def _num_workers(self, dataset: Dataset[Sample]) -> int:
         parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]

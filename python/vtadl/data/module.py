@@ -1,7 +1,9 @@
 """The base class of all data modules: the type of a sample, and the data loaders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypedDict, cast
 
 import lightning as L
@@ -41,9 +43,12 @@ class ImageDataModule(L.LightningDataModule, ABC):
 
     Attributes:
         categories: Names of the products, each of which gets its own thresholds; a single one may have none.
+        unvalidated: Folders with too few images to validate a trained network, and how many each has. If none
+            has more, `val_set` is `train_set`.
     """
 
     categories: tuple[str, ...] = ("",)
+    unvalidated: Mapping[Path, int] = MappingProxyType({})
 
     train_set: Dataset[Sample]
     val_set: Dataset[Sample]
@@ -92,7 +97,8 @@ class ImageDataModule(L.LightningDataModule, ABC):
 
     def normal_dataloader(self) -> DataLoader[Sample]:
         """Loads all normal images, for training and validation, in random order in every process."""
-        images: Dataset[Sample] = ConcatDataset([self.train_set, self.val_set])
+        has_others = self.val_set is not self.train_set
+        images = ConcatDataset([self.train_set, self.val_set]) if has_others else self.train_set
         return self._loader(images, DistributedSampler(images, 1, 0, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -19,6 +19,7 @@ class Split(NamedTuple):
     training: list[Path]
     validation: list[Path]
     copies: dict[Path, Path]  # each further file of an image, and the first file of that image
+    unvalidated: dict[Path, int]  # folders with too few images to validate a trained network, and how many
 
     def entries(self, root: Path) -> list[ManifestEntry]:
         """Lists all files with their digests and their parts; the part of a copy is that of its original."""
@@ -72,24 +73,26 @@ def split_images(
 ) -> Split:
     """Holds out a random part of each category's normal images, unless `held_out` has images of the category.
 
+    Of one or two images, none is held out.
+
     The split depends on the seed and the contents of the files, and not on their names. If a file is added
     or removed, at most one other file of its category is assigned to another part.
 
     Raises:
-        InputError: If a category has fewer than one image for training and two for validation.
+        InputError: If a category has no image for training that is not a copy.
     """
     contents = read_contents([*normal, *held_out], max_pixels)
     first: dict[str, Path] = {}
     originals = {path: first.setdefault(content.identity, path) for path, content in contents.items()}
     distinct = dict.fromkeys(originals[path] for path in normal)
     given = dict.fromkeys(originals[path] for path in held_out if originals[path] not in distinct)
-    split = Split(contents, [], [], {path: first for path, first in originals.items() if path != first})
+    split = Split(contents, [], [], {path: first for path, first in originals.items() if path != first}, {})
     shown = {path: category_of(path) for path in contents}
     for category in dict.fromkeys(shown[path] for path in normal):
         own = [path for path in distinct if shown[path] == category]
         all_held_out = [path for path in held_out if shown[path] == category]
         validation = [path for path in given if shown[path] == category]
-        if not all_held_out:
+        if not all_held_out and len(own) > 2:
             identities = {contents[path].identity for path in own}
             candidates = [content for content in contents.values() if content.identity in identities]
             count = min(max(2, round(val_fraction * len(own))), len(own) - 1)
@@ -97,12 +100,11 @@ def split_images(
             validation = [path for path in own if contents[path].identity in drawn]
         held = set(validation)
         training = [path for path in own if path not in held]
-        if not training or len(validation) < 2:
-            file = next(path for path in normal if shown[path] == category)
-            raise InputError(
-                f"{file.parent} needs at least 3 different images, 2 of them for validation; it has "
-                f"{len(own) + len(all_held_out)}"
-            )
+        folder = next(path for path in normal if shown[path] == category).parent
+        if not training:
+            raise InputError(f"{folder} has no image to train with that is not a copy of another")
+        if len(validation) < 2:
+            split.unvalidated[folder] = len(own) + len(all_held_out)
         split.training.extend(training)
         split.validation.extend(validation)
     return split

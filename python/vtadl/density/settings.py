@@ -17,6 +17,14 @@ POSITIONS: tuple[Positions, ...] = get_args(Positions)
 Background = Literal["none", "pictures"]
 Symmetry = Literal["none", "half-turn", "mirror-x", "mirror-y", "mirrors", "quarter-turns", "all"]
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "likelihood": get_args(Likelihood),
+    "descriptor": DESCRIPTORS,
+    "positions": POSITIONS,
+    "background": get_args(Background),
+    "symmetry": get_args(Symmetry),
+}
+
 
 @dataclass(frozen=True)
 class DensitySettings:
@@ -59,7 +67,7 @@ class DensitySettings:
             the backbone's source is missing.
 
     Raises:
-        InputError: If a number is out of range, or the features lack the descriptor.
+        InputError: If a number is out of range, a name is unknown, or the features lack the descriptor.
     """
 
     likelihood: Likelihood = "dictionary"
@@ -82,6 +90,10 @@ class DensitySettings:
     backbone_config: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        for name, values in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in values:
+                raise InputError(f"{name} is {value!r}; it has to be one of {', '.join(values)}")
         require_positive(components=self.components, features=self.features, stride=self.stride)
         require_positive(scales=len(self.scales))
         require_not_negative(min_std=self.min_std, softness=self.softness)

@@ -37,6 +37,8 @@ def fit_dictionary(
     dictionary.set_members([fit_member(dictionary, choice, described) for choice in choices])
     for choice in choices:
         print(_sentence(choice))
+    if turned := len(normal.images) - len(images):
+        print(f"symmetry: {normal.symmetry}; {turned} turned images were added to {len(images)}")
     return Fit(choices, described)
 
 

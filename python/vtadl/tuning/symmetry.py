@@ -36,6 +36,7 @@ class Normal(NamedTuple):
 
     images: Tensor  # [M, C, H, W]; the N given ones first
     origins: Tensor  # [M], the index of the image that each was made of
+    symmetry: Symmetry
 
 
 def require_turnable(size: Size, symmetry: Symmetry | None) -> None:
@@ -58,7 +59,8 @@ def add_turned(images: Tensor, symmetry: Symmetry | None = None, seed: int = 0) 
     order = torch.randperm(len(elements) * len(images), generator=torch.Generator().manual_seed(seed))
     added = order[:num_added]
     turned = [turn(images[i % len(images)], elements[i // len(images)])[None] for i in added.tolist()]
-    return Normal(torch.cat([images, *turned]), torch.cat([torch.arange(len(images)), added % len(images)]))
+    origins = torch.cat([torch.arange(len(images)), added % len(images)])
+    return Normal(torch.cat([images, *turned]), origins, symmetry)
 
 
 def find_symmetry(images: Tensor, seed: int = 0) -> Symmetry:

@@ -94,8 +94,12 @@ def test_an_invalid_glob_is_named(parts):
         module(parts, normal="good/**x").setup("fit")
 
 
-def test_too_few_images_to_hold_some_out_are_an_error(tmp_path, save_image):
-    for index in range(2):
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_images_to_hold_some_out_are_all_for_the_fit(tmp_path, save_image, count):
+    for index in range(count):
         save_image(tmp_path / f"{index}.png")
-    with pytest.raises(InputError, match="needs at least 3 different images"):
-        module(tmp_path, normal="*").setup("fit")
+    data = module(tmp_path, normal="*")
+    data.setup("fit")
+    assert data.val_set is data.train_set
+    assert data.unvalidated == {tmp_path: count}
+    assert sum(len(batch["image"]) for batch in data.normal_dataloader()) == count
