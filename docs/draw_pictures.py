@@ -83,7 +83,7 @@ def median_examples(demo: Path, texture: Texture) -> Iterator[Found]:
 def draw_tutorial() -> None:
     data = TextureDefects("gravel")
     with tempfile.TemporaryDirectory() as folder:
-        result = fit_and_test(data, Path(folder))
+        (result,) = fit_and_test(data, Path(folder))
     save(draw_normal(data), "normal")
     save(draw_found(of_every_kind(result.recording)), "found")
     scores = histogram_plot(result.recording.scores, result.recording.labels)

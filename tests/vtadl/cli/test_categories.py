@@ -67,9 +67,13 @@ def test_two_processes_find_the_metrics_of_one(run, tmp_path):
     assert main(["test", str(run)]) == 0
     two = ["test", str(run), f"--output={tmp_path}", "--trainer.devices=2", "--trainer.strategy=ddp"]
     subprocess.run([sys.executable, "-m", "vtadl", *two], timeout=180, check=True)
-    assert json.loads((tmp_path / "evaluation.json").read_text()) == json.loads(
-        (run / "evaluation.json").read_text()
-    )
+    of_two, of_one = (json.loads((folder / "evaluation.json").read_text()) for folder in (tmp_path, run))
+    for name in of_one["categories"]:
+        curves, expected = (evaluation["categories"][name].pop("curves") for evaluation in (of_two, of_one))
+        for curve in expected:  # scores round differently in batches of other sizes, here of one pixel
+            for axis in ("x", "y"):
+                assert curves[curve][axis] == pytest.approx(expected[curve][axis], abs=1e-3)
+    assert of_two == of_one
 
 
 def test_one_category_can_be_tested_alone(run, tmp_path):

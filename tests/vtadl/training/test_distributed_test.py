@@ -37,7 +37,7 @@ def test_two_processes_print_the_metrics_of_one(trained, tiny, category, tmp_pat
     test = ["test", *folder, *runs, *sizes, f"--ckpt_path={trained / 'best.ckpt'}"]
     assert main(test) == 0
     expected = rows(capsys.readouterr().out)
-    assert len(expected) == 7 + 1
+    assert len(expected) == 8 + 1
     two = [sys.executable, "-m", "vtadl", *test, "--trainer.devices=2", "--trainer.strategy=ddp"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     printed = subprocess.run(two, capture_output=True, text=True, timeout=180, check=True, env=environment)
