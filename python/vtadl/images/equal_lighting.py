@@ -11,6 +11,7 @@ _MAX_PIXELS = 2**14  # of an image, from which its lighting is estimated
 _TRIMMED = 0.05  # of the darkest and of the brightest pixels, which a small anomaly can change
 _MAX_GAIN = 2.0  # what differs more is no matter of lighting
 _MAX_SHIFT = 0.25  # of the brightness; a black or a white image among grey ones differs more
+_ROUNDING = 1e-4  # of brightness and contrast, by which the same image may differ from one batch to another
 _CHUNK = 64  # images whose lighting is estimated at once
 
 
@@ -34,7 +35,7 @@ class EqualLighting(FullPrecisionModule):
     def fit(self, images: Tensor) -> None:
         """Fits the range to normal images [N, C, H, W]."""
         lighting = torch.cat([_lighting(chunk) for chunk in images.split(_CHUNK)])
-        self.limits = torch.stack([lighting.amin(0), lighting.amax(0)])
+        self.limits = torch.stack([lighting.amin(0) - _ROUNDING, lighting.amax(0) + _ROUNDING])
 
     @in_full_precision
     def forward(self, images: Tensor) -> Tensor:
