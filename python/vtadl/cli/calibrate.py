@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from vtadl.checkpoints import find_checkpoint, read_checkpoint
-from vtadl.cli.find_images import describe, find_images
 from vtadl.cli.parsing import Parser
-from vtadl.cli.predict import LoadedImage, PredictionFiles
+from vtadl.cli.predict import LoadedImage, add_scoring_options, image_loader, list_images
 from vtadl.common.files import atomic_path
 from vtadl.common.progress import progress
 from vtadl.common.ranges import require_fraction, require_not_negative, require_positive
@@ -65,12 +63,7 @@ def run(arguments: Sequence[str]) -> list[str]:
     parser.add_argument(
         "-o", "--output", type=str | None, default=None, help="Checkpoint to write instead of the given one."
     )
-    parser.add_argument("--batch_size", type=int, default=16, help="Number of images scored at once.")
-    parser.add_argument("--workers", type=int, default=0, help="Number of processes that read images.")
-    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--max_pixels", type=int, default=MAX_PIXELS, help="Files with more pixels are not read."
-    )
+    add_scoring_options(parser)
     options = vars(parser.parse_args(list(arguments)))
     given = [name for name in (options.pop("run"), options.pop("ckpt")) if name]
     if len(given) != 1:
@@ -120,8 +113,7 @@ def calibrate(
     detector, checkpoint = Detector.load(path, device), read_checkpoint(path)
     detector.require_category(category)
     paths = _new_images(images, checkpoint)
-    dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
-    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
+    loader = image_loader(detector, paths, batch_size, workers, max_pixels)
     calibration, unreadable = detector.module.calibration.of(category), list[str]()
     if false_alarm_rate is not None:
         calibration.image_rate = false_alarm_rate
@@ -139,9 +131,7 @@ def calibrate(
 
 def _new_images(arguments: Sequence[str], checkpoint: dict[str, Any]) -> dict[str, Path]:
     """Finds images, and leaves out those that the detector of a checkpoint was trained with."""
-    paths, excluded = find_images(arguments)
-    if excluded:
-        print(f"vtadl: {describe(excluded)}", file=sys.stderr)
+    paths = list_images(arguments)
     saved = checkpoint.get("callbacks", {}).get("TrainingImages")
     known = {entry.digest for entry in Manifest.from_dict(saved).entries} if saved else set[str]()
     seen = [name for name, path in paths.items() if path.is_file() and digest(path.read_bytes()) in known]

@@ -110,17 +110,38 @@ def run(arguments: Sequence[str]) -> list[str]:
         help="Fraction of normal images that may exceed the threshold, instead of that of the training.",
     )
     parser.add_argument("-o", "--output", type=str, default="predictions", help="Folder to write to.")
+    add_scoring_options(parser)
+    options = vars(parser.parse_args(list(arguments)))
+    images = [*options.pop("images"), *options.pop("more_images")]
+    if not images:
+        parser.error("no images are given")
+    return predict(images, **options)
+
+
+def add_scoring_options(parser: Parser) -> None:
+    """Adds the options of every command that scores images."""
     parser.add_argument("--batch_size", type=int, default=16, help="Number of images scored at once.")
     parser.add_argument("--workers", type=int, default=0, help="Number of processes that read images.")
     parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--max_pixels", type=int, default=MAX_PIXELS, help="Files with more pixels are not read."
     )
-    options = vars(parser.parse_args(list(arguments)))
-    images = [*options.pop("images"), *options.pop("more_images")]
-    if not images:
-        parser.error("no images are given")
-    return predict(images, **options)
+
+
+def list_images(arguments: Sequence[str]) -> dict[str, Path]:
+    """Finds images by their names, and says on standard error which files are left out."""
+    paths, excluded = find_images(arguments)
+    if excluded:
+        print(f"vtadl: {describe(excluded)}", file=sys.stderr)
+    return paths
+
+
+def image_loader(
+    detector: Detector, paths: dict[str, Path], batch_size: int, workers: int, max_pixels: int
+) -> DataLoader[LoadedImage]:
+    """Loads images, as a detector takes them, in batches that are lists."""
+    dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
+    return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
 
 
 def predict(
@@ -169,11 +190,7 @@ def predict(
         detector.use_threshold(threshold, false_alarm_rate, category)
         if false_alarm_rate is not None:
             print(calibration.sentence())
-    paths, excluded = find_images(images)
-    if excluded:
-        print(f"vtadl: {describe(excluded)}", file=sys.stderr)
-    dataset = PredictionFiles(paths, detector.image_size, detector.module.resize_mode, max_pixels)
-    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=list)
+    loader = image_loader(detector, list_images(images), batch_size, workers, max_pixels)
     rows, unreadable, levels = [], [], []
     folder = Path(os.path.expanduser(output))
     if listed_pictures(folder / "scores.json") is None:
