@@ -69,9 +69,11 @@ class Threshold(DataSizedModule):
         self._update_rate()
 
     def _update_rate(self) -> None:
-        exceeding = int((self.scores > self.value).sum())
-        bound = upper_bound(exceeding, len(self.scores))
-        self.false_alarm_rate.fill_(bound)
+        self.false_alarm_rate.fill_(self._bound())
+
+    def _bound(self) -> float:
+        """Bounds the fraction of further scores that exceed the threshold."""
+        return upper_bound(int((self.scores > self.value).sum()), len(self.scores))
 
     def normalise(self, scores: Tensor, value: Tensor | None = None) -> Tensor:
         """Maps scores to [0, 1] in the same order, the threshold to 0.5 and the normal median to 0.25.
@@ -129,9 +131,7 @@ class PixelThreshold(Threshold):
         self._update_rate()
 
     def _update_rate(self) -> None:
-        exceeding = int((self.scores > self.value).sum())
-        bound = upper_bound(exceeding, len(self.scores))
-        self.image_false_alarm_rate.fill_(bound)
+        self.image_false_alarm_rate.fill_(self._bound())
 
     def _translate_old_state(self, state: dict[str, Any], prefix: str) -> None:
         """Says that nothing is known about images, in the state of an earlier version."""
